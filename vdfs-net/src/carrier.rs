@@ -1,0 +1,75 @@
+//! The seam between those who ask, those who answer, and what lies between them.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use vdfs_proto::frame::Method;
+use vdfs_proto::handshake::{Purpose, Role};
+use vdfs_proto::{ClusterId, Status};
+
+/// What a caller sends.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: Method,
+    /// The encoded message, at most `FRAME_BODY_BYTES_MAX` bytes.
+    pub body: Bytes,
+    /// Raw bytes behind the message, at most `PAYLOAD_BYTES_MAX`; only with [`Purpose::Bulk`].
+    pub payload: Bytes,
+    /// Which connection carries it: control and heartbeats on lanes, bulk on a stream of its own.
+    pub purpose: Purpose,
+}
+
+/// What a service answers; bounded as a [`Request`] is.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    pub body: Bytes,
+    pub payload: Bytes,
+}
+
+pub type Outcome = Result<Response, Status>;
+
+/// The way to one peer. It connects when it is first used and reconnects, with backoff, after a
+/// break; a call that meets no connection, or loses it, ends with `Disconnected`, and its effect at
+/// the peer is then unknown.
+pub trait Carrier: Debug + Send + Sync + 'static {
+    /// Ends with `DeadlineExceeded` after `deadline`. Dropping the future ends only the wait.
+    fn call(&self, request: Request, deadline: Duration) -> BoxFuture<'_, Outcome>;
+}
+
+/// Who is at the other end, as its certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    pub cluster: ClusterId,
+    pub role: Role,
+    /// The last part of the certificate's URI; unique within the role.
+    pub node: String,
+    /// Where the peer is; `None` within one process.
+    pub addr: Option<SocketAddr>,
+    /// Same boot id and same network namespace.
+    pub same_host: bool,
+}
+
+/// What answers. One service serves all its connections.
+pub trait Service: Send + Sync + 'static {
+    /// The future may be dropped at any moment (deadline, cancel, disconnect): that must end only
+    /// the wait for the reply, so an effect that has begun is owned by somebody else.
+    fn handle(&self, peer: Arc<PeerIdentity>, request: Request) -> BoxFuture<'static, Outcome>;
+}
+
+/// Whom to reach, and whom to accept there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    pub addr: SocketAddr,
+    pub role: Role,
+    /// Node name that the certificate must carry; `None` accepts any node of the role.
+    pub node: Option<String>,
+}
+
+/// Gives the way to a peer. Asked again for the same target it gives the same carrier.
+pub trait Connector: Debug + Send + Sync + 'static {
+    fn carrier(&self, target: &Target) -> Arc<dyn Carrier>;
+}

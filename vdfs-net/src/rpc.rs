@@ -1,0 +1,70 @@
+//! Typed calls over a [`Carrier`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use vdfs_proto::codec::{decode, encode};
+use vdfs_proto::data::{DataReply, DataRequest};
+use vdfs_proto::frame::Method;
+use vdfs_proto::handshake::Purpose;
+use vdfs_proto::operation::Operation;
+use vdfs_proto::Status;
+
+use crate::carrier::{Carrier, Request};
+
+/// Sends one message over a control lane and decodes the reply as `R`.
+pub async fn call<Q: Serialize, R: DeserializeOwned>(
+    carrier: &dyn Carrier,
+    method: Method,
+    message: &Q,
+    deadline: Duration,
+) -> Result<R, Status> {
+    let request = Request {
+        method,
+        body: encode(message),
+        payload: Bytes::new(),
+        purpose: Purpose::Control,
+    };
+    let response = carrier.call(request, deadline).await?;
+    decode(&response.body)
+}
+
+/// Sends one operation of a service whose body is the bare request enum, and takes the operation's
+/// own reply out of the envelope.
+pub async fn call_operation<O>(
+    carrier: &dyn Carrier,
+    method: Method,
+    operation: O,
+    deadline: Duration,
+) -> Result<O::Reply, Status>
+where
+    O: Operation,
+    O::Request: Serialize,
+    O::Envelope: DeserializeOwned,
+{
+    let envelope = call(carrier, method, &operation.wrap(), deadline).await?;
+    O::unwrap(envelope).ok_or(Status::Malformed)
+}
+
+/// Sends one operation to a volume, with bytes both ways.
+pub async fn call_data<O>(
+    carrier: &dyn Carrier,
+    operation: O,
+    payload: Bytes,
+    deadline: Duration,
+) -> Result<(O::Reply, Bytes), Status>
+where
+    O: Operation<Request = DataRequest, Envelope = DataReply>,
+{
+    let request = Request {
+        method: Method::Data,
+        body: encode(&operation.wrap()),
+        payload,
+        purpose: Purpose::Bulk,
+    };
+    let response = carrier.call(request, deadline).await?;
+    let reply = O::unwrap(decode(&response.body)?).ok_or(Status::Malformed)?;
+    Ok((reply, response.payload))
+}

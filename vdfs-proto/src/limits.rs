@@ -1,0 +1,67 @@
+//! Every bound of every queue, buffer and message, with its reason.
+
+/// A name in a directory, in bytes: what every Linux filesystem allows (`NAME_MAX`).
+pub const NAME_BYTES_MAX: usize = 255;
+/// A symlink's target, in bytes: `PATH_MAX` less the terminating NUL.
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// The name of an extended attribute, in bytes (`XATTR_NAME_MAX`).
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// The value of an extended attribute, in bytes (`XATTR_SIZE_MAX`).
+pub const XATTR_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Names and values of all extended attributes of one inode, in bytes (`XATTR_LIST_MAX`; it bounds
+/// what one inode can take of the master's RAM).
+pub const XATTR_TOTAL_BYTES_MAX: usize = 64 << 10;
+/// Hard links to one inode: ext4's bound, so that `st_nlink` fits whatever reads it.
+pub const LINKS_MAX: u32 = 65_000;
+/// The size of a file, in bytes: `off_t`.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// The body of one frame, in bytes: a reply to the largest `readdir` or `getxattr` fits, and a
+/// malicious length costs at most this.
+pub const FRAME_BODY_BYTES_MAX: usize = 1 << 20;
+/// The bytes of one bulk transfer: long enough that headers cost nothing, short enough that a read
+/// holds a chunk only for a millisecond.
+pub const PAYLOAD_BYTES_MAX: usize = 4 << 20;
+/// Entries in one `readdir` reply: with the longest names and attributes they fit a frame body.
+pub const READDIR_ENTRIES_MAX: usize = 1024;
+
+/// Slots of one session at the master, so mutations in flight of one mount; each keeps one reply.
+pub const META_SLOTS_PER_SESSION: u16 = 256;
+/// Slots of one session at a volume, so writes in flight from one mount to one volume.
+pub const DATA_SLOTS_PER_SESSION: u16 = 64;
+/// Live sessions of one master: each costs at most `META_SLOTS_PER_SESSION` stored replies.
+pub const SESSIONS_MAX: usize = 4096;
+/// Open handles of one session: bounds what a client can pin.
+pub const HANDLES_PER_SESSION_MAX: usize = 1 << 20;
+/// Retry records of one volume: 64 bytes each, `SESSIONS_MAX` mounts with 16 busy slots.
+pub const VOLUME_REPLIES_MAX: u32 = 1 << 16;
+
+/// Requests that a server works on at once for one connection; the next one waits in the
+/// transport's flow control.
+pub const REQUESTS_PER_CONNECTION_MAX: usize = 512;
+/// Events or commands kept for a peer that does not fetch them; beyond it the peer is treated as
+/// gone.
+pub const OUTBOX_EVENTS_MAX: usize = 1 << 16;
+/// Events in one reply: keeps the reply within a frame body.
+pub const EVENTS_PER_REPLY_MAX: usize = 1024;
+/// Data ids in one reap command: keeps the command within a frame body.
+pub const REAP_BATCH_MAX: usize = 4096;
+/// Chunks in flight between a client's write-behind and the volumes, in bytes.
+pub const WRITE_BEHIND_BYTES_MAX: usize = 64 << 20;
+/// Read ahead of one open file, in bytes.
+pub const READ_AHEAD_BYTES_MAX: usize = 32 << 20;
+
+/// Chains of one group.
+pub const CHAINS_PER_GROUP: u32 = 256;
+/// Members of one chain.
+pub const CHAIN_MEMBERS_MAX: usize = 3;
+
+/// A session that is silent for its lease is ended, after it was fenced at every volume.
+pub const SESSION_LEASE_MS: u64 = 10_000;
+/// How long a `NextEvents` or `NextCommands` is parked when there is nothing to say; it renews the
+/// lease, so it must be well below it.
+pub const EVENTS_PARK_MS: u64 = 2_000;
+/// A volume that the master has not heard for this long is away (T of the protocol).
+pub const VOLUME_LEASE_MS: u64 = 2_500;
+/// Time between two heartbeats of a volume.
+pub const HEARTBEAT_MS: u64 = 250;

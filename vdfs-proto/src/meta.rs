@@ -1,0 +1,402 @@
+//! The namespace: what clients ask of the master.
+
+use serde::{Deserialize, Serialize};
+
+use crate::attr::{Attr, FileKind, SetTime, Timestamp};
+use crate::ids::{DataId, HandleId, Ino, OpId, SessionId};
+use crate::layout::{ChainTable, Layout, MemberState, VolumeInfo};
+use crate::name::{FileName, SymlinkTarget, XattrName};
+use crate::operation::operations;
+
+/// A change of the namespace. A retry carries the same op id and gets the first answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MutateRequest {
+    pub op: OpId,
+    pub mutation: Mutation,
+}
+
+/// A question about the namespace, or a change of what the session holds open. May be repeated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueryRequest {
+    pub session: SessionId,
+    pub query: Query,
+}
+
+operations!(
+    /// Changes of the namespace; what is logged.
+    Mutation,
+    /// Replies to [`Mutation`]s; what the reply store keeps.
+    Mutated {
+        Create -> Created,
+        Link -> Attr,
+        Unlink -> (),
+        Rmdir -> (),
+        Rename -> (),
+        SetAttr -> Attr,
+        Truncate -> Truncated,
+        Commit -> Committed,
+        SetXattr -> (),
+        RemoveXattr -> (),
+    }
+);
+
+operations!(
+    /// Questions, and opens and closes.
+    Query,
+    /// Answers to [`Query`]s.
+    Answer {
+        Lookup -> Attr,
+        GetAttr -> Attr,
+        ReadLink -> SymlinkTarget,
+        ReadDir -> Listing,
+        GetXattr -> Vec<u8>,
+        ListXattr -> Vec<XattrName>,
+        StatFs -> FsStats,
+        Open -> Opened,
+        Release -> (),
+        GetLayout -> Layout,
+        AcquireAppend -> AppendToken,
+        ReturnAppend -> (),
+        GetChainTable -> ChainTable,
+        SyncLog -> (),
+    }
+);
+
+operations!(
+    /// Questions of operators.
+    AdminRequest,
+    /// Answers to [`AdminRequest`]s.
+    AdminReply {
+        GetStatus -> StatusReport,
+    }
+);
+
+/// What kind of inode to create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NewKind {
+    Regular,
+    Directory,
+    Symlink(SymlinkTarget),
+    Fifo,
+    Socket,
+    CharDevice { rdev: u32 },
+    BlockDevice { rdev: u32 },
+}
+
+/// What an open handle may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    pub read: bool,
+    pub write: bool,
+}
+
+/// Makes an inode and its name; with `open`, opens it in the same round trip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Create {
+    pub parent: Ino,
+    pub name: FileName,
+    pub kind: NewKind,
+    /// 12 bits, umask already applied.
+    pub mode: u16,
+    pub uid: u32,
+    /// The caller's group; a setgid directory overrules it.
+    pub gid: u32,
+    pub open: Option<(HandleId, Access)>,
+    /// `O_EXCL`: an existing name is `Exists`. Without it an existing regular file is opened.
+    pub exclusive: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Created {
+    pub attr: Attr,
+    /// Of a regular file.
+    pub layout: Option<Layout>,
+    /// False if the name existed.
+    pub is_new: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    pub ino: Ino,
+    pub parent: Ino,
+    pub name: FileName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unlink {
+    pub parent: Ino,
+    pub name: FileName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rmdir {
+    pub parent: Ino,
+    pub name: FileName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rename {
+    pub parent: Ino,
+    pub name: FileName,
+    pub new_parent: Ino,
+    pub new_name: FileName,
+    /// `RENAME_NOREPLACE` (rename(2)).
+    pub no_replace: bool,
+}
+
+/// Sets what is `Some`; ctime is always set. Sizes change by [`Truncate`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetAttr {
+    pub ino: Ino,
+    pub mode: Option<u16>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub atime: Option<SetTime>,
+    pub mtime: Option<SetTime>,
+    /// Clear suid, and sgid of a group-executable file (chown(2)).
+    pub kill_privileges: bool,
+}
+
+/// `truncate(2)`: layouts are recalled from all other openers first. The reply leaves when the
+/// chunks past `size` are trimmed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Truncate {
+    pub ino: Ino,
+    pub size: u64,
+    pub kill_privileges: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Truncated {
+    pub attr: Attr,
+    pub layout: Layout,
+}
+
+/// Makes written bytes part of the file; sent after the volumes have acknowledged them. The size
+/// becomes the maximum of what it was and `end`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    pub ino: Ino,
+    pub data: DataId,
+    pub truncations: u32,
+    /// End of the bytes written, as a file offset.
+    pub end: u64,
+    /// A write began beyond the end of the file, or one before it failed.
+    pub holes: bool,
+    /// Time of the last `write(2)`.
+    pub mtime: Timestamp,
+    pub kill_privileges: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Committed {
+    pub attr: Attr,
+    /// `Attr::data_version` before this commit: if it is the one the client knew, nobody else has
+    /// changed the bytes.
+    pub data_version_before: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum XattrMode {
+    Set,
+    /// `XATTR_CREATE`: `Exists` if it is there.
+    Create,
+    /// `XATTR_REPLACE`: `NoData` if it is not.
+    Replace,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetXattr {
+    pub ino: Ino,
+    pub name: XattrName,
+    /// At most `XATTR_VALUE_BYTES_MAX` bytes.
+    pub value: Vec<u8>,
+    pub mode: XattrMode,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RemoveXattr {
+    pub ino: Ino,
+    pub name: XattrName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lookup {
+    pub parent: Ino,
+    pub name: FileName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GetAttr {
+    pub ino: Ino,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadLink {
+    pub ino: Ino,
+}
+
+/// Entries behind `cookie`, in cookie order. Cookies are stable while others create and delete.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadDir {
+    pub ino: Ino,
+    /// 0 begins; then the cookie of the last entry taken.
+    pub cookie: u64,
+    /// At most `READDIR_ENTRIES_MAX`.
+    pub entries_max: u32,
+    /// With the attributes of each entry.
+    pub with_attrs: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listing {
+    /// What `..` is.
+    pub parent: Ino,
+    pub entries: Vec<ListingEntry>,
+    /// Nothing follows.
+    pub at_end: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListingEntry {
+    pub name: FileName,
+    pub ino: Ino,
+    pub kind: FileKind,
+    /// Positive, below 2^63, ascending.
+    pub cookie: u64,
+    pub attr: Option<Attr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GetXattr {
+    pub ino: Ino,
+    pub name: XattrName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListXattr {
+    pub ino: Ino,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatFs {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsStats {
+    /// What files can hold, in bytes: the volumes' budgets divided by the copies.
+    pub capacity_bytes: u64,
+    pub free_bytes: u64,
+    /// Inodes in use.
+    pub files: u64,
+    /// Inodes there can be.
+    pub files_max: u64,
+}
+
+/// Opens a regular file. Repeating it with the same handle is harmless.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Open {
+    pub ino: Ino,
+    pub handle: HandleId,
+    pub access: Access,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Opened {
+    pub attr: Attr,
+    pub layout: Layout,
+}
+
+/// Closes a handle; one that is not open is closed already.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    pub handle: HandleId,
+    /// A flush of this handle failed: bytes beyond the committed size may lie on the volumes.
+    pub tail_unknown: bool,
+}
+
+/// The layout of a file, waiting for a truncation in progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GetLayout {
+    pub ino: Ino,
+}
+
+/// The right to append, held until recalled. One holder per inode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AcquireAppend {
+    pub ino: Ino,
+    pub handle: HandleId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendToken {
+    /// The end of the file, where the next record goes.
+    pub layout: Layout,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnAppend {
+    pub ino: Ino,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GetChainTable {}
+
+/// Answered when everything acknowledged so far is on the disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncLog {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GetStatus {}
+
+/// Facts of the whole system, as the master knows them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    pub stats: FsStats,
+    pub chunk_bytes: u32,
+    pub replicas: u32,
+    pub chains: ChainCounts,
+    pub volumes: Vec<VolumeStatus>,
+    pub sessions: Vec<SessionStatus>,
+    /// Files with bytes that are gone for good.
+    pub lost_files: u64,
+    pub lost_bytes: u64,
+    /// Why mutations are refused at the moment, if they are (a full disk under the log).
+    pub log_trouble: Option<String>,
+    pub uptime_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainCounts {
+    pub total: u32,
+    pub whole: u32,
+    pub short: u32,
+    pub lost: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeState {
+    Serving,
+    /// Not heard for its lease.
+    Away,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    pub info: VolumeInfo,
+    pub state: VolumeState,
+    /// Since the last heartbeat.
+    pub silent_ms: u64,
+    pub capacity_bytes: u64,
+    pub used_bytes: u64,
+    /// What members of its chains are.
+    pub membership: MemberState,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    pub id: SessionId,
+    pub host: String,
+    pub mount: String,
+    pub idle_ms: u64,
+    pub handles: u32,
+}

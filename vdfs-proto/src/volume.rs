@@ -1,0 +1,113 @@
+//! What a volume and the master say to each other. The volume always asks: it keeps one
+//! [`NextCommands`] parked at the master, which also acknowledges what it has done.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::ChunkSize;
+use crate::ids::{ChainId, ChunkId, DataId, OpId, SessionId, StoreId, VolumeId};
+use crate::layout::ChainTable;
+use crate::operation::operations;
+use crate::status::Status;
+
+operations!(
+    /// Volume to master.
+    VolumeRequest,
+    /// Replies to [`VolumeRequest`]s.
+    VolumeReply {
+        Register -> Registered,
+        Heartbeat -> HeartbeatAck,
+        NextCommands -> Commands,
+    }
+);
+
+/// Begins one incarnation of a volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Register {
+    pub name: String,
+    pub host: String,
+    pub addr: SocketAddr,
+    pub store: StoreId,
+    /// Random; the exclusive lock on the store proves every earlier incarnation dead.
+    pub incarnation: u64,
+    /// What chunks may take, in bytes.
+    pub capacity_bytes: u64,
+    pub used_bytes: u64,
+    /// The highest data id in the store: one above the master's mark means lost history.
+    pub data_id_max: DataId,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registered {
+    pub volume: VolumeId,
+    /// Of this life of the master; commands of a lower term are refused.
+    pub term: u64,
+    pub chunk_size: ChunkSize,
+    pub table: ChainTable,
+    /// All fences in force, before the first lease.
+    pub fences: Vec<Fence>,
+    /// Sessions whose retry records are kept; records of others are dropped.
+    pub live_sessions: Vec<SessionId>,
+}
+
+/// Writes of `session` are refused at commit; numbered, so that a late one is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    pub number: u64,
+    pub session: SessionId,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub volume: VolumeId,
+    pub incarnation: u64,
+    pub capacity_bytes: u64,
+    pub used_bytes: u64,
+}
+
+/// Extends the lease, counted from when the heartbeat was sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeartbeatAck {
+    pub term: u64,
+    pub lease_ms: u64,
+}
+
+/// Waits at most `EVENTS_PARK_MS` for commands numbered above `seen`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextCommands {
+    pub volume: VolumeId,
+    pub incarnation: u64,
+    /// The last command taken.
+    pub seen: u64,
+    /// What became of commands since the last `NextCommands`. A repeated result is harmless.
+    pub results: Vec<(u64, Result<(), Status>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Commands {
+    pub term: u64,
+    /// Ascending by number.
+    pub commands: Vec<(u64, Command)>,
+}
+
+/// Orders of the master. Each is idempotent, and leaves only after its log record is synced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    Table(ChainTable),
+    /// Cut a chunk to `len` bytes, a chain write with an op id of the master's own session.
+    Trim {
+        op: OpId,
+        chain: ChainId,
+        chunk: ChunkId,
+        len: u32,
+    },
+    /// Drop all chunks of these ids; they answer `Gone` from now on.
+    Reap {
+        ids: Vec<DataId>,
+    },
+    /// Refuse the session's writes; done when its pending ones have ended.
+    Fence(Fence),
+    /// The session has ended: drop its retry records and its fence.
+    ForgetSession(SessionId),
+}
