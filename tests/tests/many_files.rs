@@ -1,0 +1,114 @@
+//! Many files: in and out with modes and times, and a restart.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use filetime::FileTime;
+use vdfs_tests::{Up, UpOptions, mount_tests_skipped};
+
+const FILES: u32 = 20_000;
+const FILES_PER_DIRECTORY: u32 = 500;
+
+fn path_of(root: &Path, number: u32) -> PathBuf {
+    root.join(format!(
+        "d{}/file-{number:05}",
+        number / FILES_PER_DIRECTORY
+    ))
+}
+
+fn mode_of(number: u32) -> u32 {
+    [0o644, 0o600, 0o755, 0o4711, 0o444][number as usize % 5]
+}
+
+#[test]
+fn twenty_thousand_files_come_out_as_they_went_in() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let mut up = Up::start(UpOptions::default());
+    for number in 0..FILES {
+        let path = path_of(&up.mount(), number);
+        if number % FILES_PER_DIRECTORY == 0 {
+            fs::create_dir(path.parent().expect("has one")).expect("makes a directory");
+        }
+        fs::write(&path, format!("content of {number}")).expect("writes");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode_of(number))).expect("chmod");
+        let mtime = FileTime::from_unix_time(1_000_000 + i64::from(number), number);
+        filetime::set_file_mtime(&path, mtime).expect("utimensat");
+    }
+    assert_all(&up.mount());
+    up.kill9();
+    up.run_again();
+    assert_all(&up.mount());
+    for number in 0..FILES {
+        fs::remove_file(path_of(&up.mount(), number)).expect("removes");
+    }
+    let left: usize = fs::read_dir(up.mount()).expect("lists").count();
+    assert_eq!(left as u32, FILES / FILES_PER_DIRECTORY);
+    for entry in fs::read_dir(up.mount()).expect("lists") {
+        fs::remove_dir(entry.expect("an entry").path()).expect("is empty");
+    }
+}
+
+fn assert_all(root: &Path) {
+    let mut listed = 0;
+    for dir in fs::read_dir(root).expect("lists") {
+        listed += fs::read_dir(dir.expect("an entry").path())
+            .expect("lists")
+            .count() as u32;
+    }
+    assert_eq!(listed, FILES);
+    for number in 0..FILES {
+        let path = path_of(root, number);
+        let meta = fs::metadata(&path).expect("stats");
+        assert_eq!(meta.mode() & 0o7777, mode_of(number), "{path:?}");
+        assert_eq!(
+            (meta.mtime(), meta.mtime_nsec()),
+            (1_000_000 + i64::from(number), number.into())
+        );
+        assert_eq!(
+            fs::read_to_string(&path).expect("reads"),
+            format!("content of {number}")
+        );
+    }
+}
+
+#[test]
+fn restart_with_100_000_files_is_ready_within_5_s() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let mut up = Up::start(UpOptions {
+        ram: "1GiB",
+        ..UpOptions::default()
+    });
+    for directory in 0..100 {
+        let dir = up.mount().join(directory.to_string());
+        fs::create_dir(&dir).expect("makes a directory");
+        for number in 0..1000 {
+            let path = dir.join(format!("file-{number}"));
+            if number % 10 == 0 {
+                fs::write(path, b"some bytes").expect("writes");
+            } else {
+                File::create(path).expect("creates");
+            }
+        }
+    }
+    up.kill9();
+    up.run_again();
+    assert!(
+        up.started_in < Duration::from_secs(5),
+        "ready after {:?}",
+        up.started_in
+    );
+    assert_eq!(
+        fs::read(up.mount().join("99/file-990")).expect("reads"),
+        b"some bytes"
+    );
+    assert_eq!(
+        fs::read_dir(up.mount().join("42")).expect("lists").count(),
+        1000
+    );
+}

@@ -1,0 +1,144 @@
+//! What one mount has done, the other sees.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use vdfs_tests::{SecondMount, Up, UpOptions, eventually, mount_tests_skipped, pattern};
+
+#[test]
+fn closed_on_one_is_seen_on_the_other() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let up = Up::start(UpOptions::default());
+    let second = SecondMount::of(&up);
+    for round in 0..50u64 {
+        let (from, to) = match round % 2 {
+            0 => (up.mount(), second.dir()),
+            _ => (second.dir(), up.mount()),
+        };
+        let len = 1000 + 37_777 * round as usize % 600_000;
+        fs::write(from.join("file"), pattern::bytes(round, 0, len)).expect("writes");
+        let bytes = fs::read(to.join("file")).expect("reads");
+        assert_eq!(bytes.len(), len, "round {round}");
+        pattern::assert_matches(round, 0, &bytes);
+        fs::rename(to.join("file"), to.join("moved")).expect("renames");
+        assert!(!from.join("file").exists() && from.join("moved").exists());
+    }
+}
+
+#[test]
+fn appends_from_both_interleave_whole_records() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let up = Up::start(UpOptions::default());
+    let second = SecondMount::of(&up);
+    let writers: Vec<_> = [up.mount(), second.dir(), up.mount(), second.dir()]
+        .into_iter()
+        .enumerate()
+        .map(|(writer, dir)| {
+            std::thread::spawn(move || {
+                let file = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(dir.join("log"));
+                let mut file = file.expect("opens");
+                for line in 0..500 {
+                    let text = format!("{writer} {line:05} {}\n", "x".repeat(91));
+                    file.write_all(text.as_bytes()).expect("appends");
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().expect("a writer does not fail");
+    }
+    let text = fs::read_to_string(up.mount().join("log")).expect("reads");
+    assert_eq!(text.lines().count(), 2000);
+    for writer in 0..4 {
+        let prefix = format!("{writer} ");
+        let own: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with(&prefix))
+            .collect();
+        assert!(own.is_sorted(), "writer {writer}: out of order");
+        assert_eq!(own.len(), 500);
+        assert!(own.iter().all(|line| line.len() == 99), "a torn record");
+    }
+}
+
+#[test]
+fn truncation_by_one_keeps_what_the_other_syncs_later() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let up = Up::start(UpOptions::default());
+    let second = SecondMount::of(&up);
+    let writer = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(up.mount().join("f"));
+    let writer = writer.expect("opens");
+    for round in 0..20u64 {
+        writer
+            .write_all_at(&pattern::bytes(1, 0, 400_000), 0)
+            .expect("writes");
+        fs::File::create(second.dir().join("f")).expect("truncates");
+        writer
+            .write_all_at(&pattern::bytes(2 + round, 0, 100_000), 0)
+            .expect("writes");
+        writer.sync_all().expect("syncs");
+        let bytes = fs::read(second.dir().join("f")).expect("reads");
+        assert_eq!(bytes.len(), 100_000, "round {round}");
+        pattern::assert_matches(2 + round, 0, &bytes);
+    }
+}
+
+#[test]
+fn unlinked_on_one_stays_readable_where_it_is_open() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let up = Up::start(UpOptions::default());
+    let second = SecondMount::of(&up);
+    fs::write(up.mount().join("f"), pattern::bytes(9, 0, 500_000)).expect("writes");
+    let open = fs::File::open(second.dir().join("f")).expect("opens");
+    fs::remove_file(up.mount().join("f")).expect("unlinks");
+    let mut bytes = vec![0; 500_000];
+    open.read_exact_at(&mut bytes, 0).expect("reads");
+    pattern::assert_matches(9, 0, &bytes);
+}
+
+#[test]
+fn killed_mount_gives_its_append_right_back() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let up = Up::start(UpOptions::default());
+    let mut second = SecondMount::of(&up);
+    let append = |dir: std::path::PathBuf, text: &str| {
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(dir.join("log"));
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
+    };
+    append(second.dir(), "one\n").expect("appends");
+    let holder = OpenOptions::new()
+        .append(true)
+        .open(second.dir().join("log"))
+        .expect("opens");
+    second.kill9();
+    drop(holder);
+    let dir = up.mount();
+    vdfs_tests::within("the right comes back", Duration::from_secs(20), move || {
+        append(dir, "two\n").expect("appends");
+    });
+    eventually("both lines are there", Duration::from_secs(5), || {
+        fs::read_to_string(up.mount().join("log")).is_ok_and(|text| text == "one\ntwo\n")
+    });
+}

@@ -1,0 +1,110 @@
+//! Nobody answers: programs wait, `^C` works, and everything goes on when the answer comes.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use vdfs_tests::{SecondMount, Up, UpOptions, eventually, mount_tests_skipped, pattern, within};
+
+#[test]
+fn programs_wait_while_master_and_volumes_are_stopped() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let up = Up::start(UpOptions::default());
+    let second = SecondMount::of(&up);
+    fs::write(up.mount().join("file"), pattern::bytes(5, 0, 1 << 20)).expect("writes");
+    up.signal(Signal::STOP);
+    let path = second.dir().join("file");
+    let reader = std::thread::spawn(move || fs::read(path).expect("waits instead of failing"));
+    let stopped = Instant::now();
+    while stopped.elapsed() < Duration::from_secs(12) {
+        assert!(!reader.is_finished(), "nobody can have answered");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    up.signal(Signal::CONT);
+    let bytes = within("the reader goes on", Duration::from_secs(20), move || {
+        reader.join()
+    });
+    pattern::assert_matches(5, 0, &bytes.expect("the reader does not panic"));
+}
+
+#[test]
+fn ctrl_c_ends_a_waiting_program_within_a_second() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let up = Up::start(UpOptions::default());
+    let second = SecondMount::of(&up);
+    fs::write(up.mount().join("file"), b"bytes").expect("writes");
+    up.signal(Signal::STOP);
+    for program in [
+        "cat file",
+        "ls -l",
+        "touch new",
+        "mkdir d",
+        "mv file other",
+        "echo x > file",
+    ] {
+        let mut child = Command::new("sh")
+            .args(["-c", program])
+            .current_dir(second.dir())
+            .process_group(0)
+            .spawn()
+            .expect("starts");
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(
+            child.try_wait().expect("a child").is_none(),
+            "{program}: does not wait"
+        );
+        // As a terminal does: to the whole group.
+        kill_process_group(Pid::from_child(&child), Signal::INT).expect("is there");
+        eventually(program, Duration::from_secs(1), || {
+            child.try_wait().expect("a child").is_some()
+        });
+    }
+    up.signal(Signal::CONT);
+    let path = second.dir().join("after");
+    within(
+        "the mount works again",
+        Duration::from_secs(20),
+        move || {
+            fs::write(&path, b"works").expect("writes");
+            assert_eq!(fs::read(&path).expect("reads"), b"works");
+        },
+    );
+}
+
+#[test]
+fn second_mount_goes_on_after_kill_9_of_up() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let mut up = Up::start(UpOptions {
+        extra: fixed_listen(),
+        ..UpOptions::default()
+    });
+    let second = SecondMount::of(&up);
+    let path = second.dir().join("file");
+    fs::write(&path, pattern::bytes(6, 0, 1 << 20)).expect("writes");
+    let file = fs::File::open(&path).expect("opens");
+    up.kill9();
+    up.run_again();
+    let bytes = within("the open file reads", Duration::from_secs(30), move || {
+        let mut bytes = vec![0; 1 << 20];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).expect("reads");
+        bytes
+    });
+    pattern::assert_matches(6, 0, &bytes);
+    fs::write(second.dir().join("new"), b"new").expect("writes");
+    assert_eq!(fs::read(up.mount().join("new")).expect("reads"), b"new");
+}
+
+/// A restarted `up` must be found where it was: a free port, asked for by number.
+fn fixed_listen() -> Vec<String> {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let port = socket.local_addr().expect("is bound").port();
+    vec!["--listen".into(), format!("127.0.0.1:{port}")]
+}
