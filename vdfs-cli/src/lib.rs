@@ -1,1 +1,46 @@
-//! vdfs-cli
+//! The program `vdfs`: one command to a filesystem in RAM, and the commands that work on it.
+//!
+//! Owns what only a program has: the command line, exit status and error lines, state directories,
+//! signals. [`up::Up`] is a whole filesystem in this process (authority, master, volumes, mount),
+//! so a test can run one. Everything else is a client of a running one over QUIC.
+//!
+//! Left out: every decision about files. The crates below make these.
+
+mod args;
+mod calendar;
+mod client;
+mod cluster;
+mod down;
+mod failure;
+mod logging;
+mod memory;
+mod mountinfo;
+mod output;
+mod places;
+mod ram_use;
+mod size;
+mod state_files;
+mod status;
+pub mod up;
+
+pub use args::{Cli, Command};
+pub use failure::Failure;
+pub use size::{Size, SizeError, human};
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    logging::start(&cli.log)?;
+    match cli.command {
+        Command::Up(args) => up::run(args),
+        Command::Down(args) => down::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Put(args) => client::put::run(&args),
+        Command::Get(args) => client::get::run(&args),
+        Command::Ls(args) => client::ls::run(&args),
+        Command::Rm(args) => client::rm::run(&args),
+        Command::Stat(args) => client::stat::run(&args),
+        Command::Cat(args) => client::cat::run(&args),
+        Command::Locate(args) => client::locate::run(&args),
+        Command::ForgetLost(args) => client::forget_lost::run(&args),
+    }
+}

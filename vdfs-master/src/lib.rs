@@ -1,1 +1,20 @@
-//! vdfs-master
+//! The master: the namespace in RAM behind an operation log. Never on the data path.
+//!
+//! A request comes in through [`dispatch`] (who asks, what is asked), waits in the queue of the
+//! [`shell`], is decided by the [`core`], and is answered when the records of its turn are in the
+//! [`log`]. A start loads the newest [`checkpoint`] and replays the log behind it.
+//!
+//! Invariant: only [`core`] decides, and it does nothing else; whatever touches files, threads or
+//! clocks is outside of it.
+
+pub mod checkpoint;
+pub mod core;
+pub mod disk;
+mod dispatch;
+mod handlers;
+pub mod limits;
+pub mod log;
+pub mod metrics;
+pub mod shell;
+
+pub use shell::{AbortHook, FsConfig, Master, MasterConfig, MasterError};

@@ -14,17 +14,21 @@ use vdfs_proto::handshake::Role;
 
 use crate::carrier::{Carrier, Connector, Outcome, PeerIdentity, Request, Service, Target};
 
+type Services = HashMap<(Role, String), Arc<dyn Service>>;
+
 /// The services of this process by role and node. One that is away answers `Disconnected`, as over
 /// a network.
 #[derive(Clone, Default)]
 pub struct Switchboard {
-    services: Arc<RwLock<HashMap<(Role, String), Arc<dyn Service>>>>,
+    services: Arc<RwLock<Services>>,
 }
 
 impl Switchboard {
     /// Replaces what served there before.
     pub fn attach(&self, role: Role, node: &str, service: Arc<dyn Service>) {
-        self.services.write().insert((role, node.to_owned()), service);
+        self.services
+            .write()
+            .insert((role, node.to_owned()), service);
     }
 
     pub fn detach(&self, role: Role, node: &str) {
@@ -33,7 +37,10 @@ impl Switchboard {
 
     /// Calls made through the connector carry `identity`.
     pub fn connector(&self, identity: PeerIdentity) -> SwitchboardConnector {
-        SwitchboardConnector { switchboard: self.clone(), identity: Arc::new(identity) }
+        SwitchboardConnector {
+            switchboard: self.clone(),
+            identity: Arc::new(identity),
+        }
     }
 
     fn service(&self, target: &Target) -> Option<Arc<dyn Service>> {
@@ -62,7 +69,10 @@ pub struct SwitchboardConnector {
 
 impl Connector for SwitchboardConnector {
     fn carrier(&self, target: &Target) -> Arc<dyn Carrier> {
-        Arc::new(InProcessCarrier { connector: self.clone(), target: target.clone() })
+        Arc::new(InProcessCarrier {
+            connector: self.clone(),
+            target: target.clone(),
+        })
     }
 }
 

@@ -3,10 +3,21 @@
 //! The layer does not know which operation it carries. Two carriers stand behind one trait:
 //! [`quic`] between processes, always under mutual TLS, and [`in_process`] between the parts of one
 //! process. A handler cannot tell which one a request came over.
+//!
+//! Beside the carriers lives what every process needs before it can reach another: its
+//! [`identity`], its [`state_dir`], the [`host`] it runs on, and the [`clock`] that leases go by.
 
 pub mod carrier;
+pub mod clock;
+pub mod host;
+pub mod identity;
 pub mod in_process;
+pub mod limits;
 pub mod quic;
 pub mod rpc;
+pub mod state_dir;
 
 pub use carrier::{Carrier, Connector, Outcome, PeerIdentity, Request, Response, Service, Target};
+pub use identity::{Authority, Identity, IdentityError};
+pub use quic::{Profile, QuicConfig, QuicEndpoint, StartError};
+pub use state_dir::{StateDir, StateError};

@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use vdfs_proto::Status;
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::data::{DataReply, DataRequest};
 use vdfs_proto::frame::Method;
-use vdfs_proto::handshake::Purpose;
+use vdfs_proto::handshake::{Purpose, Role};
 use vdfs_proto::operation::Operation;
-use vdfs_proto::Status;
 
-use crate::carrier::{Carrier, Request};
+use crate::carrier::{Carrier, PeerIdentity, Request};
 
 /// Sends one message over a control lane and decodes the reply as `R`.
 pub async fn call<Q: Serialize, R: DeserializeOwned>(
@@ -67,4 +67,12 @@ where
     let response = carrier.call(request, deadline).await?;
     let reply = O::unwrap(decode(&response.body)?).ok_or(Status::Malformed)?;
     Ok((reply, response.payload))
+}
+
+/// The check at the door of every service: `WrongRole` unless the peer has one of `roles`.
+pub fn require_role(peer: &PeerIdentity, roles: &[Role]) -> Result<(), Status> {
+    match roles.contains(&peer.role) {
+        true => Ok(()),
+        false => Err(Status::WrongRole),
+    }
 }

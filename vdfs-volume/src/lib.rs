@@ -1,1 +1,21 @@
-//! vdfs-volume
+//! A volume: a server that holds chunks of files in RAM.
+//!
+//! [`ram`] makes the place, [`store`] keeps the chunks there, the service answers clients, and
+//! [`shell`] ties a volume to its master. Which bytes belong to which file, and who may see them, is
+//! the master's business: a volume knows chunks, chains, epochs and sessions.
+
+pub mod chunk_state;
+mod handlers;
+pub mod lease;
+pub mod limits;
+pub mod membership;
+mod node;
+mod panics;
+pub mod ram;
+mod service;
+pub mod shell;
+pub mod store;
+
+pub use panics::PanicHook;
+pub use ram::{Ram, RamError};
+pub use shell::{Volume, VolumeConfig, VolumeError};

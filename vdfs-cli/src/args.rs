@@ -1,0 +1,357 @@
+//! The command line: what can be said, and the help that explains it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use vdfs_proto::ChunkSize;
+
+use crate::size::Size;
+
+const EXAMPLES: &str = "\
+Examples:
+  vdfs up /mnt/vdfs                      a directory in RAM, until Ctrl-C or `vdfs down`
+  cp -r ~/src /mnt/vdfs                  ordinary programs work on it
+  vdfs put big.tar /big.tar              without a mount: paths are those of the filesystem
+  vdfs status                            what it holds and how it is
+  vdfs down --destroy /mnt/vdfs          stop it and give the RAM back
+
+Exit status: 0 done, 1 failed (one line on standard error), 2 wrong usage.";
+
+/// A filesystem in the RAM of one or many machines.
+#[derive(Debug, Parser)]
+#[command(name = "vdfs", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub log: LogArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// How much to log
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
+    #[arg(help_heading = "Logging")]
+    pub log: LogLevel,
+    /// Append logs to FILE instead of standard error
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Logging")]
+    pub log_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a filesystem in this machine's RAM and mount it at DIR
+    Up(UpArgs),
+    /// Stop a running `vdfs up`: flush, unmount, end
+    Down(DownArgs),
+    /// Show health, space, volumes and mounts
+    Status(StatusArgs),
+    /// Copy files into the filesystem, without a mount
+    Put(PutArgs),
+    /// Copy files out of the filesystem, without a mount
+    Get(GetArgs),
+    /// List files and directories
+    Ls(LsArgs),
+    /// Remove files
+    Rm(RmArgs),
+    /// Show the attributes of files
+    Stat(PathArgs),
+    /// Write files to standard output
+    Cat(PathArgs),
+    /// Show which volumes hold the pieces of a file
+    Locate(LocateArgs),
+    /// Remove the files whose contents were in RAM that is gone
+    ForgetLost(ForgetLostArgs),
+}
+
+const UP_HELP: &str = "\
+The command prints one line `ready DIR SIZE, ...` when DIR can be used, and stays. Stop it with \
+Ctrl-C, SIGTERM or `vdfs down DIR`; started again, it goes on with the files that are there. \
+File contents live in RAM only: a reboot loses them, the names stay.
+
+Examples:
+  vdfs up /mnt/vdfs                          a quarter of the available memory
+  vdfs up /mnt/vdfs --ram 4GiB --volumes 2   4 GiB in all, on two volumes
+  vdfs up ~/ram --state ~/.vdfs              as an ordinary user, through fusermount3
+  vdfs up /mnt/vdfs --fresh                  forget the old files and start empty
+
+A second mount of the same files:
+  mount.vdfs \"$(cat STATE/addr)\" DIR2 -o identity=STATE/identity-client";
+
+#[derive(Debug, Args)]
+#[command(after_help = UP_HELP)]
+pub struct UpArgs {
+    /// Where to mount it; made if missing, must be empty
+    pub dir: PathBuf,
+    /// RAM for file contents and their tables, over all volumes [default: a quarter of the
+    /// available memory, or what it had before]
+    #[arg(long, value_name = "SIZE")]
+    pub ram: Option<Size>,
+    /// Number of volumes that share the RAM [default: 1, or as many as before]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub volumes: Option<u32>,
+    /// Size of the pieces that files are cut into: a power of two from 64KiB to 256MiB, fixed when
+    /// the filesystem is made [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_chunk_size)]
+    pub chunk_size: Option<ChunkSize>,
+    /// Where names, certificates and the link to the RAM are kept [default: /var/lib/vdfs/up for
+    /// root, else $XDG_STATE_HOME/vdfs/up]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Start empty: frees the old files' RAM and keeps the old log aside
+    #[arg(long)]
+    pub fresh: bool,
+    /// Address for other mounts and programs; volumes take the ports that follow it
+    /// [default: 127.0.0.1 and free ports]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_listen)]
+    pub listen: Option<SocketAddr>,
+}
+
+const DOWN_HELP: &str = "\
+Examples:
+  vdfs down                        stop the `up` of the default state directory
+  vdfs down /mnt/vdfs              stop the one that is mounted there
+  vdfs down --destroy /mnt/vdfs    stop it, free its RAM and remove all its files";
+
+#[derive(Debug, Args)]
+#[command(after_help = DOWN_HELP)]
+pub struct DownArgs {
+    /// Where it is, or was, mounted
+    pub dir: Option<PathBuf>,
+    /// Also free the RAM and remove the state: the files are gone. Works also when nothing runs
+    #[arg(long)]
+    pub destroy: bool,
+    /// State directory of the `up` to stop
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+/// Which filesystem to talk to: the first that is given of --master with --identity, --state,
+/// /etc/vdfs/client.toml, and the default state directory of `up`.
+#[derive(Debug, Default, Args)]
+pub struct ClusterArgs {
+    /// Addresses of the master
+    #[arg(
+        long,
+        value_name = "IP:PORT,..",
+        value_delimiter = ',',
+        requires = "identity"
+    )]
+    #[arg(help_heading = "Which filesystem")]
+    pub master: Vec<SocketAddr>,
+    /// Directory with key.pem, cert.pem and ca.pem
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "master",
+        help_heading = "Which filesystem"
+    )]
+    pub identity: Option<PathBuf>,
+    /// State directory of a running `vdfs up`
+    #[arg(long, value_name = "DIR", conflicts_with = "master")]
+    #[arg(help_heading = "Which filesystem")]
+    pub state: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print one JSON object; bytes are integers in keys that end in _bytes
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const PUT_HELP: &str = "\
+A file is written beside its name and renamed when it is whole: a broken transfer leaves nothing \
+under the name. Mode and modification time are kept.
+
+Examples:
+  vdfs put a.txt b.txt /dir          into a directory of the filesystem
+  vdfs put -r src /                  a directory with all that is in it
+  tar c src | vdfs put - /src.tar    from standard input";
+
+#[derive(Debug, Args)]
+#[command(after_help = PUT_HELP)]
+pub struct PutArgs {
+    /// Local files; `-` is standard input
+    #[arg(required = true, value_name = "SRC")]
+    pub sources: Vec<PathBuf>,
+    /// Absolute path in the filesystem
+    #[arg(value_name = "DST", value_parser = vdfs_path())]
+    pub target: PathBuf,
+    /// Copy directories with all that is in them
+    #[arg(short, long)]
+    pub recursive: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const GET_HELP: &str = "\
+A file is written beside its name and renamed when it is whole. Mode and modification time are \
+kept.
+
+Examples:
+  vdfs get /dir/a.txt .                 into the current directory
+  vdfs get -r /src /tmp                 a directory with all that is in it
+  vdfs get /src.tar - | tar x           to standard output";
+
+#[derive(Debug, Args)]
+#[command(after_help = GET_HELP)]
+pub struct GetArgs {
+    /// Absolute paths in the filesystem
+    #[arg(required = true, value_name = "SRC", value_parser = vdfs_path())]
+    pub sources: Vec<PathBuf>,
+    /// Local file or directory; `-` is standard output
+    #[arg(value_name = "DST")]
+    pub target: PathBuf,
+    /// Copy directories with all that is in them
+    #[arg(short, long)]
+    pub recursive: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Absolute paths in the filesystem
+    #[arg(value_name = "PATH", default_value = "/", value_parser = vdfs_path())]
+    pub paths: Vec<PathBuf>,
+    /// With mode, links, owner, group, size and modification time (UTC)
+    #[arg(short)]
+    pub long: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// Absolute paths in the filesystem
+    #[arg(required = true, value_name = "PATH", value_parser = vdfs_path())]
+    pub paths: Vec<PathBuf>,
+    /// Remove directories with all that is in them
+    #[arg(short, long)]
+    pub recursive: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PathArgs {
+    /// Absolute paths in the filesystem
+    #[arg(required = true, value_name = "PATH", value_parser = vdfs_path())]
+    pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LocateArgs {
+    /// Absolute path in the filesystem, or a path on a mount of it
+    pub path: PathBuf,
+    /// Print one JSON object; bytes are integers in keys that end in _bytes
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ForgetLostArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+fn parse_chunk_size(text: &str) -> Result<ChunkSize, String> {
+    let Size(bytes) = text.parse::<Size>().map_err(|error| error.to_string())?;
+    ChunkSize::new(bytes).map_err(|_| "must be a power of two from 64KiB to 256MiB".to_owned())
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let addr: SocketAddr = text
+        .parse()
+        .map_err(|_| "an IP address and a port: 192.0.2.7:7400".to_owned())?;
+    if addr.ip().is_unspecified() {
+        return Err("must be an address that others can reach, not a wildcard".to_owned());
+    }
+    Ok(addr)
+}
+
+/// Takes any bytes: names need not be UTF-8.
+fn vdfs_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        let refusal = "paths in the filesystem are absolute: they begin with /";
+        if path.is_absolute() {
+            Ok(path)
+        } else {
+            Err(refusal)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn up_takes_sizes_with_units() {
+        let cli =
+            Cli::try_parse_from(["vdfs", "up", "/m", "--ram", "4GiB", "--chunk-size", "1MiB"])
+                .expect("parses");
+        let Command::Up(up) = cli.command else {
+            panic!("another command")
+        };
+        assert_eq!(up.ram, Some(Size(4 << 30)));
+        assert_eq!(up.chunk_size, ChunkSize::new(1 << 20).ok());
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "vdfs",
+            "vdfs up",
+            "vdfs up /m --ram 4096",
+            "vdfs up /m --chunk-size 3MiB",
+            "vdfs up /m --chunk-size 512MiB",
+            "vdfs up /m --volumes 0",
+            "vdfs up /m --listen 0.0.0.0:7400",
+            "vdfs up /m --frsh",
+            "vdfs put a",
+            "vdfs put a relative",
+            "vdfs ls relative",
+            "vdfs status --master 127.0.0.1:1",
+            "vdfs status --state /s --master 127.0.0.1:1 --identity /i",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert_eq!(parsed.expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn put_takes_several_sources_and_one_target() {
+        let cli = Cli::try_parse_from(["vdfs", "put", "a", "-", "/d"]).expect("parses");
+        let Command::Put(put) = cli.command else {
+            panic!("another command")
+        };
+        assert_eq!(put.sources, [PathBuf::from("a"), PathBuf::from("-")]);
+        assert_eq!(put.target, PathBuf::from("/d"));
+    }
+}

@@ -1,0 +1,16 @@
+//! Commands that work on the files of a filesystem through `vdfs-client`, without a mount.
+
+pub(crate) mod access;
+pub(crate) mod cat;
+pub(crate) mod connection;
+pub(crate) mod destination;
+pub(crate) mod forget_lost;
+pub(crate) mod get;
+pub(crate) mod interrupt;
+pub(crate) mod listing;
+pub(crate) mod locate;
+pub(crate) mod ls;
+pub(crate) mod progress;
+pub(crate) mod put;
+pub(crate) mod rm;
+pub(crate) mod stat;

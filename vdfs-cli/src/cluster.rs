@@ -1,0 +1,216 @@
+//! Which filesystem a command talks to, and the way to its master.
+//!
+//! The first that is given counts: `--master` with `--identity`, `--state`,
+//! `/etc/vdfs/client.toml`, the default state directory of `up`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use vdfs_net::{Connector, Identity, QuicConfig, QuicEndpoint, Target};
+use vdfs_proto::handshake::Role;
+
+use crate::args::ClusterArgs;
+use crate::failure::{Blame, Failure};
+use crate::places;
+
+/// How long a command waits for the master before it gives up.
+pub(crate) const MASTER_WAIT: Duration = Duration::from_secs(3);
+/// How long a command waits for its connections to close.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+const CLIENT_TOML: &str = "/etc/vdfs/client.toml";
+const FOUR_WAYS: &str = "name it with --master ADDR --identity DIR, with --state DIR, in \
+    /etc/vdfs/client.toml, or start the default one: vdfs up DIR";
+
+/// A filesystem: where its master is and as whom to speak to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    pub(crate) masters: Vec<SocketAddr>,
+    pub(crate) identity: PathBuf,
+}
+
+/// `/etc/vdfs/client.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClientFile {
+    master: Vec<SocketAddr>,
+    identity: PathBuf,
+}
+
+impl Cluster {
+    pub(crate) fn find(args: &ClusterArgs) -> Result<Cluster, Failure> {
+        if let (false, Some(identity)) = (args.master.is_empty(), &args.identity) {
+            return Ok(Cluster {
+                masters: args.master.clone(),
+                identity: identity.clone(),
+            });
+        }
+        match &args.state {
+            Some(state) => Cluster::of_state(state)?.ok_or_else(|| {
+                Failure::new(
+                    state.display(),
+                    "no `vdfs up` has run with this state directory",
+                )
+                .way_out(FOUR_WAYS)
+            }),
+            None => Cluster::find_unnamed(Path::new(CLIENT_TOML), &places::default_state()?),
+        }
+    }
+
+    fn find_unnamed(client_toml: &Path, default_state: &Path) -> Result<Cluster, Failure> {
+        if let Some(cluster) = Cluster::of_client_file(client_toml)? {
+            return Ok(cluster);
+        }
+        Cluster::of_state(default_state)?
+            .ok_or_else(|| Failure::new("filesystem", "none found").way_out(FOUR_WAYS))
+    }
+
+    fn of_client_file(path: &Path) -> Result<Option<Cluster>, Failure> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::new(path.display(), error)),
+        };
+        let file: ClientFile = toml::from_str(&text).blame(path.display())?;
+        Ok(Some(Cluster {
+            masters: file.master,
+            identity: file.identity,
+        }))
+    }
+
+    /// The filesystem of a running or stopped `up`; `None` if there is none.
+    pub(crate) fn of_state(state: &Path) -> Result<Option<Cluster>, Failure> {
+        let path = state.join("addr");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(&path, &error)),
+        };
+        let addr: SocketAddr = text.trim().parse().blame(path.display())?;
+        let admin = state.join("identity-admin");
+        let identity = if admin.is_dir() {
+            admin
+        } else {
+            state.join("identity-client")
+        };
+        Ok(Some(Cluster {
+            masters: vec![addr],
+            identity,
+        }))
+    }
+
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let target = |addr: &SocketAddr| Target {
+            addr: *addr,
+            role: Role::Master,
+            node: None,
+        };
+        self.masters.iter().map(target).collect()
+    }
+
+    /// The masters' addresses as they are typed.
+    pub(crate) fn masters_text(&self) -> String {
+        let addrs: Vec<String> = self.masters.iter().map(SocketAddr::to_string).collect();
+        addrs.join(",")
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(path.display(), error);
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => failure.way_out("run this as the user of `up`"),
+        _ => failure,
+    }
+}
+
+/// A command's own end of its connections, under mutual TLS.
+#[derive(Debug)]
+pub(crate) struct Line {
+    endpoint: QuicEndpoint,
+    pub(crate) identity: Identity,
+}
+
+impl Line {
+    pub(crate) fn open(cluster: &Cluster) -> Result<Line, Failure> {
+        let identity = Identity::load(&cluster.identity).map_err(Failure::of)?;
+        let loopback = cluster.masters.iter().all(|addr| addr.ip().is_loopback());
+        let ipv6 = cluster.masters.iter().any(SocketAddr::is_ipv6);
+        let local: SocketAddr = match (loopback, ipv6) {
+            (true, false) => ([127, 0, 0, 1], 0).into(),
+            (false, false) => ([0, 0, 0, 0], 0).into(),
+            (true, true) => (std::net::Ipv6Addr::LOCALHOST, 0).into(),
+            (false, true) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let endpoint = QuicEndpoint::start(&identity, local, None, QuicConfig::default());
+        Ok(Line {
+            endpoint: endpoint.map_err(Failure::of)?,
+            identity,
+        })
+    }
+
+    pub(crate) fn connector(&self) -> Arc<dyn Connector> {
+        self.endpoint.connector()
+    }
+
+    /// What to say when none of the cluster's masters answers.
+    pub(crate) fn unanswered(&self, cluster: &Cluster) -> Failure {
+        let mut why = format!("no answer within {} s", MASTER_WAIT.as_secs());
+        let mut failures = cluster
+            .targets()
+            .into_iter()
+            .filter_map(|target| self.endpoint.last_failure(&target));
+        if let Some(failure) = failures.next() {
+            why += &format!(" ({failure})");
+        }
+        Failure::new(format!("master {}", cluster.masters_text()), why)
+            .way_out("is it running? start it with: vdfs up DIR")
+    }
+
+    pub(crate) fn close(self) {
+        self.endpoint.shutdown(CLOSE_WAIT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn find_with_nothing_there_names_the_four_ways() {
+        let empty = tempfile::tempdir().expect("a scratch directory");
+        let found = Cluster::find_unnamed(&empty.path().join("client.toml"), empty.path());
+        let line = found.expect_err("nothing is there").to_string();
+        for way in [
+            "--master ADDR --identity DIR",
+            "--state DIR",
+            CLIENT_TOML,
+            "vdfs up DIR",
+        ] {
+            assert!(line.contains(way), "{line}");
+        }
+    }
+
+    #[test]
+    fn find_prefers_the_client_file_over_the_default_state() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let file = scratch.path().join("client.toml");
+        std::fs::write(scratch.path().join("addr"), "127.0.0.1:1\n").expect("writes");
+        let of_state = Cluster::find_unnamed(&file, scratch.path()).expect("the state's");
+        assert_eq!(of_state.masters_text(), "127.0.0.1:1");
+        std::fs::write(&file, "master = [\"192.0.2.7:7400\"]\nidentity = \"/i\"\n")
+            .expect("writes");
+        let of_file = Cluster::find_unnamed(&file, scratch.path()).expect("the file's");
+        assert_eq!(of_file.masters_text(), "192.0.2.7:7400");
+    }
+
+    #[test]
+    fn find_refuses_a_client_file_with_unknown_keys() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let file = scratch.path().join("client.toml");
+        std::fs::write(&file, "masters = []\n").expect("writes");
+        assert!(Cluster::find_unnamed(&file, scratch.path()).is_err());
+    }
+}

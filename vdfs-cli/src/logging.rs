@@ -1,0 +1,47 @@
+//! Logs: to standard error, or appended to a file.
+
+use std::fs::OpenOptions;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::args::{LogArgs, LogLevel};
+use crate::failure::{Blame, Failure};
+
+/// Sends the logs of this process where the arguments say. Only the first call of a process has an
+/// effect.
+pub(crate) fn start(args: &LogArgs) -> Result<(), Failure> {
+    let builder = tracing_subscriber::fmt().with_max_level(level_filter(args.log));
+    let started = match &args.log_file {
+        None => {
+            let colours = std::io::stderr().is_terminal();
+            builder
+                .with_ansi(colours)
+                .with_writer(std::io::stderr)
+                .try_init()
+        }
+        Some(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file = file.blame(format!("log file {}", path.display()))?;
+            builder
+                .with_ansi(false)
+                .with_writer(Mutex::new(file))
+                .try_init()
+        }
+    };
+    if started.is_err() {
+        tracing::debug!("logging had been started before");
+    }
+    Ok(())
+}
+
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}

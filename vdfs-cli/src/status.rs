@@ -1,0 +1,90 @@
+//! `vdfs status`: the master's report, for people and for scripts.
+
+mod health;
+mod json;
+mod text;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use vdfs_net::Carrier;
+use vdfs_net::rpc::call_operation;
+use vdfs_proto::Status;
+use vdfs_proto::frame::Method;
+use vdfs_proto::meta::{GetStatus, StatusReport};
+
+use crate::args::StatusArgs;
+use crate::client::connection::runtime;
+use crate::cluster::{Cluster, Line, MASTER_WAIT};
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// What there is to say: the report, where it is from, and what is wrong.
+#[derive(Debug)]
+struct Findings {
+    report: StatusReport,
+    masters: Vec<String>,
+    health: health::Health,
+    problems: Vec<String>,
+}
+
+pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let cluster = Cluster::find(&args.cluster)?;
+    let line = Line::open(&cluster)?;
+    let report = fetch(&cluster, &line)?;
+    let expires_in = line.identity.not_after().duration_since(SystemTime::now());
+    line.close();
+    let (health, problems) = health::judge(&report, expires_in.unwrap_or_default());
+    let masters = cluster.masters.iter().map(ToString::to_string).collect();
+    let findings = Findings {
+        report,
+        masters,
+        health,
+        problems,
+    };
+    let mut output = Output::open();
+    if args.json {
+        output.json(&json::StatusJson::of(&findings))?;
+    } else {
+        output.bytes(text::render(&findings).as_bytes())?;
+    }
+    output.finish()
+}
+
+/// Asks without a session: a question leaves no trace.
+fn fetch(cluster: &Cluster, line: &Line) -> Result<StatusReport, Failure> {
+    let connector = line.connector();
+    let carriers: Vec<Arc<dyn Carrier>> = cluster
+        .targets()
+        .iter()
+        .map(|target| connector.carrier(target))
+        .collect();
+    let asked = runtime()?.block_on(ask(&carriers));
+    match asked {
+        Ok(report) => Ok(report),
+        Err(Status::Disconnected | Status::DeadlineExceeded) => Err(line.unanswered(cluster)),
+        Err(status) => Err(Failure::new(
+            format!("master {}", cluster.masters_text()),
+            status,
+        )),
+    }
+}
+
+/// The first report that one of the masters gives within the wait for a master.
+async fn ask(masters: &[Arc<dyn Carrier>]) -> Result<StatusReport, Status> {
+    let deadline = tokio::time::Instant::now() + MASTER_WAIT;
+    let mut last = Status::Disconnected;
+    while tokio::time::Instant::now() < deadline {
+        for master in masters {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            match call_operation(&**master, Method::Admin, GetStatus {}, left).await {
+                Ok(report) => return Ok(report),
+                // The carrier connects again with a pause of its own.
+                Err(status @ (Status::Disconnected | Status::NotServing)) => last = status,
+                Err(status) => return Err(status),
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    Err(last)
+}

@@ -1,0 +1,256 @@
+//! The serving parts of an `up`: one master, its volumes, and the doors through which others come.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vdfs_master::{AbortHook, FsConfig, Master, MasterConfig};
+use vdfs_net::host::Host;
+use vdfs_net::in_process::Switchboard;
+use vdfs_net::{
+    Connector, Identity, PeerIdentity, QuicConfig, QuicEndpoint, Service, StateDir, Target,
+};
+use vdfs_proto::ClusterId;
+use vdfs_proto::handshake::Role;
+use vdfs_volume::{PanicHook, Ram, Volume, VolumeConfig};
+
+use super::identities::Identities;
+use super::mounted::Mounted;
+use super::parameters::Parameters;
+use crate::failure::{Blame, Failure};
+use crate::state_files;
+
+const MASTER_NODE: &str = "master";
+/// How long replies to others may take when all stops.
+const DOOR_WAIT: Duration = Duration::from_millis(500);
+/// How long the volumes may take to register.
+const REGISTER_WAIT: Duration = Duration::from_secs(10);
+/// Inodes there can be: at 200 bytes each they take 6 GiB of the master's RAM.
+const FILES_MAX: u64 = 1 << 25;
+
+/// What the servers of an `up` are made from.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) state: &'a StateDir,
+    pub(super) parameters: &'a Parameters,
+    pub(super) listen: Option<SocketAddr>,
+    /// Detached before a panic of a server ends the process.
+    pub(super) mounted: &'a Mounted,
+}
+
+#[derive(Debug)]
+pub(super) struct Servers {
+    cluster: ClusterId,
+    switchboard: Switchboard,
+    volumes: Vec<Volume>,
+    master: Master,
+    doors: Vec<QuicEndpoint>,
+    master_addr: SocketAddr,
+}
+
+impl Servers {
+    /// Starts all; the volumes register in the background.
+    pub(super) fn start(plan: &Plan<'_>) -> Result<Servers, Failure> {
+        let identities = Identities::open(plan.state)?;
+        Ram::open(&plan.state.ram(), plan.parameters.ram.0).map_err(Failure::of)?;
+        let master = plan.start_master(identities.cluster())?;
+        let identity = identities.get(Role::Master, MASTER_NODE, &plan.state.identity())?;
+        let door = open_door(
+            &identity,
+            door_addr(plan.listen, 0)?,
+            Some(master.service()),
+        )?;
+        let switchboard = Switchboard::default();
+        switchboard.attach(Role::Master, MASTER_NODE, master.service());
+        let mut servers = Servers {
+            cluster: identities.cluster(),
+            switchboard,
+            volumes: Vec::new(),
+            master,
+            master_addr: door.local_addr(),
+            doors: vec![door],
+        };
+        for number in 1..=plan.parameters.volumes {
+            let node = volume_node(number);
+            let dir = state_files::volume_identity(plan.state, &node);
+            let identity = identities.get(Role::Volume, &node, &dir)?;
+            servers.start_volume(plan, &identity, door_addr(plan.listen, number)?)?;
+        }
+        Ok(servers)
+    }
+
+    fn start_volume(
+        &mut self,
+        plan: &Plan<'_>,
+        identity: &Identity,
+        listen: SocketAddr,
+    ) -> Result<(), Failure> {
+        let node = identity.node().to_owned();
+        let door = open_door(identity, listen, None)?;
+        let config = plan.volume_config(&node, door.local_addr())?;
+        let master = self
+            .connector(Role::Volume, &node)
+            .carrier(&self.master_target());
+        let volume = Volume::start(config, master).map_err(Failure::of)?;
+        door.set_service(volume.service());
+        self.switchboard
+            .attach(Role::Volume, &node, volume.service());
+        self.volumes.push(volume);
+        self.doors.push(door);
+        Ok(())
+    }
+
+    /// Returns when the master knows all volumes, and so what they still hold.
+    pub(super) async fn wait_for_volumes(&self) -> Result<(), Failure> {
+        let registered = async {
+            for volume in &self.volumes {
+                volume.wait_registered().await;
+            }
+        };
+        tokio::time::timeout(REGISTER_WAIT, registered)
+            .await
+            .map_err(|_| Failure::new("volumes", "not all have registered with the master in time"))
+    }
+
+    pub(super) fn master_addr(&self) -> SocketAddr {
+        self.master_addr
+    }
+
+    pub(super) fn master_target(&self) -> Target {
+        let node = Some(MASTER_NODE.to_owned());
+        Target {
+            addr: self.master_addr,
+            role: Role::Master,
+            node,
+        }
+    }
+
+    /// The way of this process's own mount to the master and the volumes.
+    pub(super) fn client_connector(&self) -> Arc<dyn Connector> {
+        self.connector(Role::Client, "client")
+    }
+
+    fn connector(&self, role: Role, node: &str) -> Arc<dyn Connector> {
+        Arc::new(self.switchboard.connector(PeerIdentity {
+            cluster: self.cluster,
+            role,
+            node: node.to_owned(),
+            addr: None,
+            same_host: true,
+        }))
+    }
+
+    /// The doors first, so that nobody new comes in; the master last, so that the others can still
+    /// tell it what they have done.
+    pub(super) fn stop(self) {
+        for door in self.doors {
+            door.shutdown(DOOR_WAIT);
+        }
+        for volume in self.volumes {
+            volume.stop();
+        }
+        self.master.stop();
+    }
+}
+
+impl Plan<'_> {
+    fn start_master(&self, cluster: ClusterId) -> Result<Master, Failure> {
+        let mounted = self.mounted.clone();
+        let config = MasterConfig {
+            log_dir: self.state.log(),
+            format: FsConfig {
+                cluster,
+                chunk_size: self.parameters.chunk_size,
+                replicas: 1,
+                hash_key: rand::random(),
+                root_uid: rustix::process::geteuid().as_raw(),
+                root_gid: rustix::process::getegid().as_raw(),
+                files_max: FILES_MAX,
+            },
+            sync_log: false,
+            checkpoint_log_bytes: None,
+            before_abort: Some(AbortHook(Arc::new(move |_| mounted.detach()))),
+        };
+        let master = Master::start(config).map_err(Failure::of)?;
+        match self.check_filesystem(master.config(), cluster) {
+            Ok(()) => Ok(master),
+            Err(failure) => {
+                master.stop();
+                Err(failure)
+            }
+        }
+    }
+
+    /// The log may have been put there from elsewhere, and `up.toml` may have been lost.
+    fn check_filesystem(&self, found: &FsConfig, cluster: ClusterId) -> Result<(), Failure> {
+        let log = self.state.log();
+        if found.cluster != cluster {
+            return Err(Failure::new(log.display(), "the log is of another cluster")
+                .way_out("put back the one that belongs here, or start empty with --fresh"));
+        }
+        if found.chunk_size != self.parameters.chunk_size {
+            let why = format!(
+                "the filesystem was made with chunks of {:?}",
+                found.chunk_size
+            );
+            return Err(Failure::new(log.display(), why)
+                .way_out("name that with --chunk-size, or start empty with --fresh"));
+        }
+        Ok(())
+    }
+
+    fn volume_config(&self, node: &str, addr: SocketAddr) -> Result<VolumeConfig, Failure> {
+        let mounted = self.mounted.clone();
+        Ok(VolumeConfig {
+            name: node.to_owned(),
+            host: Host::here().blame("/proc")?.name,
+            ram_dir: self.state.ram().join(node),
+            budget_bytes: self.parameters.volume_budget_bytes(),
+            addr,
+            panic_hook: PanicHook::new(move || mounted.detach()),
+        })
+    }
+}
+
+/// Name, node and directory of the `number`th volume.
+pub(super) fn volume_node(number: u32) -> String {
+    format!("volume-{number}")
+}
+
+/// The address of the `index`th door: the ports follow one another, unless they are free ones.
+fn door_addr(listen: Option<SocketAddr>, index: u32) -> Result<SocketAddr, Failure> {
+    let mut addr = listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
+    if addr.port() != 0 {
+        let port = u16::try_from(u32::from(addr.port()) + index);
+        addr.set_port(port.map_err(|_| {
+            Failure::new(
+                format!("--listen {addr}"),
+                "too few ports follow it for the volumes",
+            )
+        })?);
+    }
+    Ok(addr)
+}
+
+fn open_door(
+    identity: &Identity,
+    listen: SocketAddr,
+    service: Option<Arc<dyn Service>>,
+) -> Result<QuicEndpoint, Failure> {
+    QuicEndpoint::start(identity, listen, service, QuicConfig::default()).map_err(Failure::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn door_addr_takes_ports_that_follow_one_another() {
+        let listen: SocketAddr = "192.0.2.7:7400".parse().expect("an address");
+        let text = |listen, index| door_addr(listen, index).map(|addr| addr.to_string());
+        assert_eq!(text(Some(listen), 2), Ok("192.0.2.7:7402".to_owned()));
+        assert_eq!(text(None, 2), Ok("127.0.0.1:0".to_owned()));
+        let last: SocketAddr = "192.0.2.7:65535".parse().expect("an address");
+        assert!(text(Some(last), 1).is_err());
+    }
+}

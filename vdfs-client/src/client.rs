@@ -1,0 +1,288 @@
+//! What all operations of one mount share, and how they ask the master.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use vdfs_proto::limits::WRITE_BEHIND_BYTES_MAX;
+use vdfs_proto::meta::{
+    Answer, GetChainTable, GetLayout, MutateRequest, Mutated, Mutation, Query, QueryRequest,
+    Release,
+};
+use vdfs_proto::operation::Operation;
+use vdfs_proto::{ChunkSize, HandleId, Ino, Layout, Status};
+
+use crate::config::ClientConfig;
+use crate::deadline::Deadline;
+use crate::files::{File, Files};
+use crate::limits::READ_AHEAD_TOTAL_BYTES;
+use crate::master::MasterLink;
+use crate::retry::{Attempt, Failure, retry};
+use crate::session::{Life, Session, open_session, run_events};
+use crate::volumes::Volumes;
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) config: ClientConfig,
+    /// Where background work runs; callers may poll from threads of their own.
+    pub(crate) runtime: Runtime,
+    pub(crate) chunk_size: ChunkSize,
+    pub(crate) master: MasterLink,
+    pub(crate) session: Session,
+    pub(crate) volumes: Volumes,
+    pub(crate) files: Files,
+    /// Bytes that write-behind may still take.
+    pub(crate) write_budget: Arc<Semaphore>,
+    /// Bytes that read-ahead may still take.
+    pub(crate) read_ahead_budget: Arc<Semaphore>,
+    /// A volume has said that little room is left: write through.
+    pub(crate) is_space_low: AtomicBool,
+    is_stopping: AtomicBool,
+}
+
+impl Client {
+    /// Opens a session and starts the event loop on the current runtime.
+    pub(crate) async fn connect(config: ClientConfig) -> Result<Arc<Client>, Status> {
+        let master = MasterLink::new(&*config.connector, &config.master);
+        let deadline = Deadline::after(config.timeout);
+        let (life, opened) = deadline.limit(open_session(&master, &config)).await??;
+        tracing::info!(session = %life.id, "session opened");
+        let client = Arc::new(Client {
+            runtime: Runtime::current(),
+            chunk_size: opened.chunk_size,
+            master,
+            session: Session::new(Arc::new(life)),
+            volumes: Volumes::new(config.connector.clone(), opened.table),
+            files: Files::new(opened.chunk_size),
+            write_budget: Arc::new(Semaphore::new(WRITE_BEHIND_BYTES_MAX)),
+            read_ahead_budget: Arc::new(Semaphore::new(READ_AHEAD_TOTAL_BYTES)),
+            is_space_low: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+            config,
+        });
+        client.runtime.spawn(run_events(Arc::downgrade(&client)));
+        Ok(client)
+    }
+
+    /// The deadline of an operation that begins now.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.config.timeout)
+    }
+
+    /// No operation begins any more.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn check_running(&self) -> Result<(), Status> {
+        if self.is_stopping.load(Ordering::SeqCst) {
+            return Err(Status::ShuttingDown);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<(), Status> {
+        if self.config.read_only {
+            return Err(Status::ReadOnly);
+        }
+        self.check_running()
+    }
+
+    /// Asks the master, within the time of one operation.
+    pub(crate) async fn query<O>(&self, operation: O) -> Result<O::Reply, Status>
+    where
+        O: Operation<Request = Query, Envelope = Answer>,
+    {
+        self.query_until(operation, self.deadline()).await
+    }
+
+    /// Asks the master; under the next session if the one it began in has ended.
+    pub(crate) async fn query_until<O>(
+        &self,
+        operation: O,
+        deadline: Deadline,
+    ) -> Result<O::Reply, Status>
+    where
+        O: Operation<Request = Query, Envelope = Answer>,
+    {
+        let mut life = self.session.current();
+        let mut attempt = QueryAttempt {
+            client: self,
+            request: QueryRequest {
+                session: life.id,
+                query: operation.wrap(),
+            },
+        };
+        loop {
+            match retry(&mut attempt, &life, deadline).await {
+                Ok(answer) => return O::unwrap(answer).ok_or(Status::Malformed),
+                Err(failure) if failure.status != Status::SessionExpired => {
+                    return Err(failure.status);
+                }
+                Err(_) => life = self.session.after(&life, deadline).await?,
+            }
+            attempt.request.session = life.id;
+        }
+    }
+
+    /// Changes the namespace. The change goes on to a definite answer even if the caller stops
+    /// waiting.
+    pub(crate) async fn mutate<O>(self: &Arc<Self>, operation: O) -> Result<O::Reply, Status>
+    where
+        O: Operation<Request = Mutation, Envelope = Mutated>,
+    {
+        self.check_writable()?;
+        let deadline = self.deadline();
+        let client = self.clone();
+        let mutation = operation.wrap();
+        let task = self.spawn(async move { client.run_mutation(mutation).await });
+        let mutated = deadline.limit(task).await??;
+        O::unwrap(mutated).ok_or(Status::Malformed)
+    }
+
+    /// For callers that run to their end: as [`Client::mutate`], without a limit.
+    pub(crate) async fn mutate_here<O>(&self, operation: O) -> Result<O::Reply, Status>
+    where
+        O: Operation<Request = Mutation, Envelope = Mutated>,
+    {
+        let mutated = self.run_mutation(operation.wrap()).await?;
+        O::unwrap(mutated).ok_or(Status::Malformed)
+    }
+
+    async fn run_mutation(&self, mutation: Mutation) -> Result<Mutated, Status> {
+        let mut life = self.session.current();
+        loop {
+            match self.mutate_in(&life, &mutation).await {
+                Ok(mutated) => return Ok(mutated),
+                // It was refused unexecuted: nothing of it belongs to the old session.
+                Err(Failure {
+                    status: Status::SessionExpired,
+                    in_doubt: false,
+                }) => life = self.session.after(&life, Deadline::NEVER).await?,
+                Err(failure) => return Err(failure.status),
+            }
+        }
+    }
+
+    async fn mutate_in(&self, life: &Life, mutation: &Mutation) -> Result<Mutated, Failure> {
+        let not_sent = |status| Failure {
+            status,
+            in_doubt: false,
+        };
+        let claim = life.unless_ended(life.meta_slots.claim()).await;
+        let claim = claim.map_err(not_sent)?;
+        let mut attempt = MutateAttempt {
+            client: self,
+            request: MutateRequest {
+                op: claim.op(),
+                mutation: mutation.clone(),
+            },
+        };
+        let outcome = retry(&mut attempt, life, Deadline::NEVER).await;
+        claim.settle();
+        outcome
+    }
+
+    /// Runs `future` to its end whatever becomes of the caller.
+    pub(crate) async fn spawn<F, T>(&self, future: F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let task: JoinHandle<Result<T, Status>> = self.runtime.spawn(future);
+        // It ended in a panic, or the runtime is going away.
+        task.await.unwrap_or(Err(Status::Internal))
+    }
+
+    /// The layout of an open inode, asked for if it was recalled.
+    pub(crate) async fn layout(&self, file: &File, deadline: Deadline) -> Result<Layout, Status> {
+        if let Some(layout) = file.layout() {
+            return Ok(layout);
+        }
+        self.fresh_layout(file, deadline).await
+    }
+
+    /// The layout as the master has it now.
+    pub(crate) async fn fresh_layout(
+        &self,
+        file: &File,
+        deadline: Deadline,
+    ) -> Result<Layout, Status> {
+        loop {
+            let recalls = self.files.recalls();
+            let ask = GetLayout { ino: file.ino };
+            let layout = self.query_until(ask, deadline).await?;
+            if self.files.recalls() == recalls {
+                file.install_layout(layout);
+                return Ok(file.layout().unwrap_or(layout));
+            }
+        }
+    }
+
+    /// Fetches the chain table unless one newer than `seen` is there.
+    pub(crate) async fn fetch_table(&self, seen: u64) {
+        let turn = self.volumes.fetching.lock().await;
+        if self.volumes.version() > seen {
+            return;
+        }
+        let request = QueryRequest {
+            session: self.session.current().id,
+            query: Query::GetChainTable(GetChainTable {}),
+        };
+        match self.master.query(&request).await {
+            Ok(Answer::GetChainTable(table)) => self.volumes.install(table),
+            Ok(_) => tracing::warn!("the master answers GetChainTable with something else"),
+            Err(status) => tracing::debug!(%status, "no chain table"),
+        }
+        drop(turn);
+    }
+
+    /// Closes a handle that a resume has told the master about after it was closed.
+    pub(crate) fn release_again(self: &Arc<Self>, handle: HandleId) {
+        let client = self.clone();
+        self.runtime.spawn(async move {
+            let release = Release {
+                handle,
+                tail_unknown: false,
+            };
+            if let Err(status) = client.query_until(release, Deadline::NEVER).await {
+                tracing::debug!(%status, %handle, "a handle stays open");
+            }
+        });
+    }
+
+    /// Files with bytes that are not safe.
+    pub(crate) fn dirty_inodes(&self) -> Vec<Ino> {
+        let files = self.files.all();
+        let dirty = files.iter().filter(|file| !file.is_clean());
+        dirty.map(|file| file.ino).collect()
+    }
+}
+
+struct QueryAttempt<'a> {
+    client: &'a Client,
+    request: QueryRequest,
+}
+
+impl Attempt for QueryAttempt<'_> {
+    type Reply = Answer;
+
+    async fn attempt(&mut self) -> Result<Answer, Status> {
+        self.client.master.query(&self.request).await
+    }
+}
+
+struct MutateAttempt<'a> {
+    client: &'a Client,
+    request: MutateRequest,
+}
+
+impl Attempt for MutateAttempt<'_> {
+    type Reply = Mutated;
+
+    async fn attempt(&mut self) -> Result<Mutated, Status> {
+        self.client.master.mutate(&self.request).await
+    }
+}

@@ -1,0 +1,457 @@
+//! Bytes that `write(2)` has handed over and no volume has acknowledged yet, of one inode.
+//!
+//! A run is *filling* while writes may still join it, *queued* when it is sealed, *flying* once it
+//! was handed out to be sent. Invariants: a run never crosses a chunk border; no two flying runs
+//! overlap; of two runs that overlap the older one flies first; a run sealed after a hold does not
+//! fly before the hold is over.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::OwnedSemaphorePermit;
+use vdfs_proto::ChunkSize;
+
+use crate::limits::RUN_BYTES_MAX;
+
+/// Orders runs by when they were sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RunId(u64);
+
+/// A write to be sent.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+    /// Its share of the buffer; given back when the run is dropped.
+    _budget: OwnedSemaphorePermit,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+}
+
+#[derive(Debug)]
+struct Filling {
+    content: Content,
+    budget: OwnedSemaphorePermit,
+}
+
+/// A write that nothing joins is never copied.
+#[derive(Debug)]
+enum Content {
+    Whole(Bytes),
+    Growing(BytesMut),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    id: RunId,
+    end: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Dirty {
+    chunk_size: ChunkSize,
+    /// By file offset; disjoint.
+    filling: BTreeMap<u64, Filling>,
+    queued: VecDeque<Run>,
+    /// By file offset; disjoint.
+    flying: BTreeMap<u64, Flight>,
+    /// Queued and flying.
+    sealed: BTreeSet<RunId>,
+    next_id: u64,
+    holders: u32,
+    /// Runs from this one on do not fly; of the first of the holders.
+    held_from: Option<RunId>,
+}
+
+impl Dirty {
+    pub(crate) fn new(chunk_size: ChunkSize) -> Self {
+        Dirty {
+            chunk_size,
+            filling: BTreeMap::new(),
+            queued: VecDeque::new(),
+            flying: BTreeMap::new(),
+            sealed: BTreeSet::new(),
+            next_id: 0,
+            holders: 0,
+            held_from: None,
+        }
+    }
+
+    /// Takes a write. `budget` covers exactly its bytes.
+    pub(crate) fn take(&mut self, offset: u64, bytes: &Bytes, mut budget: OwnedSemaphorePermit) {
+        assert_eq!(
+            budget.num_permits(),
+            bytes.len(),
+            "every byte has its share"
+        );
+        let mut rest = bytes.clone();
+        let mut at = offset;
+        for span in self.chunk_size.spans(offset, bytes.len() as u64) {
+            let piece = rest.split_to(span.len as usize);
+            let share = budget
+                .split(piece.len())
+                .expect("the budget covers all pieces");
+            self.place(at, piece, share);
+            at += u64::from(span.len);
+        }
+    }
+
+    fn place(&mut self, offset: u64, piece: Bytes, budget: OwnedSemaphorePermit) {
+        let end = offset + piece.len() as u64;
+        let start = match self.joinable(offset, end) {
+            Some(start) => {
+                self.join(start, offset, &piece, budget);
+                start
+            }
+            None => {
+                self.seal_overlapping(offset, end);
+                let content = Content::Whole(piece);
+                self.filling.insert(offset, Filling { content, budget });
+                offset
+            }
+        };
+        if self.filling[&start].content.len() >= RUN_BYTES_MAX {
+            self.seal(start);
+        }
+    }
+
+    /// The filling run that a write of this range can join without touching another one.
+    fn joinable(&self, offset: u64, end: u64) -> Option<u64> {
+        let (&start, run) = self.filling.range(..=offset).next_back()?;
+        let run_end = start + run.content.len() as u64;
+        let chunk = u64::from(self.chunk_size.bytes());
+        let next = self.filling.range(start + 1..).next();
+        let fits = offset <= run_end
+            && start / chunk == offset / chunk
+            && end.max(run_end) - start <= RUN_BYTES_MAX as u64
+            && next.is_none_or(|(&next, _)| end <= next);
+        fits.then_some(start)
+    }
+
+    fn join(&mut self, start: u64, offset: u64, piece: &[u8], mut budget: OwnedSemaphorePermit) {
+        let run = self.filling.get_mut(&start).expect("just found");
+        let before = run.content.len();
+        let within = usize::try_from(offset - start).expect("within a run");
+        run.content.overwrite(within, piece);
+        let grown = run.content.len() - before;
+        let share = budget.split(grown).expect("it grows by at most the piece");
+        run.budget.merge(share);
+    }
+
+    fn seal_overlapping(&mut self, offset: u64, end: u64) {
+        let overlapping: Vec<u64> = self
+            .filling
+            .iter()
+            .filter(|&(&start, run)| start < end && start + run.content.len() as u64 > offset)
+            .map(|(&start, _)| start)
+            .collect();
+        for start in overlapping {
+            self.seal(start);
+        }
+    }
+
+    fn seal(&mut self, start: u64) {
+        let filling = self.filling.remove(&start).expect("a filling run");
+        let id = RunId(self.next_id);
+        self.next_id += 1;
+        self.sealed.insert(id);
+        self.queued.push_back(Run {
+            id,
+            offset: start,
+            bytes: filling.content.freeze(),
+            _budget: filling.budget,
+        });
+    }
+
+    /// No write joins what is here; returns the id that the next run will have.
+    pub(crate) fn seal_all(&mut self) -> RunId {
+        while let Some((&start, _)) = self.filling.first_key_value() {
+            self.seal(start);
+        }
+        RunId(self.next_id)
+    }
+
+    /// The next run that may fly; it is flying from now on.
+    pub(crate) fn next_flight(&mut self) -> Option<Run> {
+        let at = (0..self.queued.len())
+            .take_while(|&at| self.held_from.is_none_or(|held| self.queued[at].id < held))
+            .find(|&at| self.may_fly(at))?;
+        let run = self.queued.remove(at).expect("just found");
+        let flight = Flight {
+            id: run.id,
+            end: run.end(),
+        };
+        let before = self.flying.insert(run.offset, flight);
+        assert!(before.is_none(), "two overlapping runs in flight");
+        Some(run)
+    }
+
+    fn may_fly(&self, at: usize) -> bool {
+        let run = &self.queued[at];
+        let above = self.flying.range(..run.end()).next_back();
+        let clear = above.is_none_or(|(_, flight)| flight.end <= run.offset);
+        let overlaps = |other: &Run| other.offset < run.end() && run.offset < other.end();
+        clear && !self.queued.iter().take(at).any(overlaps)
+    }
+
+    /// A flight has ended. False if the run was dropped meanwhile.
+    pub(crate) fn land(&mut self, id: RunId, offset: u64) -> bool {
+        if !self.sealed.remove(&id) {
+            return false;
+        }
+        let flight = self.flying.remove(&offset);
+        assert_eq!(flight.map(|flight| flight.id), Some(id), "it was flying");
+        true
+    }
+
+    /// Runs sealed from now on wait until each holder has let go. Returns the first id that waits.
+    pub(crate) fn hold(&mut self) -> RunId {
+        let from = self.seal_all();
+        self.holders += 1;
+        *self.held_from.get_or_insert(from)
+    }
+
+    pub(crate) fn unhold(&mut self) {
+        assert!(self.holders > 0, "nobody holds");
+        self.holders -= 1;
+        if self.holders == 0 {
+            self.held_from = None;
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.holders > 0
+    }
+
+    /// Nothing sealed before `id` is left.
+    pub(crate) fn has_landed_before(&self, id: RunId) -> bool {
+        self.sealed.first().is_none_or(|&oldest| oldest >= id)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filling.is_empty() && self.sealed.is_empty()
+    }
+
+    pub(crate) fn overlaps(&self, offset: u64, end: u64) -> bool {
+        self.ranges()
+            .any(|(start, stop)| start < end && offset < stop)
+    }
+
+    /// Start and end of every run that has not landed.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        let filling = self
+            .filling
+            .iter()
+            .map(|(&start, run)| (start, start + run.content.len() as u64));
+        let queued = self.queued.iter().map(|run| (run.offset, run.end()));
+        let flying = self
+            .flying
+            .iter()
+            .map(|(&start, flight)| (start, flight.end));
+        filling.chain(queued).chain(flying)
+    }
+
+    /// Offset of a run that is being sent.
+    pub(crate) fn flying_at(&self) -> Option<u64> {
+        self.flying.first_key_value().map(|(&start, _)| start)
+    }
+
+    /// Drops everything; what is flying is not waited for.
+    pub(crate) fn drop_all(&mut self) -> Vec<(u64, u64)> {
+        let dropped = self.ranges().collect();
+        self.filling.clear();
+        self.queued.clear();
+        self.flying.clear();
+        self.sealed.clear();
+        dropped
+    }
+}
+
+impl Content {
+    fn len(&self) -> usize {
+        match self {
+            Content::Whole(bytes) => bytes.len(),
+            Content::Growing(bytes) => bytes.len(),
+        }
+    }
+
+    fn overwrite(&mut self, at: usize, piece: &[u8]) {
+        let bytes = self.grow();
+        assert!(at <= bytes.len(), "a run has no gaps");
+        let inside = piece.len().min(bytes.len() - at);
+        let (over, beyond) = piece.split_at(inside);
+        bytes[at..at + inside].copy_from_slice(over);
+        bytes.extend_from_slice(beyond);
+    }
+
+    fn grow(&mut self) -> &mut BytesMut {
+        if let Content::Whole(bytes) = self {
+            let mut grown = BytesMut::with_capacity((bytes.len() * 4).min(RUN_BYTES_MAX));
+            grown.extend_from_slice(bytes);
+            *self = Content::Growing(grown);
+        }
+        match self {
+            Content::Growing(bytes) => bytes,
+            Content::Whole(_) => unreachable!("just replaced"),
+        }
+    }
+
+    fn freeze(self) -> Bytes {
+        match self {
+            Content::Whole(bytes) => bytes,
+            Content::Growing(bytes) => bytes.freeze(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn dirty() -> (Dirty, Arc<Semaphore>) {
+        let budget = Arc::new(Semaphore::new(64 << 20));
+        (Dirty::new(ChunkSize::MIN), budget)
+    }
+
+    fn take(dirty: &mut Dirty, budget: &Arc<Semaphore>, offset: u64, bytes: Vec<u8>) {
+        let share = budget.clone().try_acquire_many_owned(bytes.len() as u32);
+        dirty.take(offset, &bytes.into(), share.expect("room"));
+    }
+
+    fn flights(dirty: &mut Dirty) -> Vec<Run> {
+        std::iter::from_fn(|| dirty.next_flight()).collect()
+    }
+
+    #[test]
+    fn take_joins_neighbours_and_never_crosses_a_chunk() {
+        let (mut dirty, budget) = dirty();
+        for at in 0..20u64 {
+            take(&mut dirty, &budget, at * 10_000, vec![at as u8; 10_000]);
+        }
+        dirty.seal_all();
+        let ranges: Vec<_> = flights(&mut dirty)
+            .iter()
+            .map(|run| (run.offset, run.end()))
+            .collect();
+        assert_eq!(
+            ranges,
+            [
+                (0, 65_536),
+                (65_536, 131_072),
+                (131_072, 196_608),
+                (196_608, 200_000)
+            ]
+        );
+    }
+
+    #[test]
+    fn run_that_overlaps_a_flight_waits_for_it() {
+        let (mut dirty, budget) = dirty();
+        take(&mut dirty, &budget, 0, vec![1; 100]);
+        dirty.seal_all();
+        let first = dirty.next_flight().expect("nothing in its way");
+        take(&mut dirty, &budget, 50, vec![2; 100]);
+        dirty.seal_all();
+        assert!(dirty.next_flight().is_none());
+        assert!(dirty.land(first.id, first.offset));
+        assert_eq!(dirty.next_flight().map(|run| run.offset), Some(50));
+    }
+
+    #[test]
+    fn run_sealed_after_a_hold_waits_for_its_end() {
+        let (mut dirty, budget) = dirty();
+        take(&mut dirty, &budget, 0, vec![1; 10]);
+        let from = dirty.hold();
+        take(&mut dirty, &budget, 100, vec![2; 10]);
+        dirty.seal_all();
+        let before = flights(&mut dirty);
+        assert_eq!(before.len(), 1);
+        assert!(!dirty.has_landed_before(from));
+        dirty.land(before[0].id, before[0].offset);
+        assert!(dirty.has_landed_before(from));
+        dirty.unhold();
+        assert_eq!(flights(&mut dirty).len(), 1);
+    }
+
+    #[test]
+    fn budget_comes_back_with_the_runs() {
+        let (mut dirty, budget) = dirty();
+        let all = budget.available_permits();
+        take(&mut dirty, &budget, 0, vec![1; 1000]);
+        take(&mut dirty, &budget, 500, vec![2; 1000]);
+        assert_eq!(budget.available_permits(), all - 1500);
+        dirty.drop_all();
+        assert_eq!(budget.available_permits(), all);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write { offset: u64, len: usize },
+        Seal,
+        Launch,
+        Land(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0u64..300_000, 1usize..70_000)
+                .prop_map(|(offset, len)| Step::Write { offset, len }),
+            1 => Just(Step::Seal),
+            2 => Just(Step::Launch),
+            2 => (0usize..8).prop_map(Step::Land),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn dirty_bytes_land_as_they_were_written(steps in proptest::collection::vec(step(), 1..60)) {
+            let (mut dirty, budget) = dirty();
+            let mut model = vec![0u8; 400_000];
+            let mut volume = vec![0u8; 400_000];
+            let mut flying: Vec<Run> = Vec::new();
+            let land = |dirty: &mut Dirty, volume: &mut [u8], run: Run| {
+                volume[run.offset as usize..run.end() as usize].copy_from_slice(&run.bytes);
+                assert!(dirty.land(run.id, run.offset));
+            };
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Write { offset, len } => {
+                        let bytes = vec![number as u8 + 1; len];
+                        model[offset as usize..offset as usize + len].copy_from_slice(&bytes);
+                        take(&mut dirty, &budget, offset, bytes);
+                    }
+                    Step::Seal => { dirty.seal_all(); }
+                    Step::Launch => flying.extend(dirty.next_flight()),
+                    Step::Land(at) if at < flying.len() => {
+                        let run = flying.remove(at);
+                        land(&mut dirty, &mut volume, run);
+                    }
+                    Step::Land(_) => {}
+                }
+                for (at, run) in flying.iter().enumerate() {
+                    let apart = |other: &Run| other.end() <= run.offset || run.end() <= other.offset;
+                    prop_assert!(flying[..at].iter().all(apart));
+                }
+            }
+            dirty.seal_all();
+            while !dirty.is_empty() {
+                flying.extend(flights(&mut dirty));
+                let run = flying.pop().expect("what is dirty can fly");
+                land(&mut dirty, &mut volume, run);
+            }
+            prop_assert!(model == volume);
+            drop(flying);
+            prop_assert_eq!(budget.available_permits(), 64 << 20);
+        }
+    }
+}

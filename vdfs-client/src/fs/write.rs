@@ -1,0 +1,182 @@
+//! `write(2)`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
+use vdfs_proto::meta::{AcquireAppend, SyncLog};
+use vdfs_proto::{HandleId, Status};
+
+use super::{Fs, WriteFlags};
+use crate::client::Client;
+use crate::clock::wall;
+use crate::deadline::Deadline;
+use crate::files::{AppendBlocked, File, Handle, Taken};
+use crate::write_behind::{flush, flush_here, launch, launch_all, unheld, watch, write_out};
+
+impl Fs {
+    /// Takes bytes; returns how many, all of them except for a record to append that is longer than
+    /// `PAYLOAD_BYTES_MAX`.
+    ///
+    /// Errors of earlier writes come back here, once. A plain write is answered when it is taken,
+    /// one with `sync` or `append` when it is safe.
+    pub async fn write(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        bytes: Bytes,
+        flags: WriteFlags,
+    ) -> Result<u32, Status> {
+        self.client.check_writable()?;
+        let handle = self.client.files.handle(handle)?;
+        if !handle.access.write {
+            return Err(Status::BadHandle);
+        }
+        handle.check_errors()?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if flags.append && !flags.from_page_cache {
+            return self.append(handle, bytes, flags).await;
+        }
+        let len = u32::try_from(bytes.len()).map_err(|_| Status::Invalid)?;
+        let end = offset.checked_add(u64::from(len));
+        if end.is_none_or(|end| end > self.client.chunk_size.file_bytes_max()) {
+            return Err(Status::FileTooLarge);
+        }
+        self.take(&handle.file, offset, bytes, flags).await?;
+        self.write_through(&handle, flags).await?;
+        Ok(len)
+    }
+
+    async fn take(
+        &self,
+        file: &Arc<File>,
+        mut offset: u64,
+        mut bytes: Bytes,
+        flags: WriteFlags,
+    ) -> Result<(), Status> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PAYLOAD_BYTES_MAX));
+            let taken = Taken {
+                budget: budget(&self.client, piece.len(), self.client.deadline()).await?,
+                bytes: &piece,
+                now: wall(),
+                kill_privileges: flags.kill_privileges,
+            };
+            file.take(offset, taken);
+            offset += piece.len() as u64;
+            launch(&self.client, file);
+        }
+        watch(&self.client, file);
+        Ok(())
+    }
+
+    /// Waits for what must be out before the answer.
+    async fn write_through(&self, handle: &Handle, flags: WriteFlags) -> Result<(), Status> {
+        let file = &handle.file;
+        if flags.sync || handle.options.sync {
+            flush(&self.client, file).await?;
+            handle.check_errors()?;
+            if handle.options.sync {
+                self.client.query(SyncLog {}).await?;
+            }
+        } else if self.client.is_space_low.load(Ordering::Relaxed) {
+            write_out(&self.client, file).await?;
+            handle.check_errors()?;
+        }
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        handle: Arc<Handle>,
+        mut bytes: Bytes,
+        flags: WriteFlags,
+    ) -> Result<u32, Status> {
+        bytes.truncate(PAYLOAD_BYTES_MAX);
+        let client = self.client.clone();
+        let is_sync = handle.options.sync;
+        let task = async move { append(&client, &handle, bytes, flags.kill_privileges).await };
+        let deadline = self.client.deadline();
+        let len = deadline.limit(self.client.spawn(task)).await??;
+        if is_sync {
+            self.client.query(SyncLog {}).await?;
+        }
+        Ok(len)
+    }
+}
+
+/// A share of the buffer; when there is none, everything that waits is sent.
+async fn budget(
+    client: &Arc<Client>,
+    len: usize,
+    deadline: Deadline,
+) -> Result<OwnedSemaphorePermit, Status> {
+    let share = u32::try_from(len).expect("at most PAYLOAD_BYTES_MAX");
+    let budget = &client.write_budget;
+    if let Ok(permit) = budget.clone().try_acquire_many_owned(share) {
+        return Ok(permit);
+    }
+    launch_all(client);
+    let waited = deadline.limit(budget.clone().acquire_many_owned(share));
+    Ok(waited.await?.expect("the semaphore is never closed"))
+}
+
+/// Writes one record at the end of the file, wherever it is; safe when it returns.
+async fn append(
+    client: &Arc<Client>,
+    handle: &Handle,
+    bytes: Bytes,
+    kill_privileges: bool,
+) -> Result<u32, Status> {
+    let file = &handle.file;
+    let turn = file.append_turn.lock().await;
+    let mut taken = Taken {
+        budget: budget(client, bytes.len(), Deadline::NEVER).await?,
+        bytes: &bytes,
+        now: wall(),
+        kill_privileges,
+    };
+    loop {
+        taken = match file.take_at_end(taken) {
+            Ok(()) => break,
+            Err(AppendBlocked::TooLong) => return Err(Status::FileTooLarge),
+            Err(AppendBlocked::Held(taken)) => {
+                unheld(file).await;
+                taken
+            }
+            Err(AppendBlocked::Rights(taken)) => {
+                acquire(client, handle).await?;
+                taken
+            }
+        };
+    }
+    watch(client, file);
+    flush_here(client, file).await;
+    drop(turn);
+    handle.check_errors()?;
+    Ok(bytes.len() as u32)
+}
+
+/// Gets the append token, or the layout if only that is missing.
+async fn acquire(client: &Client, handle: &Handle) -> Result<(), Status> {
+    let file = &handle.file;
+    if file.has_token() {
+        client.fresh_layout(file, Deadline::NEVER).await?;
+        return Ok(());
+    }
+    let recalls = client.files.recalls();
+    let ask = AcquireAppend {
+        ino: file.ino,
+        handle: handle.id,
+    };
+    let token = client.query_until(ask, Deadline::NEVER).await?;
+    // A recall that came meanwhile may be of this very token: it was answered, so ask again.
+    if client.files.recalls() == recalls {
+        file.take_token(token.layout);
+    }
+    Ok(())
+}

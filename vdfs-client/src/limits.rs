@@ -1,0 +1,50 @@
+//! Bounds of this crate, each with its reason.
+
+use std::time::Duration;
+
+/// Bytes of one write to a volume: headers cost nothing at this length, and many fly at once.
+pub(crate) const RUN_BYTES_MAX: usize = 1 << 20;
+/// A run is sent when no write has come for this long.
+pub(crate) const WRITE_IDLE: Duration = Duration::from_millis(100);
+/// A file that is written without a pause is committed this often.
+pub(crate) const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One attempt of a control operation: a lost reply costs at most this.
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(5);
+/// One attempt of an operation that the master may park (a recall from others, a sync).
+pub(crate) const ATTEMPT_PARKED: Duration = Duration::from_secs(30);
+/// One attempt of a bulk transfer.
+pub(crate) const ATTEMPT_BULK: Duration = Duration::from_secs(10);
+
+/// First and longest pause between attempts.
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(5);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// `NoSpace` of a volume is final after this: reaps may be on their way.
+pub(crate) const NO_SPACE_WAIT: Duration = Duration::from_secs(5);
+/// A read of a chain that nobody serves ends after this, while the master is there.
+pub(crate) const READ_WAIT: Duration = Duration::from_secs(60);
+/// Replans of one transfer after its layout has changed: each needs a truncation by somebody.
+pub(crate) const REPLANS_MAX: u32 = 16;
+
+/// A recall that takes longer is answered `Blocked`, and again when it is done.
+pub(crate) const RECALL_BLOCKED: Duration = Duration::from_secs(1);
+/// The lease counts as over this long before it is.
+pub(crate) const LEASE_MARGIN_MS: u64 = 500;
+/// Handles in one `ResumeSession`: keeps it within a frame body.
+pub(crate) const RESUME_HANDLES_MAX: usize = 16_384;
+/// Operations of one kind that a new session or a shutdown has in flight at once.
+pub(crate) const PARALLEL_MAX: usize = 64;
+
+/// Bytes of one piece of read-ahead; divides every larger chunk size.
+pub(crate) const READ_AHEAD_PIECE_BYTES: u32 = 1 << 20;
+/// Read-ahead of all files of the client, in bytes.
+pub(crate) const READ_AHEAD_TOTAL_BYTES: usize = 128 << 20;
+/// Bytes that were read ahead are used for this long: others may have changed the file.
+pub(crate) const READ_AHEAD_AGE: Duration = Duration::from_secs(1);
+
+/// Closed inodes whose data version is remembered, so that their pages can be kept at the next
+/// open; 24 bytes each.
+pub(crate) const VERSIONS_MAX: usize = 1 << 16;
+/// Symlinks followed in one path walk (path_resolution(7)).
+pub(crate) const SYMLINKS_MAX: u32 = 40;

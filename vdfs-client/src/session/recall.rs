@@ -1,0 +1,66 @@
+//! Giving rights back: flush, commit, stop using, answer.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use vdfs_proto::Ino;
+use vdfs_proto::session::{RecallOutcome, Recalled, Right};
+
+use super::Life;
+use super::events::report;
+use crate::client::Client;
+use crate::files::File;
+use crate::limits::RECALL_BLOCKED;
+use crate::write_behind::flush_held;
+
+pub(super) async fn answer_recall(
+    client: &Arc<Client>,
+    life: &Arc<Life>,
+    recall: u64,
+    ino: Ino,
+    right: Right,
+) {
+    let answer = |outcome| Recalled {
+        session: life.id,
+        recall,
+        outcome,
+    };
+    // A right that is still on its way is asked for again: see `Files::recalls`. Waiting for it
+    // would wait for whoever recalls it.
+    let holder = client.files.find(ino).filter(|file| file.holds(right));
+    let Some(file) = holder else {
+        return report(client, life, answer(RecallOutcome::Done)).await;
+    };
+    let mut giving = Box::pin(give_back(client, &file, right));
+    let outcome = loop {
+        match timeout(RECALL_BLOCKED, &mut giving).await {
+            Ok(outcome) => break outcome,
+            Err(_) => {
+                if let Some(chain) = file.waits_for() {
+                    report(client, life, answer(RecallOutcome::Blocked(chain))).await;
+                }
+            }
+        }
+    };
+    drop(giving);
+    report(client, life, answer(outcome)).await;
+    // Only now: what was written meanwhile asks for the layout that comes after.
+    file.unhold();
+    crate::write_behind::launch(client, &file);
+}
+
+/// Flushes what was written so far and lets go of the right. The file is held when this returns.
+async fn give_back(client: &Arc<Client>, file: &Arc<File>, right: Right) -> RecallOutcome {
+    let append = match right {
+        Right::Append => Some(file.append_turn.lock().await),
+        Right::Layout => None,
+    };
+    flush_held(client, file).await;
+    let outcome = file.let_go(right);
+    match right {
+        Right::Layout => client.config.kernel_cache.invalidate_data(file.ino, 0, 0),
+        Right::Append => client.config.kernel_cache.invalidate_attributes(file.ino),
+    }
+    drop(append);
+    outcome
+}

@@ -1,0 +1,151 @@
+//! Bytes on their way from `write(2)` to the volumes, and the commits behind them.
+//!
+//! A write is taken into the inode's runs and answered; runs fly when they are full, after a short
+//! idle, or when somebody needs them out. Every run is sent by a task of its own, so no caller that
+//! goes away loses bytes. The commit follows the acknowledgements, never overtakes them.
+
+mod send;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use vdfs_proto::Status;
+
+use crate::client::Client;
+use crate::deadline::Deadline;
+use crate::files::{File, RunId};
+use crate::limits::{BACKOFF_MAX, COMMIT_INTERVAL, NO_SPACE_WAIT, WRITE_IDLE};
+
+/// Sends every run that may fly.
+pub(crate) fn launch(client: &Arc<Client>, file: &Arc<File>) {
+    while let Some(run) = file.next_flight() {
+        let life = client.session.current();
+        let (client, file) = (client.clone(), file.clone());
+        let runtime = client.runtime.clone();
+        runtime.spawn(async move { send::send_run(&client, &file, life, run).await });
+    }
+}
+
+/// Sends everything that was written so far, of all files: room is short.
+pub(crate) fn launch_all(client: &Arc<Client>) {
+    for file in client.files.all() {
+        file.seal_all();
+        launch(client, &file);
+    }
+}
+
+/// Watches an inode that was just written until it is clean: what is idle is flushed.
+pub(crate) fn watch(client: &Arc<Client>, file: &Arc<File>) {
+    if !file.begin_watch() {
+        return;
+    }
+    let (client, file) = (client.clone(), file.clone());
+    let runtime = client.runtime.clone();
+    runtime.spawn(async move {
+        while !file.end_watch_if_clean() {
+            tokio::time::sleep(WRITE_IDLE).await;
+            let is_idle = file.last_write().elapsed() >= WRITE_IDLE;
+            if is_idle || file.last_commit().elapsed() >= COMMIT_INTERVAL {
+                flush_here(&client, &file).await;
+            }
+        }
+    });
+}
+
+/// Writes out and commits what was written so far. It goes on if the caller stops waiting. Errors
+/// stay with the file for its handles.
+pub(crate) async fn flush(client: &Arc<Client>, file: &Arc<File>) -> Result<(), Status> {
+    if file.is_clean() {
+        return Ok(());
+    }
+    let (owner, file) = (client.clone(), file.clone());
+    let task = client.spawn(async move {
+        flush_here(&owner, &file).await;
+        Ok(())
+    });
+    client.deadline().limit(task).await?
+}
+
+/// Writes out what was written so far, without the commit.
+pub(crate) async fn write_out(client: &Arc<Client>, file: &Arc<File>) -> Result<(), Status> {
+    let target = file.seal_all();
+    launch(client, file);
+    client.deadline().limit(landed(file, target)).await
+}
+
+pub(crate) async fn flush_here(client: &Arc<Client>, file: &Arc<File>) {
+    let target = file.seal_all();
+    launch(client, file);
+    landed(file, target).await;
+    // Bytes that were overwritten under a layout since recalled leave only their time to commit.
+    if !file.is_clean()
+        && let Err(status) = client.layout(file, Deadline::NEVER).await
+    {
+        return file.refused(status);
+    }
+    commit(client, file).await;
+}
+
+/// Flushes what was written so far and holds back what is written from now on, until
+/// `File::unhold`.
+pub(crate) async fn flush_held(client: &Arc<Client>, file: &Arc<File>) {
+    let target = file.hold();
+    launch(client, file);
+    landed(file, target).await;
+    let turn = file.commit_turn.lock().await;
+    commit_in_turn(client, file).await;
+    drop(turn);
+}
+
+async fn landed(file: &File, target: RunId) {
+    loop {
+        let progress = file.progress.notified();
+        if file.has_landed_before(target) {
+            return;
+        }
+        progress.await;
+    }
+}
+
+/// Waits until nobody holds the file back.
+pub(crate) async fn unheld(file: &File) {
+    loop {
+        let progress = file.progress.notified();
+        if !file.is_held() {
+            return;
+        }
+        progress.await;
+    }
+}
+
+async fn commit(client: &Arc<Client>, file: &Arc<File>) {
+    loop {
+        unheld(file).await;
+        let turn = file.commit_turn.lock().await;
+        // A hold that began meanwhile commits by itself what was written before it.
+        if !file.is_held() {
+            return commit_in_turn(client, file).await;
+        }
+        drop(turn);
+    }
+}
+
+async fn commit_in_turn(client: &Arc<Client>, file: &Arc<File>) {
+    let Some(commit) = file.plan_commit() else {
+        return;
+    };
+    let begun = Instant::now();
+    loop {
+        match client.mutate_here(commit.clone()).await {
+            Ok(committed) => return file.committed(&commit, &committed),
+            // A full disk under the log; the bytes are safe at the volumes.
+            Err(Status::NoSpace) if begun.elapsed() < NO_SPACE_WAIT => {
+                tokio::time::sleep(BACKOFF_MAX).await;
+            }
+            Err(status) => {
+                tracing::warn!(ino = %file.ino, %status, "commit refused");
+                return file.refused(status);
+            }
+        }
+    }
+}

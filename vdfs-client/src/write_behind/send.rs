@@ -1,0 +1,146 @@
+//! One run to the head of its chain.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use vdfs_net::rpc;
+use vdfs_proto::data::{Write, Written};
+use vdfs_proto::sums::piece_sums;
+use vdfs_proto::{Layout, OpId, Status};
+
+use super::launch;
+use crate::client::Client;
+use crate::deadline::Deadline;
+use crate::files::{File, Run};
+use crate::limits::{ATTEMPT_BULK, BACKOFF_MAX, NO_SPACE_WAIT, REPLANS_MAX};
+use crate::plan::{WriteSpan, plan_write};
+use crate::retry::{Attempt, Failure, retry};
+use crate::session::Life;
+
+pub(super) async fn send_run(client: &Arc<Client>, file: &Arc<File>, life: Arc<Life>, run: Run) {
+    let outcome = write_run(client, file, &life, &run).await;
+    if let Ok(written) = &outcome {
+        client
+            .is_space_low
+            .store(written.low_space, Ordering::Relaxed);
+    }
+    let (offset, len) = (run.offset, run.bytes.len() as u64);
+    if file.land(&run, outcome.map(drop))
+        && let Err(status) = outcome
+    {
+        tracing::warn!(ino = %file.ino, off = offset, len, %status, "written bytes are dropped");
+        let kernel = &client.config.kernel_cache;
+        kernel.invalidate_data(file.ino, offset, len);
+    }
+    drop(run);
+    launch(client, file);
+}
+
+/// Sends until the answer is final.
+async fn write_run(
+    client: &Client,
+    file: &File,
+    life: &Arc<Life>,
+    run: &Run,
+) -> Result<Written, Status> {
+    let begun = Instant::now();
+    let mut replans = 0;
+    loop {
+        let layout = life
+            .unless_ended(client.layout(file, Deadline::NEVER))
+            .await??;
+        let failure = match write_once(client, life, &layout, run).await {
+            Ok(written) => return Ok(written),
+            Err(failure) => failure,
+        };
+        match failure.status {
+            Status::NoSpace if begun.elapsed() < NO_SPACE_WAIT => {
+                life.unless_ended(tokio::time::sleep(BACKOFF_MAX)).await?;
+            }
+            Status::Corrupt if replans == 0 => replans += 1,
+            Status::DataLost | Status::StaleLayout if replans < REPLANS_MAX => {
+                replans += 1;
+                let fresh = client.fresh_layout(file, Deadline::NEVER);
+                if life.unless_ended(fresh).await?? == layout {
+                    return Err(failure.status);
+                }
+            }
+            Status::Fenced => return Err(Status::SessionExpired),
+            status => return Err(status),
+        }
+    }
+}
+
+/// One op: sent, with the same op id, until a volume has answered it.
+async fn write_once(
+    client: &Client,
+    life: &Arc<Life>,
+    layout: &Layout,
+    run: &Run,
+) -> Result<Written, Failure> {
+    let span = plan_write(
+        layout,
+        client.chunk_size,
+        run.offset,
+        run.bytes.len() as u64,
+    );
+    let not_sent = |status| Failure {
+        status,
+        in_doubt: false,
+    };
+    let serving = client.session.serving(Deadline::NEVER);
+    let now = life.unless_ended(serving).await;
+    now.and_then(|life| life).map_err(not_sent)?;
+    let claim = life.unless_ended(life.data_slots.claim()).await;
+    let claim = claim.map_err(not_sent)?;
+    let mut attempt = WriteAttempt {
+        client,
+        span,
+        op: claim.op(),
+        run,
+        sums: piece_sums(span.offset, &run.bytes),
+        version_used: 0,
+    };
+    let outcome = retry(&mut attempt, life, Deadline::NEVER).await;
+    if !life.has_ended() {
+        claim.settle();
+    }
+    outcome
+}
+
+struct WriteAttempt<'a> {
+    client: &'a Client,
+    span: WriteSpan,
+    op: OpId,
+    run: &'a Run,
+    sums: Vec<u32>,
+    /// Of the chain table that the last attempt went by.
+    version_used: u64,
+}
+
+impl Attempt for WriteAttempt<'_> {
+    type Reply = Written;
+
+    async fn attempt(&mut self) -> Result<Written, Status> {
+        let volumes = &self.client.volumes;
+        self.version_used = volumes.version();
+        let route = volumes.head(self.span.chain).ok_or(Status::NotServing)?;
+        let write = Write {
+            chain: self.span.chain,
+            epoch: route.epoch,
+            chunk: self.span.chunk,
+            op: self.op,
+            offset: self.span.offset,
+            len_expected: self.span.len_expected,
+            sums: self.sums.clone(),
+        };
+        let payload = self.run.bytes.clone();
+        let sent = rpc::call_data(route.carrier.as_ref(), write, payload, ATTEMPT_BULK);
+        sent.await.map(|(written, _)| written)
+    }
+
+    async fn refresh(&mut self) {
+        self.client.fetch_table(self.version_used).await;
+    }
+}

@@ -1,0 +1,100 @@
+//! WRITE: of a program, or of the page cache for a mapping.
+
+use bytes::Bytes;
+use fuser::{FileHandle, INodeNo, OpenFlags, ReplyWrite, Request, WriteFlags as KernelWriteFlags};
+use tokio::time::timeout;
+use tracing::warn;
+use vdfs_client::WriteFlags;
+use vdfs_proto::Ino;
+
+use crate::door::Door;
+use crate::handle::DoorHandle;
+use crate::kernel_notifier::KernelNotifier;
+use crate::limits::DROP_PAGES_MAX;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) ino: INodeNo,
+    pub(crate) handle: FileHandle,
+    /// In bytes.
+    pub(crate) offset: u64,
+}
+
+pub(crate) fn write(
+    door: &Door,
+    request: &Request,
+    target: Target,
+    data: &[u8],
+    flags: (KernelWriteFlags, OpenFlags),
+    reply: ReplyWrite,
+) {
+    let (fs, kernel_cache) = (door.fs(), door.kernel_cache());
+    let (handle, flags) = (DoorHandle::from_kernel(target.handle), decode(flags));
+    // The loop's buffer takes the next request as soon as this returns.
+    let data = Bytes::copy_from_slice(data);
+    let work = async move {
+        let written = fs.write(handle.id, target.offset, data, flags).await?;
+        if handle.uncached && !flags.from_page_cache {
+            drop_pages(&kernel_cache, Ino(target.ino.0), target.offset).await;
+        }
+        Ok(written)
+    };
+    if flags.from_page_cache {
+        door.answer_patiently(request, reply, work);
+    } else {
+        door.answer(request, reply, work);
+    }
+}
+
+fn decode((write, open): (KernelWriteFlags, OpenFlags)) -> WriteFlags {
+    let from_page_cache = write.contains(KernelWriteFlags::FUSE_WRITE_CACHE);
+    WriteFlags {
+        sync: open.0 & (libc::O_DSYNC | libc::O_DIRECT) != 0,
+        append: open.0 & libc::O_APPEND != 0 && !from_page_cache,
+        kill_privileges: write.contains(KernelWriteFlags::FUSE_WRITE_KILL_SUIDGID),
+        from_page_cache,
+    }
+}
+
+/// The kernel drops the pages under an uncached write only before it: a reader that comes in
+/// between fills one with what was there. So they are dropped again before the write is answered,
+/// up to the end of the file, since only the filesystem knows where an append went.
+async fn drop_pages(kernel_cache: &KernelNotifier, ino: Ino, offset: u64) {
+    let dropped = kernel_cache.drop_pages(ino, offset, 0);
+    if timeout(DROP_PAGES_MAX, dropped).await.is_err() {
+        warn!(%ino, "the kernel takes long to drop pages; a reader may see old ones for a moment");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decode_of_a_mappings_writeback_is_no_append() {
+        let flags = (
+            KernelWriteFlags::FUSE_WRITE_CACHE,
+            OpenFlags(libc::O_APPEND),
+        );
+        assert_eq!(
+            decode(flags),
+            WriteFlags {
+                from_page_cache: true,
+                ..WriteFlags::default()
+            }
+        );
+    }
+
+    #[test]
+    fn decode_of_flags_that_ask_for_safety_is_sync() {
+        for flag in [libc::O_SYNC, libc::O_DSYNC, libc::O_DIRECT] {
+            assert!(decode((KernelWriteFlags::empty(), OpenFlags(flag))).sync);
+        }
+        let flags = (
+            KernelWriteFlags::FUSE_WRITE_KILL_SUIDGID,
+            OpenFlags(libc::O_APPEND),
+        );
+        let flags = decode(flags);
+        assert!(flags.append && flags.kill_privileges && !flags.sync);
+    }
+}

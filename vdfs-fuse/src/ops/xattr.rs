@@ -1,0 +1,130 @@
+//! Extended attributes (xattr(7)).
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
+use vdfs_proto::meta::XattrMode;
+use vdfs_proto::{Ino, Status, XattrName};
+
+use crate::door::Door;
+use crate::reply::XattrBytes;
+
+/// An attribute of an inode.
+type Attribute<'a> = (INodeNo, &'a OsStr);
+
+pub(crate) fn setxattr(
+    door: &Door,
+    request: &Request,
+    (ino, name): Attribute<'_>,
+    value: &[u8],
+    flags: i32,
+    reply: ReplyEmpty,
+) {
+    let (fs, name, mode, value) = (
+        door.fs(),
+        xattr_name(name),
+        xattr_mode(flags),
+        value.to_vec(),
+    );
+    door.answer(request, reply, async move {
+        fs.set_xattr(Ino(ino.0), name?, value, mode?).await
+    });
+}
+
+pub(crate) fn getxattr(
+    door: &Door,
+    request: &Request,
+    (ino, name): Attribute<'_>,
+    room: u32,
+    reply: ReplyXattr,
+) {
+    let (fs, name) = (door.fs(), xattr_name(name));
+    door.answer(request, reply, async move {
+        let bytes = fs.get_xattr(Ino(ino.0), name?).await?;
+        Ok(XattrBytes { bytes, room })
+    });
+}
+
+pub(crate) fn listxattr(
+    door: &Door,
+    request: &Request,
+    ino: INodeNo,
+    room: u32,
+    reply: ReplyXattr,
+) {
+    let (fs, is_privileged) = (door.fs(), request.uid() == 0);
+    door.answer(request, reply, async move {
+        let names = fs.list_xattr(Ino(ino.0)).await?;
+        Ok(XattrBytes {
+            bytes: name_list(&names, is_privileged),
+            room,
+        })
+    });
+}
+
+pub(crate) fn removexattr(
+    door: &Door,
+    request: &Request,
+    (ino, name): Attribute<'_>,
+    reply: ReplyEmpty,
+) {
+    let (fs, name) = (door.fs(), xattr_name(name));
+    door.answer(request, reply, async move {
+        fs.remove_xattr(Ino(ino.0), name?).await
+    });
+}
+
+/// Attributes of `system.` are interfaces to something that the filesystem does (ACLs), and it does
+/// none of it: `NotSupported`.
+fn xattr_name(name: &OsStr) -> Result<XattrName, Status> {
+    if name.as_bytes().starts_with(b"system.") {
+        return Err(Status::NotSupported);
+    }
+    XattrName::new(name.as_bytes())
+}
+
+fn xattr_mode(flags: i32) -> Result<XattrMode, Status> {
+    match flags {
+        0 => Ok(XattrMode::Set),
+        libc::XATTR_CREATE => Ok(XattrMode::Create),
+        libc::XATTR_REPLACE => Ok(XattrMode::Replace),
+        _ => Err(Status::Invalid),
+    }
+}
+
+/// Each name with a NUL behind it. Only the privileged see `trusted.` names.
+fn name_list(names: &[XattrName], is_privileged: bool) -> Vec<u8> {
+    let is_shown = |name: &&XattrName| is_privileged || !name.as_bytes().starts_with(b"trusted.");
+    let with_nul = |name: &XattrName| [name.as_bytes(), b"\0"].concat();
+    names.iter().filter(is_shown).flat_map(with_nul).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xattr_name_of_an_acl_is_not_supported() {
+        let name = OsStr::new("system.posix_acl_access");
+        assert_eq!(xattr_name(name), Err(Status::NotSupported));
+        assert!(xattr_name(OsStr::new("user.a")).is_ok());
+    }
+
+    #[test]
+    fn xattr_mode_refuses_both_flags_at_once() {
+        assert_eq!(xattr_mode(libc::XATTR_CREATE), Ok(XattrMode::Create));
+        assert_eq!(
+            xattr_mode(libc::XATTR_CREATE | libc::XATTR_REPLACE),
+            Err(Status::Invalid)
+        );
+    }
+
+    #[test]
+    fn name_list_hides_trusted_names_from_others() {
+        let names = ["user.a", "trusted.b"].map(|name| XattrName::new(name.as_bytes()));
+        let names = names.map(|name| name.expect("a name"));
+        assert_eq!(name_list(&names, true), b"user.a\0trusted.b\0");
+        assert_eq!(name_list(&names, false), b"user.a\0");
+    }
+}

@@ -1,0 +1,248 @@
+//! From the arguments to a mount that stands, and to its end.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+use vdfs_client::{ClientConfig, Fs};
+use vdfs_net::host::Host;
+use vdfs_net::{Identity, QuicConfig, QuicEndpoint, Target};
+
+use crate::kernel_notifier::KernelNotifier;
+use crate::mount::{Mount, MountOptions, Unmounted, become_io_flusher};
+use crate::program::arguments::Arguments;
+use crate::program::logs::LogTarget;
+use crate::program::options::Options;
+use crate::program::{Failure, background, logs};
+
+/// How long a stop may take, unmounting and flushing together.
+const STOP_MAX: Duration = Duration::from_secs(9);
+/// The part of it that programs get to let go of the mount.
+const UNMOUNT_MAX: Duration = Duration::from_secs(3);
+/// How long peers get to hear that this end closes.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+/// Serves until the mount ends or a signal asks for it.
+pub(super) fn serve(
+    arguments: &Arguments,
+    options: Options,
+    masters: Vec<Target>,
+) -> Result<(), Failure> {
+    // Before the directory changes under relative paths.
+    let dir = std::path::absolute(&arguments.dir)
+        .map_err(|error| Failure::at(arguments.dir.display(), error))?;
+    let options = with_absolute_paths(options)?;
+    start_logs(arguments, &options)?;
+    if arguments.background_child {
+        background::begin().map_err(|error| Failure::at("background", error))?;
+    }
+    become_io_flusher();
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::at("runtime", error))?;
+    let served = Served::start(&runtime, arguments, options, dir, masters)?;
+    detach_on_panic(&served.mount);
+    say_ready(arguments, &runtime.block_on(served.ready_line())?)?;
+    runtime.block_on(served.wait_for_end())?;
+    let stopped = served.stop(&runtime);
+    runtime.shutdown_background();
+    stopped
+}
+
+fn with_absolute_paths(options: Options) -> Result<Options, Failure> {
+    let absolute = |path: &Path| -> Result<PathBuf, Failure> {
+        std::path::absolute(path).map_err(|error| Failure::at(path.display(), error))
+    };
+    let identity = absolute(&options.identity)?;
+    let log = options.log.as_deref().map(absolute).transpose()?;
+    Ok(Options {
+        identity,
+        log,
+        ..options
+    })
+}
+
+fn start_logs(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
+    let target = match &options.log {
+        Some(path) => LogTarget::File(path),
+        None if arguments.background_child => LogTarget::Syslog,
+        None => LogTarget::StandardError,
+    };
+    logs::start(target, arguments.verbose)
+}
+
+/// A panic on a thread of ours leaves the mount as it is: the request is answered `EIO`. One that
+/// ends the process must not leave a dead mount behind.
+fn detach_on_panic(mount: &Mount) {
+    let (detacher, main) = (mount.detacher(), std::thread::current().id());
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().id() == main {
+            detacher.detach();
+        }
+        before(panic);
+    }));
+}
+
+fn say_ready(arguments: &Arguments, line: &str) -> Result<(), Failure> {
+    let said = if arguments.background_child {
+        background::say_ready(line)
+    } else {
+        let mut stdout = io::stdout();
+        writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+    };
+    said.map_err(|error| Failure::at("standard output", error))
+}
+
+/// A mount with what stands behind it.
+struct Served {
+    endpoint: QuicEndpoint,
+    fs: Fs,
+    mount: Mount,
+}
+
+impl Served {
+    fn start(
+        runtime: &Runtime,
+        arguments: &Arguments,
+        options: Options,
+        dir: PathBuf,
+        masters: Vec<Target>,
+    ) -> Result<Served, Failure> {
+        let identity = Identity::load(&options.identity).map_err(Failure::not_mounted)?;
+        let endpoint = QuicEndpoint::start(
+            &identity,
+            dialling_address(&masters),
+            None,
+            QuicConfig::default(),
+        )
+        .map_err(|error| Failure::at("network", error))?;
+        let kernel_cache =
+            KernelNotifier::start().map_err(|error| Failure::at("notifier", error))?;
+        let config = client_config(&endpoint, &options, &dir, masters, kernel_cache.clone())?;
+        let fs = runtime
+            .block_on(Fs::connect(config))
+            .map_err(|status| Failure::at(format!("master {}", arguments.source), status))?;
+        let options = mount_options(options, dir, &arguments.source, kernel_cache);
+        let mount = Mount::start(fs.clone(), options, runtime.handle().clone());
+        let mount = mount.map_err(Failure::not_mounted)?;
+        Ok(Served {
+            endpoint,
+            fs,
+            mount,
+        })
+    }
+
+    async fn ready_line(&self) -> Result<String, Failure> {
+        let dir = self.mount.dir().display();
+        let stats = self
+            .fs
+            .stat_fs()
+            .await
+            .map_err(|status| Failure::at(dir, status))?;
+        let (dir, size) = (self.mount.dir().display(), human(stats.capacity_bytes));
+        Ok(format!(
+            "ready {dir} {size}, stop with Ctrl-C or: vdfs down {dir}"
+        ))
+    }
+
+    async fn wait_for_end(&self) -> Result<(), Failure> {
+        let watch = |kind: SignalKind| signal(kind).map_err(|error| Failure::at("signals", error));
+        let mut interrupt: Signal = watch(SignalKind::interrupt())?;
+        let mut terminate: Signal = watch(SignalKind::terminate())?;
+        tokio::select! {
+            _ = interrupt.recv() => info!("interrupted"),
+            _ = terminate.recv() => info!("asked to stop"),
+            () = self.mount.ended() => info!("unmounted"),
+        }
+        Ok(())
+    }
+
+    /// Unmounts first: the kernel then writes back what mappings have made dirty, and nothing new
+    /// arrives.
+    fn stop(self, runtime: &Runtime) -> Result<(), Failure> {
+        let until = Instant::now() + STOP_MAX;
+        let dir = self.mount.dir().display().to_string();
+        if let Unmounted::Detached { holders } = self.mount.unmount(UNMOUNT_MAX) {
+            let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+            let names = names.join(", ");
+            warn!(dir, names, "in use; detached");
+            eprintln!("mount.vdfs: {dir}: was in use by {names}; detached");
+        }
+        let rest = until.saturating_duration_since(Instant::now());
+        let flushed = runtime.block_on(self.fs.shutdown(rest));
+        self.endpoint.shutdown(FAREWELL_MAX);
+        flushed.map_err(|error| Failure {
+            line: format!("{dir}: {error}"),
+            status: 1,
+        })
+    }
+}
+
+/// Any address of this host, of the masters' family.
+fn dialling_address(masters: &[Target]) -> SocketAddr {
+    if masters.iter().all(|master| master.addr.is_ipv4()) {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    }
+}
+
+fn client_config(
+    endpoint: &QuicEndpoint,
+    options: &Options,
+    dir: &Path,
+    master: Vec<Target>,
+    kernel_cache: Arc<KernelNotifier>,
+) -> Result<ClientConfig, Failure> {
+    let host = Host::here().map_err(|error| Failure::at("/proc", error))?;
+    let mount = dir.display().to_string();
+    Ok(ClientConfig {
+        // The same mountpoint on the same host is the same mount; hosts that are network
+        // namespaces of one machine share a name.
+        identity: format!("{}/{}:{mount}", host.name, host.net_namespace),
+        host: host.name,
+        mount,
+        master,
+        connector: endpoint.connector(),
+        timeout: options.timeout,
+        kernel_cache,
+        // The kernel refuses changes of a mount that is `ro`, and `remount` may make it `rw`.
+        read_only: false,
+    })
+}
+
+fn mount_options(
+    options: Options,
+    dir: PathBuf,
+    source: &str,
+    kernel_cache: Arc<KernelNotifier>,
+) -> MountOptions {
+    let default = MountOptions::new(dir, source.to_owned(), kernel_cache);
+    MountOptions {
+        read_only: options.flags.read_only.unwrap_or(default.read_only),
+        allow_other: options.allow_other || default.allow_other,
+        no_suid: options.flags.no_suid.unwrap_or(default.no_suid),
+        no_dev: options.flags.no_dev.unwrap_or(default.no_dev),
+        no_exec: options.flags.no_exec.unwrap_or(default.no_exec),
+        ..default
+    }
+}
+
+/// `bytes` for a reader, to one decimal.
+fn human(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ];
+    let Some((name, unit)) = UNITS.iter().find(|(_, unit)| bytes >= *unit) else {
+        return format!("{bytes} B");
+    };
+    format!("{:.1} {name}", bytes as f64 / *unit as f64)
+}

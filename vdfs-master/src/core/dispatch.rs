@@ -1,0 +1,373 @@
+//! Requests: who may ask, whether it was asked before, who has to be waited for; and the log.
+
+use std::collections::VecDeque;
+
+use vdfs_proto::limits::META_SLOTS_PER_SESSION;
+use vdfs_proto::meta::{Create, MutateRequest, Mutated, Mutation};
+use vdfs_proto::session::OpenHandle;
+use vdfs_proto::{DataId, Ino, OpId, SessionId, Status};
+
+use super::inode::NewData;
+use super::limits::WAITERS_MAX;
+use super::live::{AfterDurable, InProgress, Parked};
+use super::namespace::Facts;
+use super::record::Record;
+use super::replies::{Novelty, Outcome};
+use super::state::Applied;
+use super::{Core, CoreReply, CoreRequest, Effect, Ticket};
+
+impl Core {
+    pub(crate) fn take_request(&mut self, ticket: Ticket, request: CoreRequest) {
+        match request {
+            CoreRequest::Mutate(request) => self.take_mutation(ticket, request),
+            CoreRequest::Query(request) => self.take_query(ticket, request),
+            CoreRequest::Session(request) => self.take_session_request(ticket, request),
+            CoreRequest::Admin(request) => {
+                let reply = CoreReply::Admin(self.answer_admin(request));
+                self.live.reply(ticket, Ok(reply));
+            }
+            CoreRequest::Volume { node, request } => {
+                self.take_volume_request(ticket, &node, request);
+            }
+        }
+    }
+
+    /// The session is live; it is heard by this.
+    pub(crate) fn hear(&mut self, session: SessionId) -> Result<(), Status> {
+        let stored = self.state.sessions.get(session);
+        let is_live = stored.is_some_and(|stored| stored.closing.is_none());
+        match self.live.sessions.get_mut(&session) {
+            Some(live) if is_live => {
+                live.heard_ms = live.heard_ms.max(self.live.now.boot_ms);
+                Ok(())
+            }
+            _ => Err(Status::SessionExpired),
+        }
+    }
+
+    fn take_mutation(&mut self, ticket: Ticket, request: MutateRequest) {
+        if let Err(status) = self.admit(ticket, request) {
+            self.live.reply(ticket, Err(status));
+        }
+    }
+
+    /// Answers a retry, joins one that is in progress, or begins the mutation.
+    fn admit(&mut self, ticket: Ticket, request: MutateRequest) -> Result<(), Status> {
+        let op = request.op;
+        self.hear(op.session)?;
+        if op.slot >= META_SLOTS_PER_SESSION || op.seq == 0 {
+            return Err(Status::Invalid);
+        }
+        let session = self.state.sessions.get(op.session);
+        let slots = &session.ok_or(Status::SessionExpired)?.slots;
+        match slots.novelty(op.slot, op.seq) {
+            Novelty::Stale => return Err(Status::StaleRequest),
+            Novelty::Repeated(outcome) => {
+                self.repeat(ticket, &request, outcome);
+                return Ok(());
+            }
+            Novelty::New => {}
+        }
+        if self.join(ticket, op)? {
+            return Ok(());
+        }
+        if self.live.log_full.is_some() {
+            return Err(Status::NoSpace);
+        }
+        if self.live.in_progress.len() >= WAITERS_MAX {
+            return Err(Status::Busy);
+        }
+        let waiting = InProgress {
+            seq: op.seq,
+            ticket: Some(ticket),
+        };
+        self.live.in_progress.insert((op.session, op.slot), waiting);
+        self.execute(request);
+        Ok(())
+    }
+
+    /// True if the op is in progress: its answer now goes to `ticket`.
+    fn join(&mut self, ticket: Ticket, op: OpId) -> Result<bool, Status> {
+        let Some(waiting) = self.live.in_progress.get_mut(&(op.session, op.slot)) else {
+            return Ok(false);
+        };
+        if waiting.seq != op.seq {
+            // A slot is used again only after its answer.
+            return Err(Status::StaleRequest);
+        }
+        if let Some(before) = waiting.ticket.replace(ticket) {
+            self.live.reply(before, Err(Status::Busy));
+        }
+        Ok(true)
+    }
+
+    /// The first answer again; the handle of a create is registered again.
+    fn repeat(&mut self, ticket: Ticket, request: &MutateRequest, outcome: Outcome) {
+        if let (Mutation::Create(create), Ok(mutated)) = (&request.mutation, &outcome) {
+            self.open_created(request.op.session, create, mutated);
+        }
+        self.live.reply(ticket, outcome.map(CoreReply::Mutate));
+    }
+
+    /// Does a mutation that is in `in_progress`, or parks it.
+    fn execute(&mut self, request: MutateRequest) {
+        if let Some(ino) = self.must_wait_for(&request) {
+            self.park(WaitFor::Work(ino), Parked::Mutation(request));
+            return;
+        }
+        match request.mutation {
+            Mutation::Truncate(truncate) => self.begin_truncate(request.op, truncate),
+            mutation => self.do_mutation(request.op, mutation),
+        }
+    }
+
+    /// The inode whose truncation is in the way.
+    fn must_wait_for(&mut self, request: &MutateRequest) -> Option<Ino> {
+        match &request.mutation {
+            Mutation::Truncate(truncate) => self.work_on(truncate.ino),
+            Mutation::Commit(commit) => {
+                let trimming = self.state.trims.contains(commit.ino);
+                trimming.then_some(commit.ino)
+            }
+            Mutation::Create(create) => {
+                let (_, access) = create.open?;
+                let ino = self.state.find(create.parent, &create.name).ok()??;
+                let exists = !create.exclusive && self.state.file(ino).is_ok();
+                if !exists {
+                    return None;
+                }
+                self.work_before_open(ino, access)
+            }
+            _ => None,
+        }
+    }
+
+    /// Plans, logs, applies, answers.
+    pub(crate) fn do_mutation(&mut self, op: OpId, mutation: Mutation) {
+        let create = match &mutation {
+            Mutation::Create(create) if create.open.is_some() => Some(create.clone()),
+            _ => None,
+        };
+        let planned = match create.as_ref().map(|create| self.check_create_handle(op, create)) {
+            Some(Err(status)) => Err(status),
+            Some(Ok(())) | None => self.plan(mutation),
+        };
+        let record = match planned {
+            Ok(change) => Record::Change {
+                op,
+                at: self.live.now.wall,
+                change,
+            },
+            Err(status) => Record::Refused { op, status },
+        };
+        let applied = self.log(record);
+        let Some((op, outcome)) = applied.answer else {
+            return;
+        };
+        if let (Some(create), Ok(mutated)) = (create, &outcome) {
+            self.open_created(op.session, &create, mutated);
+        }
+        self.settle(op, outcome);
+    }
+
+    fn plan(&self, mutation: Mutation) -> Result<super::record::Change, Status> {
+        let facts = Facts {
+            is_pinned: &|ino| self.live.is_pinned(ino),
+            place: &|data| self.place(data),
+            at: self.live.now.wall,
+        };
+        self.state.plan(mutation, &facts)
+    }
+
+    fn check_create_handle(&self, op: OpId, create: &Create) -> Result<(), Status> {
+        let (handle, _) = create.open.ok_or(Status::BadHandle)?;
+        let existing = self.state.find(create.parent, &create.name)?;
+        self.live.check_handle(op.session, handle, existing)
+    }
+
+    fn open_created(&mut self, session: SessionId, create: &Create, mutated: &Mutated) {
+        let (Some((handle, access)), Mutated::Create(created)) = (create.open, mutated) else {
+            return;
+        };
+        let ino = created.attr.ino;
+        let still_there = self.state.file(ino).is_ok();
+        if still_there && self.live.check_handle(session, handle, Some(ino)).is_ok() {
+            let open = OpenHandle {
+                handle,
+                ino,
+                access,
+            };
+            self.live.open(session, open);
+        }
+    }
+
+    /// Where a new data id lies: its first chunk on a volume that serves, if there is one.
+    fn place(&self, data: DataId) -> NewData {
+        let group = self.state.present_group();
+        let first = data.0 as u32;
+        let chains = vdfs_proto::limits::CHAINS_PER_GROUP;
+        let seeds = (0..chains).map(|step| first.wrapping_add(step));
+        let place = |seed| NewData { data, group, seed };
+        seeds
+            .map(place)
+            .find(|place| self.is_served(*place))
+            .unwrap_or(place(first))
+    }
+
+    /// The answer to an op: to whoever waits for it now.
+    pub(crate) fn settle(&mut self, op: OpId, outcome: Outcome) {
+        let waiting = self.live.in_progress.remove(&(op.session, op.slot));
+        if let Some(ticket) = waiting.and_then(|waiting| waiting.ticket) {
+            self.live.reply(ticket, outcome.map(CoreReply::Mutate));
+        }
+    }
+
+    /// Refuses an op for good.
+    pub(crate) fn refuse(&mut self, op: OpId, status: Status) {
+        let applied = self.log(Record::Refused { op, status });
+        if let Some((op, outcome)) = applied.answer {
+            self.settle(op, outcome);
+        }
+    }
+
+    /// Takes parked requests up again, in their order.
+    pub(crate) fn redispatch(&mut self, parked: VecDeque<Parked>) {
+        for request in parked {
+            match request {
+                Parked::Query(ticket, request) => self.take_query(ticket, request),
+                Parked::Mutation(request) => self.resume_mutation(request),
+            }
+        }
+    }
+
+    fn resume_mutation(&mut self, request: MutateRequest) {
+        let key = (request.op.session, request.op.slot);
+        if !self.live.in_progress.contains_key(&key) {
+            return;
+        }
+        let session = self.state.sessions.get(request.op.session);
+        match session.is_some_and(|session| session.closing.is_none()) {
+            true if self.live.log_full.is_some() => self.give_up(key, Status::NoSpace),
+            true => self.execute(request),
+            false => self.give_up(key, Status::SessionExpired),
+        }
+    }
+
+    /// Ends the wait for an op without a stored answer.
+    pub(crate) fn give_up(&mut self, key: (SessionId, u16), status: Status) {
+        let waiting = self.live.in_progress.remove(&key);
+        if let Some(ticket) = waiting.and_then(|waiting| waiting.ticket) {
+            self.live.reply(ticket, Err(status));
+        }
+    }
+
+    /// Takes `parked` up again later, or answers `Busy` if too many wait for the same.
+    pub(crate) fn park(&mut self, wait: WaitFor, parked: Parked) {
+        let waiters = match wait {
+            WaitFor::Work(ino) => &mut self.live.works.entry(ino).or_default().waiters,
+            WaitFor::Append(ino) => self.live.append_waiters.entry(ino).or_default(),
+            WaitFor::Resumes => &mut self.live.resume_waiters,
+        };
+        if waiters.len() < WAITERS_MAX {
+            waiters.push_back(parked);
+            return;
+        }
+        match parked {
+            Parked::Query(ticket, _) => self.live.reply(ticket, Err(Status::Busy)),
+            Parked::Mutation(request) => {
+                self.give_up((request.op.session, request.op.slot), Status::Busy);
+            }
+        }
+    }
+
+    pub(crate) fn abandon(&mut self, ticket: Ticket) {
+        for waiting in self.live.in_progress.values_mut() {
+            if waiting.ticket == Some(ticket) {
+                waiting.ticket = None;
+            }
+        }
+        let keep = |parked: &Parked| !matches!(parked, Parked::Query(of, _) if *of == ticket);
+        for work in self.live.works.values_mut() {
+            work.waiters.retain(keep);
+        }
+        for waiters in self.live.append_waiters.values_mut() {
+            waiters.retain(keep);
+        }
+        self.live.resume_waiters.retain(keep);
+        self.live.opening.retain(|(of, _)| *of != ticket);
+        for session in self.live.sessions.values_mut() {
+            session.outbox.abandon(ticket);
+        }
+        for volume in self.live.volumes.values_mut() {
+            volume.outbox.abandon(ticket);
+        }
+    }
+
+    /// Appends a record and applies it.
+    pub(crate) fn log(&mut self, record: Record) -> Applied {
+        self.live.effects.push(Effect::Append(record.encode()));
+        let mut applied = self.state.apply(&record);
+        let reaped = std::mem::take(&mut applied.reaped);
+        if !reaped.is_empty() {
+            self.after_durable(AfterDurable::Reap(reaped));
+        }
+        applied
+    }
+
+    /// Does `what` when everything logged so far is on the disk.
+    pub(crate) fn after_durable(&mut self, what: AfterDurable) {
+        let record = self.state.records;
+        self.live.after_durable.entry(record).or_default().push(what);
+    }
+
+    /// The same, with a sync at once.
+    pub(crate) fn after_sync(&mut self, what: AfterDurable) {
+        self.after_durable(what);
+        if self.live.effects.last() != Some(&Effect::Sync) {
+            self.live.effects.push(Effect::Sync);
+        }
+    }
+
+    pub(crate) fn log_became_durable(&mut self, records: u64) {
+        assert!(records <= self.state.records, "what is durable was logged");
+        self.live.durable = self.live.durable.max(records);
+        while let Some(entry) = self.live.after_durable.first_entry() {
+            if *entry.key() > records {
+                return;
+            }
+            for what in entry.remove() {
+                self.do_after_durable(what);
+            }
+        }
+    }
+
+    fn do_after_durable(&mut self, what: AfterDurable) {
+        match what {
+            AfterDurable::Reply(ticket, reply) => self.live.reply(ticket, Ok(reply)),
+            AfterDurable::Registered {
+                ticket,
+                volume,
+                register,
+                table,
+            } => {
+                self.publish_table(table);
+                self.finish_registration(ticket, volume, &register);
+            }
+            AfterDurable::Fence(session) => self.send_fences(session),
+            AfterDurable::Forget(session) => self.send_forget(session),
+            AfterDurable::Trim(ino) => self.begin_trimming(ino),
+            AfterDurable::Reap(ids) => self.reap_is_durable(&ids),
+        }
+    }
+}
+
+/// What a parked request waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WaitFor {
+    /// The end of the truncation of an inode.
+    Work(Ino),
+    /// The append token of an inode.
+    Append(Ino),
+    /// All live sessions have said what they hold open.
+    Resumes,
+}

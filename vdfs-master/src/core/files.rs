@@ -1,0 +1,237 @@
+//! Bytes of regular files, as the namespace knows them: data ids, sizes, commits, truncations.
+//!
+//! Invariants: a size grows only by a commit that names the present data id and truncation count,
+//! or by a truncation; a truncation to nothing gives a new data id; no chunk at or above
+//! `FileBody::chunks` has committed bytes.
+
+use vdfs_proto::meta::{Commit, Committed, Mutated, Truncate, Truncated};
+use vdfs_proto::{ChunkSize, Ino, OpId, Status, Timestamp};
+
+use super::inode::{FileBody, Inode, NewData};
+use super::namespace::Facts;
+use super::record::Change;
+use super::state::{Applied, PendingTrim, State};
+
+impl State {
+    pub(crate) fn file(&self, ino: Ino) -> Result<&FileBody, Status> {
+        let inode = self.inode(ino)?;
+        match inode.directory() {
+            Some(_) => Err(Status::IsDirectory),
+            None => inode.file().ok_or(Status::Invalid),
+        }
+    }
+
+    fn file_mut(&mut self, ino: Ino) -> &mut FileBody {
+        let inode = self.inodes.get_mut(ino);
+        inode.file_mut().expect("planned for a regular file")
+    }
+
+    pub(crate) fn check_truncate(&self, truncate: &Truncate) -> Result<(), Status> {
+        self.file(truncate.ino)?;
+        match truncate.size <= self.config.chunk_size.file_bytes_max() {
+            true => Ok(()),
+            false => Err(Status::FileTooLarge),
+        }
+    }
+
+    /// Decides a truncation when nobody else holds the layout.
+    pub(crate) fn plan_truncate(
+        &self,
+        truncate: &Truncate,
+        facts: &Facts<'_>,
+    ) -> Result<Change, Status> {
+        self.check_truncate(truncate)?;
+        let Truncate {
+            ino,
+            size,
+            kill_privileges,
+        } = *truncate;
+        if size == 0 {
+            return Ok(Change::Renew {
+                ino,
+                place: (facts.place)(self.numbers.data),
+                kill_privileges,
+            });
+        }
+        Ok(Change::Resize {
+            ino,
+            size,
+            kill_privileges,
+            trim_end_chunk: self.trim_for(self.file(ino)?, size),
+        })
+    }
+
+    /// Which chunks a change to `size` bytes has to cut; `None`: none.
+    fn trim_for(&self, file: &FileBody, size: u64) -> Option<u32> {
+        let kept = size.min(file.size);
+        let end_chunk = match file.tail_unknown {
+            true => self.tail_end_chunk(file),
+            false => file.chunks,
+        };
+        let shrinks = size < file.size || file.tail_unknown;
+        let reaches = kept < u64::from(end_chunk) * u64::from(self.config.chunk_size.bytes());
+        (shrinks && reaches).then_some(end_chunk)
+    }
+
+    /// Behind the last chunk that an unknown tail may reach. A tail is a run of writes that were
+    /// never committed, so it is at most as long as what the volumes hold.
+    pub(crate) fn tail_end_chunk(&self, file: &FileBody) -> u32 {
+        let chunk = u64::from(self.config.chunk_size.bytes());
+        let held: u64 = self.volumes.values().map(|volume| volume.capacity_bytes).sum();
+        let end = u64::from(file.chunks) + held.div_ceil(chunk) + 1;
+        u32::try_from(end).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn plan_commit(&self, commit: Commit) -> Result<Change, Status> {
+        let file = self.file(commit.ino)?;
+        if commit.end > self.config.chunk_size.file_bytes_max() {
+            return Err(Status::FileTooLarge);
+        }
+        if (commit.data, commit.truncations) != (file.data, file.truncations) {
+            return Err(Status::StaleLayout);
+        }
+        Ok(Change::Commit(commit))
+    }
+
+    pub(crate) fn take_data_id(&mut self, place: NewData) {
+        assert_eq!(place.data, self.numbers.data, "data ids are taken in order");
+        self.numbers.data.0 += 1;
+        if usize::from(place.group) + 1 >= self.groups() {
+            self.numbers.last_group_used = true;
+        }
+    }
+
+    pub(crate) fn apply_renew(
+        &mut self,
+        at: Timestamp,
+        change: &Change,
+        applied: &mut Applied,
+    ) -> Mutated {
+        let Change::Renew {
+            ino,
+            place,
+            kill_privileges,
+        } = change
+        else {
+            unreachable!("asked for a truncation to nothing");
+        };
+        self.take_data_id(*place);
+        let old = *self.file_mut(*ino);
+        *self.file_mut(*ino) = FileBody::new(*place, old.version + 1);
+        self.inodes.get_mut(*ino).modify(at, at, *kill_privileges);
+        self.queue_reap(old.data, applied);
+        self.truncated(*ino)
+    }
+
+    /// `None` if chunks are to be cut before the reply.
+    pub(crate) fn apply_resize(
+        &mut self,
+        op: OpId,
+        at: Timestamp,
+        change: &Change,
+    ) -> Option<Mutated> {
+        let Change::Resize {
+            ino,
+            size,
+            kill_privileges,
+            trim_end_chunk,
+        } = change
+        else {
+            unreachable!("asked for a truncation");
+        };
+        let kept = self.set_size(*ino, *size);
+        let inode = self.inodes.get_mut(*ino);
+        inode.modify(at, at, *kill_privileges);
+        let Some(end_chunk) = *trim_end_chunk else {
+            return Some(self.truncated(*ino));
+        };
+        let trim = PendingTrim {
+            op: Some(op),
+            size: kept,
+            end_chunk,
+        };
+        self.begin_trim(*ino, trim);
+        None
+    }
+
+    /// Gives the number of bytes that stay.
+    fn set_size(&mut self, ino: Ino, size: u64) -> u64 {
+        let file = self.file_mut(ino);
+        let before = std::mem::replace(&mut file.size, size);
+        file.version += 1;
+        if size > before {
+            file.holes = true;
+        }
+        if size < before {
+            file.truncations += 1;
+        }
+        before.min(size)
+    }
+
+    fn begin_trim(&mut self, ino: Ino, trim: PendingTrim) {
+        let before = self.trims.insert(ino, trim);
+        assert!(before.is_none(), "{ino} is being trimmed already");
+    }
+
+    pub(crate) fn apply_tail_trim(&mut self, ino: Ino, end_chunk: u32) {
+        let size = self.file_mut(ino).size;
+        let trim = PendingTrim {
+            op: None,
+            size,
+            end_chunk,
+        };
+        self.begin_trim(ino, trim);
+    }
+
+    pub(crate) fn apply_trimmed(&mut self, ino: Ino, applied: &mut Applied) {
+        let trim = self.trims.remove(ino).expect("a trim was pending");
+        let chunks = chunks_of(self.config.chunk_size, trim.size);
+        let file = self.file_mut(ino);
+        file.chunks = file.chunks.min(chunks);
+        file.tail_unknown = false;
+        if let Some(op) = trim.op {
+            let truncated = self.truncated(ino);
+            self.answer(op, Ok(truncated), applied);
+        }
+    }
+
+    pub(crate) fn mark_tail_unknown(&mut self, ino: Ino) {
+        let Ok(inode) = self.inode(ino) else {
+            return;
+        };
+        if inode.file().is_some() {
+            self.file_mut(ino).tail_unknown = true;
+        }
+    }
+
+    pub(crate) fn apply_commit(&mut self, at: Timestamp, commit: &Commit) -> Mutated {
+        let chunks = chunks_of(self.config.chunk_size, commit.end);
+        let file = self.file_mut(commit.ino);
+        let data_version_before = file.version;
+        file.size = file.size.max(commit.end);
+        file.chunks = file.chunks.max(chunks);
+        file.holes |= commit.holes;
+        file.version += 1;
+        let inode = self.inodes.get_mut(commit.ino);
+        inode.modify(commit.mtime, at, commit.kill_privileges);
+        Mutated::Commit(Committed {
+            attr: inode.attr(commit.ino),
+            data_version_before,
+        })
+    }
+
+    fn truncated(&self, ino: Ino) -> Mutated {
+        let inode: &Inode = self.inode(ino).expect("truncated just now");
+        let file = inode.file().expect("only files are truncated");
+        Mutated::Truncate(Truncated {
+            attr: inode.attr(ino),
+            layout: file.layout(),
+        })
+    }
+}
+
+/// Chunks that `size` bytes fill.
+pub(crate) fn chunks_of(chunk_size: ChunkSize, size: u64) -> u32 {
+    let chunks = size.div_ceil(u64::from(chunk_size.bytes()));
+    u32::try_from(chunks).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,308 @@
+//! One instant of the state, to be written while the state goes on; and the way back.
+//!
+//! A section is a sequence of postcard items, cut into blocks between items:
+//!
+//! | section | items |
+//! |---|---|
+//! | `base` | [`Base`], once |
+//! | `inodes` | `Inode`, one for each slot in order |
+//! | `names` | (directory's `Ino`, `NameKey`, `Entry`) |
+//! | `xattrs` | (`Ino`, all attributes) |
+//! | `orphans` | `Ino` |
+//! | `trims` | (`Ino`, `PendingTrim`) |
+//! | `reaps` | (`VolumeId`, `DataId`) |
+//! | `sessions` | (`SessionId`, `Session` with its stored replies) |
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use vdfs_proto::{ChainTable, DataId, Ino, SessionId, VolumeId};
+
+use super::directory::{Entry, NameKey};
+use super::inode::Inode;
+use super::inodes::{Counters, Inodes};
+use super::limits::SECTION_BLOCK_BYTES;
+use super::state::{Numbers, PendingTrim, Session, State, StoredVolume, Xattrs};
+use super::{FsConfig, RestoreError};
+
+/// One instant of everything that is logged. Cheap to make; encoded where it is written.
+#[derive(Debug)]
+pub struct Image {
+    state: State,
+}
+
+/// Everything that is small.
+#[derive(Debug, Serialize, Deserialize)]
+struct Base {
+    config: FsConfig,
+    records: u64,
+    numbers: Numbers,
+    counters: Counters,
+    volumes: Vec<(VolumeId, StoredVolume)>,
+    table: ChainTable,
+}
+
+type Block = (&'static str, Vec<u8>);
+
+impl Image {
+    pub(crate) fn of(state: &State) -> Self {
+        Image {
+            state: state.clone(),
+        }
+    }
+
+    /// The last record that the image contains.
+    pub fn records(&self) -> u64 {
+        self.state.records
+    }
+
+    /// Blocks of about 4 MiB, each made when it is asked for. A section's blocks follow each other
+    /// under the same name; the order is part of the format.
+    pub fn sections(self) -> impl Iterator<Item = Block> {
+        let names = [
+            "base", "inodes", "names", "xattrs", "orphans", "trims", "reaps", "sessions",
+        ];
+        let state = Arc::new(self.state);
+        names
+            .into_iter()
+            .flat_map(move |name| Blocks::new(state.clone(), name))
+    }
+}
+
+/// The blocks of one section.
+struct Blocks {
+    state: Arc<State>,
+    name: &'static str,
+    /// Where the next block begins.
+    from: Option<Cursor>,
+}
+
+/// A place in a section: how far its items are encoded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    item: usize,
+    /// Behind this entry of the directory in slot `item`.
+    cookie: u64,
+}
+
+impl Blocks {
+    fn new(state: Arc<State>, name: &'static str) -> Self {
+        Blocks {
+            state,
+            name,
+            from: Some(Cursor::default()),
+        }
+    }
+}
+
+impl Iterator for Blocks {
+    type Item = Block;
+
+    fn next(&mut self) -> Option<Block> {
+        let from = self.from?;
+        let state = &self.state;
+        let mut block = BlockWriter::default();
+        self.from = match self.name {
+            "base" => block.fill(from, std::iter::once(base_of(state))),
+            "inodes" => block.fill(from, state.inodes.slots().skip(from.item)),
+            "names" => block.fill_names(state, from),
+            "xattrs" => block.fill(from, state.xattrs.iter().skip(from.item)),
+            "orphans" => block.fill(from, state.orphans.iter().map(|(ino, ())| ino).skip(from.item)),
+            "trims" => block.fill(from, state.trims.iter().skip(from.item)),
+            "reaps" => block.fill(from, state.reaps.iter().map(|(key, ())| key).skip(from.item)),
+            "sessions" => block.fill(from, state.sessions.iter().skip(from.item)),
+            name => unreachable!("no section is named {name}"),
+        };
+        Some((self.name, block.bytes))
+    }
+}
+
+#[derive(Debug, Default)]
+struct BlockWriter {
+    bytes: Vec<u8>,
+}
+
+impl BlockWriter {
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= SECTION_BLOCK_BYTES
+    }
+
+    fn push<T: Serialize>(&mut self, item: &T) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.bytes = postcard::to_extend(item, bytes).expect("the state is plain data");
+    }
+
+    /// Takes items until the block is full. Gives where the next block begins.
+    fn fill<T: Serialize>(
+        &mut self,
+        from: Cursor,
+        items: impl Iterator<Item = T>,
+    ) -> Option<Cursor> {
+        for (number, item) in (from.item..).zip(items) {
+            if self.is_full() {
+                return Some(Cursor {
+                    item: number,
+                    cookie: 0,
+                });
+            }
+            self.push(&item);
+        }
+        None
+    }
+
+    /// The same for names: a large directory fills many blocks.
+    fn fill_names(&mut self, state: &State, from: Cursor) -> Option<Cursor> {
+        let mut cookie = from.cookie;
+        for (slot, inode) in state.inodes.slots().enumerate().skip(from.item) {
+            let Some(directory) = inode.directory() else {
+                continue;
+            };
+            let ino = Ino::new(slot as u64, inode.generation);
+            for (key, entry) in directory.entries_behind(cookie) {
+                if self.is_full() {
+                    return Some(Cursor { item: slot, cookie });
+                }
+                self.push(&(ino, key, entry));
+                cookie = key.0;
+            }
+            cookie = 0;
+        }
+        None
+    }
+}
+
+fn base_of(state: &State) -> Base {
+    let volumes = state.volumes.iter();
+    Base {
+        config: state.config.clone(),
+        records: state.records,
+        numbers: state.numbers.clone(),
+        counters: state.inodes.counters.clone(),
+        volumes: volumes.map(|(volume, stored)| (*volume, stored.clone())).collect(),
+        table: (*state.table).clone(),
+    }
+}
+
+/// Builds the state that [`Image::sections`] encoded.
+pub(crate) fn restore(
+    sections: impl Iterator<Item = (String, Vec<u8>)>,
+) -> Result<State, RestoreError> {
+    let mut sections = sections.filter(|(_, bytes)| !bytes.is_empty());
+    let (name, bytes) = sections.next().ok_or(RestoreError::MissingSection)?;
+    if name != "base" {
+        return Err(RestoreError::MissingSection);
+    }
+    let mut base = decode_items::<Base>(&bytes)?;
+    let mut state = empty_state(base.pop().ok_or(RestoreError::MissingSection)?);
+    for (name, bytes) in sections {
+        restore_block(&mut state, &name, &bytes)?;
+    }
+    match state.inodes.is_complete() {
+        true => Ok(state),
+        false => Err(RestoreError::MissingSection),
+    }
+}
+
+fn empty_state(base: Base) -> State {
+    State {
+        config: base.config,
+        records: base.records,
+        numbers: base.numbers,
+        inodes: Inodes::restoring(base.counters),
+        xattrs: Default::default(),
+        orphans: Default::default(),
+        trims: Default::default(),
+        reaps: Default::default(),
+        sessions: Default::default(),
+        volumes: Arc::new(base.volumes.into_iter().collect()),
+        table: Arc::new(base.table),
+    }
+}
+
+fn restore_block(state: &mut State, name: &str, bytes: &[u8]) -> Result<(), RestoreError> {
+    match name {
+        "inodes" => {
+            for inode in decode_items::<Inode>(bytes)? {
+                state.inodes.restore_slot(inode);
+            }
+        }
+        "names" => restore_names(state, decode_items(bytes)?)?,
+        "xattrs" => {
+            for (ino, xattrs) in decode_items::<(Ino, Arc<Xattrs>)>(bytes)? {
+                state.xattrs.insert(ino, xattrs);
+            }
+        }
+        "orphans" => {
+            for ino in decode_items::<Ino>(bytes)? {
+                state.orphans.insert(ino, ());
+            }
+        }
+        "trims" => {
+            for (ino, trim) in decode_items::<(Ino, PendingTrim)>(bytes)? {
+                state.trims.insert(ino, trim);
+            }
+        }
+        "reaps" => {
+            for key in decode_items::<(VolumeId, DataId)>(bytes)? {
+                state.reaps.insert(key, ());
+            }
+        }
+        "sessions" => {
+            for (session, stored) in decode_items::<(SessionId, Session)>(bytes)? {
+                state.sessions.insert(session, stored);
+            }
+        }
+        _ => return Err(RestoreError::BadSection),
+    }
+    Ok(())
+}
+
+fn restore_names(
+    state: &mut State,
+    names: Vec<(Ino, NameKey, Entry)>,
+) -> Result<(), RestoreError> {
+    for (ino, key, entry) in names {
+        if state.directory(ino).is_err() {
+            return Err(RestoreError::BadSection);
+        }
+        let directory = state.inodes.get_mut(ino).directory_mut();
+        let restored = directory.expect("asked above").restore(key, entry);
+        if !restored {
+            return Err(RestoreError::BadSection);
+        }
+    }
+    Ok(())
+}
+
+fn decode_items<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<Vec<T>, RestoreError> {
+    let mut items = Vec::new();
+    while !bytes.is_empty() {
+        let (item, rest) =
+            postcard::take_from_bytes(bytes).map_err(|_| RestoreError::BadSection)?;
+        items.push(item);
+        bytes = rest;
+    }
+    Ok(items)
+}
+
+#[cfg(test)]
+impl State {
+    /// A text that is equal exactly for equal states.
+    pub(crate) fn dump(&self) -> String {
+        let mut text = format!("{:?}\n", base_of(self));
+        for (slot, inode) in self.inodes.slots().enumerate() {
+            text += &format!("{slot} {inode:?}\n");
+            let directory = inode.directory().into_iter();
+            for (key, entry) in directory.flat_map(|directory| directory.entries()) {
+                text += &format!("  {key:?} {entry:?}\n");
+            }
+        }
+        let xattrs: Vec<_> = self.xattrs.iter().collect();
+        let orphans: Vec<_> = self.orphans.iter().collect();
+        let trims: Vec<_> = self.trims.iter().collect();
+        let reaps: Vec<_> = self.reaps.iter().collect();
+        let sessions: Vec<_> = self.sessions.iter().collect();
+        text + &format!("{xattrs:?}\n{orphans:?}\n{trims:?}\n{reaps:?}\n{sessions:?}\n")
+    }
+}

@@ -1,0 +1,31 @@
+//! Bounds of the core's own queues, with their reasons.
+
+/// Callers that wait for something at once: each holds a request of at most a frame body, most of
+/// them a hundred bytes. Beyond it the answer is `Busy`.
+pub(crate) const WAITERS_MAX: usize = 1 << 16;
+/// Trim commands under way for one truncation: enough to keep volumes busy, few enough that a
+/// truncation leaves slots to others.
+pub(crate) const TRIMS_IN_FLIGHT_MAX: usize = 32;
+/// Groups of chains: each is 8 KiB of the chain table, which must fit a frame body.
+pub(crate) const GROUPS_MAX: usize = 64;
+/// Free slots of the inode slab that rest before one is used again, so that generations of a few
+/// slots are not used up by programs that create and unlink in a loop.
+pub(crate) const FREE_SLOTS_RESTING: u64 = 1024;
+/// Time between two looks at leases and parked polls.
+pub(crate) const TICK_MS: u64 = 250;
+/// A step that comes this much later than it was due means that this process stood still: nobody
+/// is declared gone for its silence meanwhile.
+pub(crate) const STALL_MS: u64 = 500;
+/// How far data and session ids skip when the end of the log may have been lost: more than can be
+/// given out between two syncs.
+pub(crate) const IDS_SKIPPED: u64 = 1 << 20;
+/// The same for generations of inode slots.
+pub(crate) const GENERATIONS_SKIPPED: u32 = 4096;
+/// Ids or inodes in one internal record: keeps records and turns short.
+pub(crate) const BATCH_MAX: usize = 4096;
+/// Time for which the count of lost files is good: counting walks all inodes.
+pub(crate) const LOST_COUNT_GOOD_MS: u64 = 10_000;
+/// Bytes of one block of a checkpoint section, about.
+pub(crate) const SECTION_BLOCK_BYTES: usize = 4 << 20;
+/// Identity, host and mount of a session, in bytes each; name and host of a volume.
+pub(crate) const LABEL_BYTES_MAX: usize = 4096;

@@ -1,0 +1,336 @@
+//! What is not logged: leases, open handles, parked callers, messages under way. Its owners tell it
+//! again after a restart, or it is asked for again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use vdfs_proto::meta::{MutateRequest, QueryRequest};
+use vdfs_proto::session::{Event, OpenHandle, OpenSession, Right};
+use vdfs_proto::volume::{Command, Register};
+use vdfs_proto::{ChainTable, DataId, HandleId, Ino, SessionId, VolumeId};
+
+use super::limits::TICK_MS;
+use super::opens::Opens;
+use super::outbox::Outbox;
+use super::state::State;
+use super::truncation::Work;
+use super::{Core, CoreReply, Effect, Now, Ticket};
+
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// Of the present step.
+    pub(crate) now: Now,
+    pub(crate) started_ms: u64,
+    /// What the present step emits.
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) next_tick_ms: u64,
+    /// Why mutations are refused, if they are.
+    pub(crate) log_full: Option<String>,
+    /// A volume knows data ids that this log does not.
+    pub(crate) history_lost: Option<String>,
+    /// So many records are on the disk.
+    pub(crate) durable: u64,
+    /// What waits for a record to be durable, by its number.
+    pub(crate) after_durable: BTreeMap<u64, Vec<AfterDurable>>,
+    pub(crate) sessions: BTreeMap<SessionId, LiveSession>,
+    /// Live sessions that have not yet said what they hold open, after a restart.
+    pub(crate) unresumed: BTreeSet<SessionId>,
+    pub(crate) closings: BTreeMap<SessionId, LiveClosing>,
+    /// Callers that wait for the end of their predecessor.
+    pub(crate) opening: Vec<(Ticket, OpenSession)>,
+    pub(crate) opens: Opens,
+    /// Mutations that are parked, with who waits for each.
+    pub(crate) in_progress: BTreeMap<(SessionId, u16), InProgress>,
+    pub(crate) works: BTreeMap<Ino, Work>,
+    pub(crate) append_waiters: BTreeMap<Ino, VecDeque<Parked>>,
+    /// What must know all open handles first.
+    pub(crate) resume_waiters: VecDeque<Parked>,
+    pub(crate) recalls: BTreeMap<u64, Recall>,
+    pub(crate) next_recall: u64,
+    /// Orphans to look at again.
+    pub(crate) maybe_dead: BTreeSet<Ino>,
+    /// Tails to be marked once the log has room.
+    pub(crate) tails_to_mark: BTreeSet<Ino>,
+    pub(crate) volumes: BTreeMap<VolumeId, LiveVolume>,
+    /// The chain table as of the last durable change: what others may see.
+    pub(crate) table: Arc<ChainTable>,
+    pub(crate) lost: LostCount,
+}
+
+#[derive(Debug)]
+pub(crate) struct LiveSession {
+    pub(crate) heard_ms: u64,
+    pub(crate) handles: BTreeMap<HandleId, OpenHandle>,
+    pub(crate) outbox: Outbox<Event>,
+    /// It has not fetched its events for too long: it is ended.
+    pub(crate) deaf: bool,
+}
+
+/// A session that is fenced before it ends.
+#[derive(Debug, Default)]
+pub(crate) struct LiveClosing {
+    /// Fences may go out.
+    pub(crate) durable: bool,
+    /// Volumes that may still take its writes.
+    pub(crate) awaiting: BTreeSet<VolumeId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct LiveVolume {
+    /// Of its registration in this term; `None` until it registers (again).
+    pub(crate) incarnation: Option<u64>,
+    pub(crate) away: bool,
+    pub(crate) heard_ms: u64,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) used_bytes: u64,
+    pub(crate) outbox: Outbox<Command>,
+    pub(crate) sent: BTreeMap<u64, Sent>,
+    /// Free slots of the master's own session there.
+    pub(crate) free_slots: BTreeSet<u16>,
+    pub(crate) next_seq: u64,
+    /// Ids whose reap is durable and not yet sent.
+    pub(crate) reap_ready: VecDeque<DataId>,
+    /// The batch under way.
+    pub(crate) reaping: Vec<DataId>,
+    /// Acknowledged, not yet logged.
+    pub(crate) reaped: Vec<DataId>,
+    /// The log has lost ids that the volume knows: nothing is deleted there.
+    pub(crate) keeps_all: bool,
+}
+
+/// What a command to a volume was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Trim { ino: Ino, index: u32 },
+    Reap,
+    Fence(SessionId),
+    /// Nobody waits for its result.
+    News,
+}
+
+#[derive(Debug)]
+pub(crate) enum AfterDurable {
+    Reply(Ticket, CoreReply),
+    Registered {
+        ticket: Ticket,
+        volume: VolumeId,
+        register: Register,
+        /// As of that record.
+        table: Arc<ChainTable>,
+    },
+    Fence(SessionId),
+    Forget(SessionId),
+    Trim(Ino),
+    Reap(Vec<DataId>),
+}
+
+#[derive(Debug)]
+pub(crate) struct InProgress {
+    pub(crate) seq: u64,
+    /// `None` if nobody waits any more.
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// A request that is taken up again later.
+#[derive(Debug)]
+pub(crate) enum Parked {
+    Mutation(MutateRequest),
+    Query(Ticket, QueryRequest),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recall {
+    pub(crate) session: SessionId,
+    pub(crate) ino: Ino,
+    pub(crate) right: Right,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LostCount {
+    pub(crate) counted_ms: Option<u64>,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Live {
+    pub(crate) fn new(state: &State) -> Self {
+        Live {
+            now: Now {
+                wall: vdfs_proto::Timestamp::default(),
+                boot_ms: 0,
+            },
+            started_ms: 0,
+            effects: Vec::new(),
+            next_tick_ms: 0,
+            log_full: None,
+            history_lost: None,
+            durable: 0,
+            after_durable: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            unresumed: BTreeSet::new(),
+            closings: BTreeMap::new(),
+            opening: Vec::new(),
+            opens: Opens::default(),
+            in_progress: BTreeMap::new(),
+            works: BTreeMap::new(),
+            append_waiters: BTreeMap::new(),
+            resume_waiters: VecDeque::new(),
+            recalls: BTreeMap::new(),
+            next_recall: 1,
+            maybe_dead: BTreeSet::new(),
+            tails_to_mark: BTreeSet::new(),
+            volumes: BTreeMap::new(),
+            table: state.table.clone(),
+            lost: LostCount::default(),
+        }
+    }
+
+    /// Somebody has the inode open, or may have, or it is being worked on.
+    pub(crate) fn is_pinned(&self, ino: Ino) -> bool {
+        !self.unresumed.is_empty() || self.opens.is_open(ino) || self.works.contains_key(&ino)
+    }
+
+    pub(crate) fn reply(
+        &mut self,
+        ticket: Ticket,
+        outcome: Result<CoreReply, vdfs_proto::Status>,
+    ) {
+        self.effects.push(Effect::Reply { ticket, outcome });
+    }
+
+    /// Queues a command. A volume that is not registered is told what it missed when it registers.
+    pub(crate) fn send(&mut self, volume: VolumeId, command: Command, sent: Sent) {
+        let Some(live) = self.volumes.get_mut(&volume) else {
+            return;
+        };
+        if !live.is_registered() {
+            return;
+        }
+        match live.outbox.push(command) {
+            Some(number) => drop(live.sent.insert(number, sent)),
+            None => live.leave(),
+        }
+    }
+
+    /// Queues an event. A session that does not fetch its events is ended by its lease.
+    pub(crate) fn notify(&mut self, session: SessionId, event: Event) {
+        if let Some(live) = self.sessions.get_mut(&session) {
+            let pushed = live.outbox.push(event);
+            live.deaf |= pushed.is_none();
+        }
+    }
+}
+
+impl LiveSession {
+    pub(crate) fn new(term: u64, now_ms: u64) -> Self {
+        LiveSession {
+            heard_ms: now_ms,
+            handles: BTreeMap::new(),
+            outbox: Outbox::new(term),
+            deaf: false,
+        }
+    }
+}
+
+impl LiveVolume {
+    pub(crate) fn new(term: u64, now_ms: u64) -> Self {
+        LiveVolume {
+            incarnation: None,
+            away: false,
+            heard_ms: now_ms,
+            capacity_bytes: 0,
+            used_bytes: 0,
+            outbox: Outbox::new(term),
+            sent: BTreeMap::new(),
+            free_slots: (0..vdfs_proto::limits::DATA_SLOTS_PER_SESSION).collect(),
+            next_seq: (term << 32) + 1,
+            reap_ready: VecDeque::new(),
+            reaping: Vec::new(),
+            reaped: Vec::new(),
+            keeps_all: false,
+        }
+    }
+
+    pub(crate) fn is_registered(&self) -> bool {
+        self.incarnation.is_some()
+    }
+
+    /// It must register again before it is served or asked anything.
+    pub(crate) fn leave(&mut self) {
+        self.incarnation = None;
+        self.outbox.clear();
+        self.sent.clear();
+        self.return_reaps();
+    }
+
+    pub(crate) fn return_reaps(&mut self) {
+        for id in self.reaping.drain(..).rev() {
+            self.reap_ready.push_front(id);
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn of_state(state: State) -> Self {
+        let live = Live::new(&state);
+        Core { state, live }
+    }
+
+    pub(crate) fn begin_turn(&mut self, now: Now) {
+        assert!(self.live.effects.is_empty(), "every turn hands its effects out");
+        self.live.now = now;
+    }
+
+    pub(crate) fn end_turn(&mut self, effects: &mut Vec<Effect>) {
+        self.answer_polls();
+        effects.append(&mut self.live.effects);
+    }
+
+    /// If this process stood still, nobody was heard and nobody is to blame.
+    pub(crate) fn notice_stall(&mut self) {
+        let late_ms = self.live.now.boot_ms.saturating_sub(self.live.next_tick_ms);
+        if late_ms > super::limits::STALL_MS {
+            self.renew_all_leases();
+        }
+    }
+
+    pub(crate) fn renew_all_leases(&mut self) {
+        let now_ms = self.live.now.boot_ms;
+        for session in self.live.sessions.values_mut() {
+            session.heard_ms = now_ms;
+        }
+        for volume in self.live.volumes.values_mut() {
+            volume.heard_ms = now_ms;
+        }
+    }
+
+    pub(crate) fn run_timers(&mut self) {
+        let now_ms = self.live.now.boot_ms;
+        if now_ms < self.live.next_tick_ms {
+            return;
+        }
+        self.live.next_tick_ms = now_ms + TICK_MS;
+        self.expire_volumes();
+        self.expire_sessions();
+        self.retry_trims();
+    }
+
+    /// What is due whenever its conditions hold; nothing while the log is full.
+    pub(crate) fn housekeep(&mut self) {
+        if self.live.log_full.is_some() {
+            return;
+        }
+        self.mark_tails();
+        self.finish_trims();
+        self.close_fenced_sessions();
+        self.drop_dead_orphans();
+        self.log_reaped();
+        self.send_reaps();
+    }
+
+    /// Answers parked polls that have something to say, or whose time is over.
+    fn answer_polls(&mut self) {
+        self.answer_session_polls();
+        self.answer_volume_polls();
+    }
+}

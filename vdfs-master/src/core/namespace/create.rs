@@ -1,0 +1,149 @@
+//! New inodes.
+
+use std::sync::Arc;
+
+use vdfs_proto::limits;
+use vdfs_proto::meta::{Create, Created, Mutated, NewKind};
+use vdfs_proto::{FileKind, Ino, Status, Timestamp};
+
+use super::Facts;
+use crate::core::directory::Directory;
+use crate::core::inode::{Body, FileBody, Inode, inherit_setgid};
+use crate::core::record::{Change, NewBody};
+use crate::core::state::State;
+
+const MODE_BITS: u16 = 0o7777;
+
+impl State {
+    pub(super) fn plan_create(
+        &self,
+        create: Create,
+        facts: &Facts<'_>,
+    ) -> Result<Change, Status> {
+        if let Some(ino) = self.find(create.parent, &create.name)? {
+            return self.plan_existing(ino, &create);
+        }
+        if create.open.is_some() && create.kind != NewKind::Regular {
+            return Err(Status::Invalid);
+        }
+        self.directory(create.parent)?
+            .check_room(self.hash(&create.name))?;
+        if self.inodes.counters.used >= self.config.files_max {
+            return Err(Status::NoSpace);
+        }
+        let ino = self.inodes.next_ino().ok_or(Status::NoSpace)?;
+        let (mode, gid) = self.inherit(&create)?;
+        Ok(Change::Create {
+            parent: create.parent,
+            name: create.name,
+            ino,
+            body: self.plan_body(create.kind, facts),
+            mode,
+            uid: create.uid,
+            gid,
+        })
+    }
+
+    fn plan_existing(&self, ino: Ino, create: &Create) -> Result<Change, Status> {
+        if create.exclusive || create.kind != NewKind::Regular {
+            return Err(Status::Exists);
+        }
+        match self.inode(ino)?.kind() {
+            FileKind::Regular => Ok(Change::Existing { ino }),
+            FileKind::Directory => Err(Status::IsDirectory),
+            _ => Err(Status::Exists),
+        }
+    }
+
+    /// Mode and group, as a setgid directory hands them down (inode(7)).
+    fn inherit(&self, create: &Create) -> Result<(u16, u32), Status> {
+        let mode = create.mode & MODE_BITS;
+        let parent = self.inode(create.parent)?;
+        if !parent.is_setgid() {
+            return Ok((mode, create.gid));
+        }
+        match create.kind {
+            NewKind::Directory => Ok((inherit_setgid(mode), parent.gid)),
+            _ => Ok((mode, parent.gid)),
+        }
+    }
+
+    fn plan_body(&self, kind: NewKind, facts: &Facts<'_>) -> NewBody {
+        match kind {
+            NewKind::Regular => NewBody::Regular((facts.place)(self.numbers.data)),
+            NewKind::Directory => NewBody::Directory,
+            NewKind::Symlink(target) => NewBody::Symlink(target),
+            kind => NewBody::Special(kind),
+        }
+    }
+
+    pub(super) fn apply_create(&mut self, at: Timestamp, change: &Change) -> Mutated {
+        let Change::Create {
+            parent,
+            name,
+            ino,
+            body,
+            mode,
+            uid,
+            gid,
+        } = change
+        else {
+            unreachable!("asked for a create");
+        };
+        let body = self.make_body(*parent, body);
+        if matches!(body, Body::Directory(_)) {
+            self.count_subdirectory(*parent, 1);
+        }
+        let inode = Inode {
+            generation: ino.generation(),
+            nlink: 1,
+            mode: *mode,
+            uid: *uid,
+            gid: *gid,
+            atime: at.into(),
+            mtime: at.into(),
+            ctime: at.into(),
+            body,
+        };
+        self.inodes.occupy(*ino, inode);
+        self.add_name(at, *parent, name, *ino);
+        self.created(*ino, true)
+    }
+
+    fn make_body(&mut self, parent: Ino, body: &NewBody) -> Body {
+        match body {
+            NewBody::Regular(place) => {
+                self.take_data_id(*place);
+                Body::File(FileBody::new(*place, 0))
+            }
+            NewBody::Directory => Body::Directory(Arc::new(Directory::new(parent))),
+            NewBody::Symlink(target) => Body::Symlink(Arc::new(target.clone())),
+            NewBody::Special(kind) => special_body(kind),
+        }
+    }
+
+    /// The reply to a create.
+    pub(super) fn created(&self, ino: Ino, is_new: bool) -> Mutated {
+        let inode = self.inode(ino).expect("created or found just now");
+        Mutated::Create(Created {
+            attr: inode.attr(ino),
+            layout: inode.file().map(FileBody::layout),
+            is_new,
+        })
+    }
+}
+
+fn special_body(kind: &NewKind) -> Body {
+    let (kind, rdev) = match kind {
+        NewKind::Fifo => (FileKind::Fifo, 0),
+        NewKind::Socket => (FileKind::Socket, 0),
+        NewKind::CharDevice { rdev } => (FileKind::CharDevice, *rdev),
+        NewKind::BlockDevice { rdev } => (FileKind::BlockDevice, *rdev),
+        NewKind::Regular | NewKind::Directory | NewKind::Symlink(_) => {
+            unreachable!("has a body of its own")
+        }
+    };
+    Body::Special { kind, rdev }
+}
+
+const _: () = assert!(limits::LINKS_MAX <= u16::MAX as u32, "nlink is 16 bits");

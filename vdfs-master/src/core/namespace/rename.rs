@@ -1,0 +1,132 @@
+//! rename(2).
+
+use vdfs_proto::meta::Rename;
+use vdfs_proto::{FileName, Ino, Status, Timestamp};
+
+use super::Facts;
+use crate::core::record::Change;
+use crate::core::state::{Applied, State};
+
+impl State {
+    pub(super) fn plan_rename(
+        &self,
+        rename: Rename,
+        facts: &Facts<'_>,
+    ) -> Result<Change, Status> {
+        let ino = self.lookup(rename.parent, &rename.name)?;
+        let replaced = self.find(rename.new_parent, &rename.new_name)?;
+        if replaced.is_some() && rename.no_replace {
+            return Err(Status::Exists);
+        }
+        if replaced == Some(ino) {
+            return Ok(Change::Nothing);
+        }
+        if self.is_within(rename.new_parent, ino) {
+            return Err(Status::Invalid);
+        }
+        match replaced {
+            Some(replaced) => self.check_replace(ino, replaced)?,
+            None => self
+                .directory(rename.new_parent)?
+                .check_room(self.hash(&rename.new_name))?,
+        }
+        Ok(Change::Rename {
+            parent: rename.parent,
+            name: rename.name,
+            new_parent: rename.new_parent,
+            new_name: rename.new_name,
+            keep: replaced.is_some_and(|replaced| (facts.is_pinned)(replaced)),
+        })
+    }
+
+    fn check_replace(&self, ino: Ino, replaced: Ino) -> Result<(), Status> {
+        let is_directory = self.inode(ino)?.directory().is_some();
+        match (is_directory, self.inode(replaced)?.directory()) {
+            (true, None) => Err(Status::NotDirectory),
+            (false, Some(_)) => Err(Status::IsDirectory),
+            (true, Some(target)) if !target.is_empty() => Err(Status::NotEmpty),
+            _ => Ok(()),
+        }
+    }
+
+    /// `directory` is `ancestor` or lies below it.
+    fn is_within(&self, directory: Ino, ancestor: Ino) -> bool {
+        let mut at = directory;
+        while at != ancestor {
+            let parent = self.directory(at).expect("parents are directories").parent;
+            if parent == at {
+                return false;
+            }
+            at = parent;
+        }
+        true
+    }
+
+    pub(super) fn apply_rename(
+        &mut self,
+        at: Timestamp,
+        change: &Change,
+        applied: &mut Applied,
+    ) {
+        let Change::Rename {
+            parent,
+            name,
+            new_parent,
+            new_name,
+            keep,
+        } = change
+        else {
+            unreachable!("asked for a rename");
+        };
+        let replaced = self
+            .find(*new_parent, new_name)
+            .expect("planned for a directory");
+        let ino = self.remove_name(at, *parent, name);
+        match replaced {
+            Some(replaced) => {
+                self.replace_name(at, *new_parent, new_name, ino);
+                self.end_replaced(at, *new_parent, replaced, *keep, applied);
+            }
+            None => self.add_name(at, *new_parent, new_name, ino),
+        }
+        self.move_inode(at, ino, *parent, *new_parent);
+    }
+
+    fn replace_name(&mut self, at: Timestamp, parent: Ino, name: &FileName, ino: Ino) {
+        let hash = self.hash(name);
+        let inode = self.inodes.get_mut(parent);
+        inode.mtime = at.into();
+        inode.ctime = at.into();
+        let directory = inode.directory_mut().expect("a parent is a directory");
+        directory.replace(hash, name, ino);
+    }
+
+    fn end_replaced(
+        &mut self,
+        at: Timestamp,
+        parent: Ino,
+        replaced: Ino,
+        keep: bool,
+        applied: &mut Applied,
+    ) {
+        let inode = self.inode(replaced).expect("a name has an inode");
+        match inode.directory() {
+            Some(_) => self.remove_directory(parent, replaced),
+            None => self.drop_link(at, replaced, keep, applied),
+        }
+    }
+
+    fn move_inode(&mut self, at: Timestamp, ino: Ino, parent: Ino, new_parent: Ino) {
+        let inode = self.inodes.get_mut(ino);
+        inode.ctime = at.into();
+        if parent == new_parent {
+            return;
+        }
+        let Some(directory) = inode.directory_mut() else {
+            return;
+        };
+        directory.parent = new_parent;
+        self.count_subdirectory(parent, -1);
+        self.count_subdirectory(new_parent, 1);
+    }
+}

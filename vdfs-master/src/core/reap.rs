@@ -1,0 +1,98 @@
+//! Dropping the chunks of files that are gone.
+//!
+//! A data id enters the queue of every volume by the record that ends its inode or renews it. When
+//! that record is durable, the volume is told, again after each restart until it has acknowledged;
+//! an acknowledgement is a record that takes the id out. Each step may be repeated.
+
+use vdfs_proto::limits::REAP_BATCH_MAX;
+use vdfs_proto::volume::Command;
+use vdfs_proto::{DataId, VolumeId};
+
+use super::Core;
+use super::live::Sent;
+use super::record::Record;
+use super::state::{Applied, State};
+
+impl State {
+    pub(crate) fn queue_reap(&mut self, data: DataId, applied: &mut Applied) {
+        for volume in self.volumes.keys() {
+            self.reaps.insert((*volume, data), ());
+        }
+        applied.reaped.push(data);
+    }
+
+    pub(crate) fn apply_reaped(&mut self, volume: VolumeId, ids: &[DataId]) {
+        for data in ids {
+            self.reaps.remove((volume, *data));
+        }
+    }
+
+    pub(crate) fn forget_reaps_of(&mut self, volume: VolumeId) {
+        let ids: Vec<DataId> = self.reaps_of(volume).collect();
+        self.apply_reaped(volume, &ids);
+    }
+
+    pub(crate) fn reaps_of(&self, volume: VolumeId) -> impl Iterator<Item = DataId> {
+        self.reaps
+            .iter_from((volume, DataId(0)))
+            .take_while(move |((of, _), ())| *of == volume)
+            .map(|((_, data), ())| data)
+    }
+}
+
+impl Core {
+    /// Gives each volume that has no reap under way the next batch of what is durable.
+    pub(crate) fn send_reaps(&mut self) {
+        let volumes: Vec<VolumeId> = self.live.volumes.keys().copied().collect();
+        for volume in volumes {
+            self.send_reaps_to(volume);
+        }
+    }
+
+    fn send_reaps_to(&mut self, volume: VolumeId) {
+        let Some(live) = self.live.volumes.get_mut(&volume) else {
+            return;
+        };
+        let may_reap = live.is_registered() && !live.keeps_all && live.reaping.is_empty();
+        if !may_reap || live.reap_ready.is_empty() {
+            return;
+        }
+        let count = live.reap_ready.len().min(REAP_BATCH_MAX);
+        let ids: Vec<DataId> = live.reap_ready.drain(..count).collect();
+        live.reaping = ids.clone();
+        self.live.send(volume, Command::Reap { ids }, Sent::Reap);
+    }
+
+    /// The volume has acknowledged its batch.
+    pub(crate) fn reap_done(&mut self, volume: VolumeId) {
+        if let Some(live) = self.live.volumes.get_mut(&volume) {
+            let ids = std::mem::take(&mut live.reaping);
+            live.reaped.extend(ids);
+        }
+    }
+
+    /// The volume could not do it now: once more, later.
+    pub(crate) fn reap_failed(&mut self, volume: VolumeId) {
+        if let Some(live) = self.live.volumes.get_mut(&volume) {
+            live.return_reaps();
+        }
+    }
+
+    pub(crate) fn log_reaped(&mut self) {
+        let volumes: Vec<VolumeId> = self.live.volumes.keys().copied().collect();
+        for volume in volumes {
+            let live = self.live.volumes.get_mut(&volume);
+            let ids = std::mem::take(&mut live.expect("listed above").reaped);
+            if !ids.is_empty() {
+                self.log(Record::Reaped { volume, ids });
+            }
+        }
+    }
+
+    /// `ids` may be dropped: the record that says so is durable.
+    pub(crate) fn reap_is_durable(&mut self, ids: &[DataId]) {
+        for live in self.live.volumes.values_mut() {
+            live.reap_ready.extend(ids);
+        }
+    }
+}

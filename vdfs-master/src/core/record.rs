@@ -1,0 +1,153 @@
+//! What the operation log holds: decided changes, complete enough to be applied without asking
+//! anything but the state before them.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use vdfs_proto::meta::{Commit, NewKind};
+use vdfs_proto::{
+    DataId, FileName, Ino, OpId, SessionId, Status, StoreId, SymlinkTarget, Timestamp, VolumeId,
+    XattrName,
+};
+
+use super::FsConfig;
+use super::inode::NewData;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Record {
+    /// The first record: makes the filesystem with its root.
+    Format { config: FsConfig, at: Timestamp },
+    /// A life of the master begins.
+    Term { skip_ids: bool },
+    /// A mutation, done.
+    Change {
+        op: OpId,
+        at: Timestamp,
+        change: Change,
+    },
+    /// A mutation, refused for good: a retry gets the same answer.
+    Refused { op: OpId, status: Status },
+    /// The pending trim of this inode is done.
+    Trimmed { ino: Ino },
+    /// Cut what may lie behind the committed size, up to chunk `end_chunk`.
+    TailTrim { ino: Ino, end_chunk: u32 },
+    /// Bytes behind the committed size may lie on the volumes.
+    TailUnknown { ino: Ino },
+    /// Orphans that nobody has open any more.
+    Dropped { inos: Vec<Ino> },
+    SessionOpened {
+        session: SessionId,
+        identity: String,
+        host: String,
+        mount: String,
+    },
+    /// Fences go out when this is durable. `tails`: files the session had open for writing.
+    SessionClosing { session: SessionId, tails: Vec<Ino> },
+    SessionClosed { session: SessionId },
+    VolumeRegistered(VolumeRegistered),
+    /// The volume has dropped these.
+    Reaped { volume: VolumeId, ids: Vec<DataId> },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct VolumeRegistered {
+    pub(crate) volume: VolumeId,
+    pub(crate) name: String,
+    pub(crate) host: String,
+    pub(crate) addr: SocketAddr,
+    pub(crate) node: String,
+    pub(crate) store: StoreId,
+    pub(crate) capacity_bytes: u64,
+    /// The volume has seen data ids up to this one.
+    pub(crate) data_id_max: DataId,
+}
+
+/// A planned mutation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Change {
+    Create {
+        parent: Ino,
+        name: FileName,
+        ino: Ino,
+        body: NewBody,
+        mode: u16,
+        uid: u32,
+        gid: u32,
+    },
+    /// A create of a name that exists: opens it.
+    Existing { ino: Ino },
+    Link {
+        ino: Ino,
+        parent: Ino,
+        name: FileName,
+    },
+    Unlink {
+        parent: Ino,
+        name: FileName,
+        /// The inode outlives its last name.
+        keep: bool,
+    },
+    Rmdir { parent: Ino, name: FileName },
+    Rename {
+        parent: Ino,
+        name: FileName,
+        new_parent: Ino,
+        new_name: FileName,
+        /// The replaced inode outlives its last name.
+        keep: bool,
+    },
+    /// A rename that changes nothing: both names are links to one inode.
+    Nothing,
+    SetAttr {
+        ino: Ino,
+        mode: Option<u16>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        atime: Option<Timestamp>,
+        mtime: Option<Timestamp>,
+        kill_privileges: bool,
+    },
+    /// Truncation to nothing: the old data id is reaped.
+    Renew {
+        ino: Ino,
+        place: NewData,
+        kill_privileges: bool,
+    },
+    /// Truncation to another size.
+    Resize {
+        ino: Ino,
+        size: u64,
+        kill_privileges: bool,
+        /// Chunks up to this index are cut before the reply.
+        trim_end_chunk: Option<u32>,
+    },
+    Commit(Commit),
+    SetXattr {
+        ino: Ino,
+        name: XattrName,
+        value: Vec<u8>,
+    },
+    RemoveXattr { ino: Ino, name: XattrName },
+}
+
+/// [`NewKind`] with its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum NewBody {
+    Regular(NewData),
+    Directory,
+    Symlink(SymlinkTarget),
+    Special(NewKind),
+}
+
+impl Record {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("records are plain data")
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Record> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((record, [])) => Some(record),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Everything that is logged, and the one place where it changes.
+//!
+//! Each part is shared copy-on-write, so that an image is one instant of everything at the cost of
+//! some pointers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use vdfs_proto::meta::Mutated;
+use vdfs_proto::{
+    ChainTable, DataId, Ino, OpId, SessionId, Status, StoreId, Timestamp, VolumeId, XattrName,
+};
+
+use super::cow::CowMap;
+use super::directory::{Directory, NameHash};
+use super::inode::{Body, Inode, Nanos};
+use super::inodes::Inodes;
+use super::limits::{GENERATIONS_SKIPPED, IDS_SKIPPED};
+use super::record::{Change, Record};
+use super::replies::{Outcome, Slots};
+use super::{FsConfig, RestoreError};
+
+pub(crate) type Xattrs = BTreeMap<XattrName, Vec<u8>>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) config: FsConfig,
+    /// Records applied.
+    pub(crate) records: u64,
+    pub(crate) numbers: Numbers,
+    pub(crate) inodes: Inodes,
+    pub(crate) xattrs: CowMap<Ino, Arc<Xattrs>>,
+    /// Inodes without a name that somebody may have open.
+    pub(crate) orphans: CowMap<Ino, ()>,
+    pub(crate) trims: CowMap<Ino, PendingTrim>,
+    /// What a volume has still to drop.
+    pub(crate) reaps: CowMap<(VolumeId, DataId), ()>,
+    pub(crate) sessions: CowMap<SessionId, Session>,
+    pub(crate) volumes: Arc<BTreeMap<VolumeId, StoredVolume>>,
+    pub(crate) table: Arc<ChainTable>,
+}
+
+/// Counters of what is given out. Each is the next free number, but `term`, which is the present.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Numbers {
+    pub(crate) term: u64,
+    pub(crate) data: DataId,
+    pub(crate) session: SessionId,
+    pub(crate) volume: VolumeId,
+    pub(crate) fence: u64,
+    /// Some data id lies in the last group of chains.
+    pub(crate) last_group_used: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Session {
+    pub(crate) identity: String,
+    pub(crate) host: String,
+    pub(crate) mount: String,
+    pub(crate) closing: Option<Closing>,
+    pub(crate) slots: Arc<Slots>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Closing {
+    pub(crate) fence: u64,
+    /// Files the session had open for writing.
+    pub(crate) tails: Vec<Ino>,
+}
+
+/// What the chain table does not say of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredVolume {
+    pub(crate) store: StoreId,
+    /// At its last logged registration: its weight.
+    pub(crate) capacity_bytes: u64,
+}
+
+/// Chunks that must be cut before the file may grow again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PendingTrim {
+    /// The truncation that waits for it.
+    pub(crate) op: Option<OpId>,
+    /// Bytes that stay.
+    pub(crate) size: u64,
+    /// Behind the last chunk to cut.
+    pub(crate) end_chunk: u32,
+}
+
+/// What follows from a record outside the state.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) answer: Option<(OpId, Outcome)>,
+    /// Data ids that entered the reap queues.
+    pub(crate) reaped: Vec<DataId>,
+}
+
+impl State {
+    pub(crate) fn from_first_record(bytes: &[u8]) -> Result<Self, RestoreError> {
+        match Record::decode(bytes) {
+            Some(Record::Format { config, at }) => Ok(State::format(config, at)),
+            Some(_) | None => Err(RestoreError::NotAFormat),
+        }
+    }
+
+    fn format(config: FsConfig, at: Timestamp) -> Self {
+        let numbers = Numbers {
+            term: 0,
+            data: DataId(1),
+            session: SessionId(1),
+            volume: VolumeId(1),
+            fence: 1,
+            last_group_used: false,
+        };
+        let mut inodes = Inodes::new();
+        inodes.occupy(Ino::ROOT, root_inode(&config, at));
+        State {
+            config,
+            records: 1,
+            numbers,
+            inodes,
+            xattrs: CowMap::default(),
+            orphans: CowMap::default(),
+            trims: CowMap::default(),
+            reaps: CowMap::default(),
+            sessions: CowMap::default(),
+            volumes: Arc::default(),
+            table: Arc::default(),
+        }
+    }
+
+    pub(crate) fn replay(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        let number = self.records + 1;
+        match Record::decode(bytes) {
+            Some(Record::Format { .. }) | None => Err(RestoreError::Undecodable { number }),
+            Some(record) => {
+                self.apply(&record);
+                Ok(())
+            }
+        }
+    }
+
+    /// The only way in which the state changes. Panics if the record does not fit the state.
+    pub(crate) fn apply(&mut self, record: &Record) -> Applied {
+        let mut applied = Applied::default();
+        match record {
+            Record::Format { .. } => unreachable!("a filesystem is made once"),
+            Record::Term { skip_ids } => self.apply_term(*skip_ids),
+            Record::Change { op, at, change } => {
+                if let Some(mutated) = self.apply_change(*op, *at, change, &mut applied) {
+                    self.answer(*op, Ok(mutated), &mut applied);
+                }
+            }
+            Record::Refused { op, status } => self.answer(*op, Err(*status), &mut applied),
+            Record::Trimmed { ino } => self.apply_trimmed(*ino, &mut applied),
+            Record::TailTrim { ino, end_chunk } => self.apply_tail_trim(*ino, *end_chunk),
+            Record::TailUnknown { ino } => self.mark_tail_unknown(*ino),
+            Record::Dropped { inos } => self.apply_dropped(inos, &mut applied),
+            Record::SessionOpened {
+                session,
+                identity,
+                host,
+                mount,
+            } => self.apply_session_opened(*session, identity, host, mount),
+            Record::SessionClosing { session, tails } => {
+                self.apply_session_closing(*session, tails);
+            }
+            Record::SessionClosed { session } => self.apply_session_closed(*session),
+            Record::VolumeRegistered(registered) => self.apply_volume_registered(registered),
+            Record::Reaped { volume, ids } => self.apply_reaped(*volume, ids),
+        }
+        self.records += 1;
+        applied
+    }
+
+    /// `None`: answered later, by the end of a pending trim.
+    fn apply_change(
+        &mut self,
+        op: OpId,
+        at: Timestamp,
+        change: &Change,
+        applied: &mut Applied,
+    ) -> Option<Mutated> {
+        match change {
+            Change::Resize { .. } => return self.apply_resize(op, at, change),
+            Change::Renew { .. } => return Some(self.apply_renew(at, change, applied)),
+            Change::Commit(commit) => return Some(self.apply_commit(at, commit)),
+            Change::SetXattr { ino, name, value } => {
+                self.apply_set_xattr(at, *ino, name, value);
+                return Some(Mutated::SetXattr(()));
+            }
+            Change::RemoveXattr { ino, name } => {
+                self.apply_remove_xattr(at, *ino, name);
+                return Some(Mutated::RemoveXattr(()));
+            }
+            _ => {}
+        }
+        Some(self.apply_to_names(at, change, applied))
+    }
+
+    /// Stores the answer for retries and hands it out.
+    pub(crate) fn answer(&mut self, op: OpId, outcome: Outcome, applied: &mut Applied) {
+        if let Some(session) = self.sessions.get_mut(op.session) {
+            Arc::make_mut(&mut session.slots).store(op.slot, op.seq, outcome.clone());
+        }
+        applied.answer = Some((op, outcome));
+    }
+
+    fn apply_term(&mut self, skip_ids: bool) {
+        self.numbers.term += 1;
+        if skip_ids {
+            self.numbers.data.0 += IDS_SKIPPED;
+            self.numbers.session.0 += IDS_SKIPPED;
+            self.inodes.raise_generation_floor(GENERATIONS_SKIPPED);
+        }
+    }
+
+    pub(crate) fn inode(&self, ino: Ino) -> Result<&Inode, Status> {
+        self.inodes.get(ino)
+    }
+
+    pub(crate) fn directory(&self, ino: Ino) -> Result<&Directory, Status> {
+        self.inode(ino)?.directory().ok_or(Status::NotDirectory)
+    }
+
+    pub(crate) fn hash(&self, name: &vdfs_proto::FileName) -> NameHash {
+        NameHash::of(&self.config.hash_key, name)
+    }
+
+    /// Chains' groups there are.
+    pub(crate) fn groups(&self) -> usize {
+        self.table.chains.len() / vdfs_proto::limits::CHAINS_PER_GROUP as usize
+    }
+}
+
+fn root_inode(config: &FsConfig, at: Timestamp) -> Inode {
+    let at = Nanos::from(at);
+    Inode {
+        generation: 0,
+        nlink: 1,
+        mode: 0o755,
+        uid: config.root_uid,
+        gid: config.root_gid,
+        atime: at,
+        mtime: at,
+        ctime: at,
+        body: Body::Directory(Arc::new(Directory::new(Ino::ROOT))),
+    }
+}

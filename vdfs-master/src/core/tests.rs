@@ -1,0 +1,12 @@
+//! The core as its shell sees it: inputs in, effects out.
+
+mod append;
+mod names;
+mod reaping;
+mod replay;
+mod retries;
+mod session_life;
+mod speed;
+mod truncating;
+mod volume_life;
+mod world;

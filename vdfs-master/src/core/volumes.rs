@@ -1,0 +1,331 @@
+//! Volumes: registration, heartbeats, leases, commands; and the begin of a term, which greets all.
+//!
+//! A volume that was silent for its lease is *away*: it must register again before it is served, so
+//! it learns all fences before its next lease. With one replica nothing else follows from it: its
+//! chains wait.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use vdfs_proto::limits::VOLUME_LEASE_MS;
+use vdfs_proto::volume::{
+    Command, Commands, Fence, Heartbeat, HeartbeatAck, NextCommands, Register, Registered, VolumeReply,
+    VolumeRequest,
+};
+use vdfs_proto::{ChainTable, DataId, SessionId, Status, VolumeId, VolumeInfo};
+
+use super::inode::NewData;
+use super::limits::{LABEL_BYTES_MAX, TICK_MS};
+use super::live::{AfterDurable, LiveClosing, LiveSession, LiveVolume, Sent};
+use super::record::{Record, VolumeRegistered};
+use super::truncation::MASTER_SESSION;
+use super::{Core, CoreReply, Ticket};
+
+impl Core {
+    /// After replay: a new term, fresh leases, and what was under way goes on.
+    pub(crate) fn start_term(&mut self, same_boot: bool) {
+        let skip_ids = !same_boot;
+        self.log(Record::Term { skip_ids });
+        let (term, now_ms) = (self.state.numbers.term, self.live.now.boot_ms);
+        self.live.started_ms = now_ms;
+        self.live.next_tick_ms = now_ms + TICK_MS;
+        self.live.next_recall = (term << 32) + 1;
+        self.live.table = self.state.table.clone();
+        for volume in self.state.volumes.keys() {
+            let live = LiveVolume::new(term, now_ms);
+            self.live.volumes.insert(*volume, live);
+        }
+        let closing = self.greet_sessions();
+        self.resume_trims();
+        self.resume_reaps();
+        for session in closing {
+            self.live.closings.insert(session, LiveClosing::default());
+            self.after_sync(AfterDurable::Fence(session));
+        }
+        if !same_boot {
+            self.end_all_sessions();
+        }
+    }
+
+    /// Gives all sessions a fresh lease. Gives those that were closing.
+    fn greet_sessions(&mut self) -> Vec<SessionId> {
+        let (term, now_ms) = (self.state.numbers.term, self.live.now.boot_ms);
+        let mut closing = Vec::new();
+        for (session, stored) in self.state.sessions.iter() {
+            let live = LiveSession::new(term, now_ms);
+            self.live.sessions.insert(session, live);
+            self.live.unresumed.insert(session);
+            if stored.closing.is_some() {
+                closing.push(session);
+            }
+        }
+        if self.live.unresumed.is_empty() {
+            let orphans = self.state.orphans.iter().map(|(ino, ())| ino);
+            self.live.maybe_dead.extend(orphans);
+        }
+        closing
+    }
+
+    fn resume_reaps(&mut self) {
+        let ids: BTreeSet<DataId> = self.state.reaps.iter().map(|((_, id), ())| id).collect();
+        if !ids.is_empty() {
+            let ids = ids.into_iter().collect();
+            self.after_durable(AfterDurable::Reap(ids));
+        }
+    }
+
+    fn end_all_sessions(&mut self) {
+        let sessions: Vec<SessionId> = self.live.sessions.keys().copied().collect();
+        for session in sessions {
+            self.begin_closing(session);
+        }
+    }
+
+    pub(crate) fn take_volume_request(
+        &mut self,
+        ticket: Ticket,
+        node: &str,
+        request: VolumeRequest,
+    ) {
+        let outcome = match request {
+            VolumeRequest::Register(register) => self.register(ticket, node, register),
+            VolumeRequest::Heartbeat(heartbeat) => self.heartbeat(&heartbeat).map(Some),
+            VolumeRequest::NextCommands(next) => {
+                self.next_commands(ticket, &next).map(|()| None)
+            }
+        };
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(reply)) => self.live.reply(ticket, Ok(CoreReply::Volume(reply))),
+            Err(status) => self.live.reply(ticket, Err(status)),
+        }
+    }
+
+    /// Begins an incarnation. What changes the chain table is answered when it is durable.
+    fn register(
+        &mut self,
+        ticket: Ticket,
+        node: &str,
+        register: Register,
+    ) -> Result<Option<VolumeReply>, Status> {
+        let labels = [&register.name, &register.host];
+        if labels.iter().any(|label| label.len() > LABEL_BYTES_MAX) {
+            return Err(Status::Invalid);
+        }
+        let known = self.state.table.volumes.iter().find(|info| info.node == node);
+        let volume = known.map_or(self.state.numbers.volume, |info| info.id);
+        let lost = register.data_id_max >= self.state.numbers.data;
+        if known.is_some_and(|info| self.is_unchanged(info, &register)) && !lost {
+            self.finish_registration(ticket, volume, &register);
+            return Ok(None);
+        }
+        if self.live.log_full.is_some() {
+            return Err(Status::Busy);
+        }
+        let is_new = known.is_none();
+        if lost {
+            self.note_lost_history(node, &register);
+        }
+        self.log(Record::VolumeRegistered(VolumeRegistered {
+            volume,
+            name: register.name.clone(),
+            host: register.host.clone(),
+            addr: register.addr,
+            node: node.to_owned(),
+            store: register.store,
+            capacity_bytes: register.capacity_bytes,
+            data_id_max: register.data_id_max,
+        }));
+        if is_new {
+            let live = LiveVolume::new(self.state.numbers.term, self.live.now.boot_ms);
+            self.live.volumes.insert(volume, live);
+        }
+        self.live.volumes.entry(volume).and_modify(|live| live.keeps_all |= lost);
+        self.live.lost.counted_ms = None;
+        self.after_sync(AfterDurable::Registered {
+            ticket,
+            volume,
+            register,
+            table: self.state.table.clone(),
+        });
+        Ok(None)
+    }
+
+    fn is_unchanged(&self, info: &VolumeInfo, register: &Register) -> bool {
+        let stored = self.state.volumes.get(&info.id);
+        let same_store = stored.is_some_and(|stored| stored.store == register.store);
+        let same_place = info.addr == register.addr && info.host == register.host;
+        same_store && same_place && info.name == register.name
+    }
+
+    fn note_lost_history(&mut self, node: &str, register: &Register) {
+        let next = self.state.numbers.data;
+        let why = format!(
+            "volume {node} holds data up to {}, but the log ends before {next}: \
+             the log has lost its end, and nothing is deleted there",
+            register.data_id_max
+        );
+        self.live.history_lost = Some(why);
+    }
+
+    pub(crate) fn finish_registration(
+        &mut self,
+        ticket: Ticket,
+        volume: VolumeId,
+        register: &Register,
+    ) {
+        let now_ms = self.live.now.boot_ms;
+        let live = self.live.volumes.get_mut(&volume).expect("known since it was logged");
+        let parked = live.outbox.take_parked();
+        live.leave();
+        live.incarnation = Some(register.incarnation);
+        live.away = false;
+        live.heard_ms = now_ms;
+        live.capacity_bytes = register.capacity_bytes;
+        live.used_bytes = register.used_bytes;
+        if let Some(parked) = parked {
+            self.live.reply(parked, Err(Status::NotFound));
+        }
+        let reply = self.registered(volume);
+        self.live.reply(ticket, Ok(CoreReply::Volume(reply)));
+        self.all_fenced_at(volume);
+        self.resend_trims_to(volume);
+    }
+
+    fn registered(&self, volume: VolumeId) -> VolumeReply {
+        let sessions = self.state.sessions.iter().map(|(session, _)| session);
+        VolumeReply::Register(Registered {
+            volume,
+            term: self.state.numbers.term,
+            chunk_size: self.state.config.chunk_size,
+            table: (*self.live.table).clone(),
+            fences: self.durable_fences(),
+            live_sessions: std::iter::once(MASTER_SESSION).chain(sessions).collect(),
+        })
+    }
+
+    fn durable_fences(&self) -> Vec<Fence> {
+        let closings = &self.live.closings;
+        let is_durable = |fence: &Fence| closings.get(&fence.session).is_some_and(|c| c.durable);
+        self.state.fences().into_iter().filter(is_durable).collect()
+    }
+
+    /// The table's last change is durable: everybody may see it.
+    pub(crate) fn publish_table(&mut self, table: Arc<ChainTable>) {
+        assert!(self.live.table.version < table.version, "tables are published in order");
+        self.live.table = table;
+        let table: ChainTable = (*self.live.table).clone();
+        let volumes: Vec<VolumeId> = self.live.volumes.keys().copied().collect();
+        for volume in volumes {
+            if let Some(live) = self.live.volumes.get_mut(&volume) {
+                live.outbox.retain(|command| !matches!(command, Command::Table(_)));
+            }
+            self.live.send(volume, Command::Table(table.clone()), Sent::News);
+        }
+        self.announce_table();
+    }
+
+    /// `NotFound` if the volume has to register first.
+    fn registered_volume(
+        &mut self,
+        volume: VolumeId,
+        incarnation: u64,
+    ) -> Result<&mut LiveVolume, Status> {
+        let live = self.live.volumes.get_mut(&volume).ok_or(Status::NotFound)?;
+        match live.incarnation == Some(incarnation) {
+            true => Ok(live),
+            false => Err(Status::NotFound),
+        }
+    }
+
+    fn heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<VolumeReply, Status> {
+        let now_ms = self.live.now.boot_ms;
+        let live = self.registered_volume(heartbeat.volume, heartbeat.incarnation)?;
+        live.heard_ms = now_ms;
+        live.capacity_bytes = heartbeat.capacity_bytes;
+        live.used_bytes = heartbeat.used_bytes;
+        Ok(VolumeReply::Heartbeat(HeartbeatAck {
+            term: self.state.numbers.term,
+            lease_ms: VOLUME_LEASE_MS,
+        }))
+    }
+
+    fn next_commands(&mut self, ticket: Ticket, next: &NextCommands) -> Result<(), Status> {
+        let now_ms = self.live.now.boot_ms;
+        let live = self.registered_volume(next.volume, next.incarnation)?;
+        let before = live.outbox.poll(next.seen, ticket, now_ms);
+        if let Some(before) = before {
+            let reply = self.commands(Vec::new());
+            self.live.reply(before, Ok(reply));
+        }
+        for (number, result) in &next.results {
+            self.command_done(next.volume, *number, *result);
+        }
+        Ok(())
+    }
+
+    fn command_done(&mut self, volume: VolumeId, number: u64, result: Result<(), Status>) {
+        let live = self.live.volumes.get_mut(&volume);
+        let Some(sent) = live.and_then(|live| live.sent.remove(&number)) else {
+            return;
+        };
+        match (sent, result) {
+            (Sent::Trim { ino, index }, result) => self.trim_answered(ino, index, result),
+            (Sent::Reap, Ok(())) => self.reap_done(volume),
+            (Sent::Reap, Err(_)) => self.reap_failed(volume),
+            (Sent::Fence(session), Ok(())) => self.fenced_at(volume, session),
+            (Sent::Fence(session), Err(_)) => self.send_fence(volume, session),
+            (Sent::News, _) => {}
+        }
+    }
+
+    fn commands(&self, commands: Vec<(u64, Command)>) -> CoreReply {
+        let term = self.state.numbers.term;
+        CoreReply::Volume(VolumeReply::NextCommands(Commands { term, commands }))
+    }
+
+    pub(crate) fn answer_volume_polls(&mut self) {
+        let now_ms = self.live.now.boot_ms;
+        let volumes = self.live.volumes.values_mut();
+        let batches: Vec<_> = volumes
+            .filter_map(|live| live.outbox.take_answer(now_ms))
+            .collect();
+        for (ticket, batch) in batches {
+            let reply = self.commands(batch);
+            self.live.reply(ticket, Ok(reply));
+        }
+    }
+
+    pub(crate) fn expire_volumes(&mut self) {
+        let now_ms = self.live.now.boot_ms;
+        let is_over = |live: &LiveVolume| !live.away && live.heard_ms + VOLUME_LEASE_MS < now_ms;
+        let volumes = self.live.volumes.iter();
+        let over: Vec<VolumeId> = volumes
+            .filter(|(_, live)| is_over(live))
+            .map(|(volume, _)| *volume)
+            .collect();
+        for volume in over {
+            self.volume_is_away(volume);
+        }
+    }
+
+    fn volume_is_away(&mut self, volume: VolumeId) {
+        let live = self.live.volumes.get_mut(&volume).expect("listed just now");
+        live.away = true;
+        let parked = live.outbox.take_parked();
+        live.leave();
+        if let Some(parked) = parked {
+            self.live.reply(parked, Err(Status::NotFound));
+        }
+        self.all_fenced_at(volume);
+    }
+
+    /// The first chunk of what lies there is on a volume that serves.
+    pub(crate) fn is_served(&self, place: NewData) -> bool {
+        let layout = super::inode::FileBody::new(place, 0).layout();
+        let chain = self.state.table.chain(layout.chain(0));
+        let head = chain.and_then(|chain| chain.members.first());
+        head.and_then(|member| self.live.volumes.get(&member.volume))
+            .is_some_and(LiveVolume::is_registered)
+    }
+}

@@ -1,0 +1,82 @@
+//! Extended attributes: bytes under names. What the names mean is the kernel's matter.
+
+use std::sync::Arc;
+
+use vdfs_proto::limits::{XATTR_TOTAL_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
+use vdfs_proto::meta::{RemoveXattr, SetXattr, XattrMode};
+use vdfs_proto::{Ino, Status, Timestamp, XattrName};
+
+use super::record::Change;
+use super::state::{State, Xattrs};
+
+impl State {
+    pub(crate) fn xattrs_of(&self, ino: Ino) -> Result<Option<&Xattrs>, Status> {
+        self.inode(ino)?;
+        Ok(self.xattrs.get(ino).map(|xattrs| &**xattrs))
+    }
+
+    pub(crate) fn plan_set_xattr(&self, request: SetXattr) -> Result<Change, Status> {
+        let SetXattr {
+            ino,
+            name,
+            value,
+            mode,
+        } = request;
+        let xattrs = self.xattrs_of(ino)?;
+        let present = xattrs.and_then(|xattrs| xattrs.get(&name));
+        match (mode, present) {
+            (XattrMode::Create, Some(_)) => return Err(Status::Exists),
+            (XattrMode::Replace, None) => return Err(Status::NoData),
+            _ => {}
+        }
+        if value.len() > XATTR_VALUE_BYTES_MAX {
+            return Err(Status::TooBig);
+        }
+        let others: usize = xattrs.map_or(0, |xattrs| {
+            let all = xattrs.iter().filter(|(other, _)| **other != name);
+            all.map(|(name, value)| bytes_of(name, value)).sum()
+        });
+        if others + bytes_of(&name, &value) > XATTR_TOTAL_BYTES_MAX {
+            return Err(Status::NoSpace);
+        }
+        Ok(Change::SetXattr { ino, name, value })
+    }
+
+    pub(crate) fn plan_remove_xattr(&self, request: RemoveXattr) -> Result<Change, Status> {
+        let RemoveXattr { ino, name } = request;
+        let xattrs = self.xattrs_of(ino)?.ok_or(Status::NoData)?;
+        if !xattrs.contains_key(&name) {
+            return Err(Status::NoData);
+        }
+        Ok(Change::RemoveXattr { ino, name })
+    }
+
+    pub(crate) fn apply_set_xattr(
+        &mut self,
+        at: Timestamp,
+        ino: Ino,
+        name: &XattrName,
+        value: &[u8],
+    ) {
+        self.inodes.get_mut(ino).ctime = at.into();
+        if !self.xattrs.contains(ino) {
+            self.xattrs.insert(ino, Arc::default());
+        }
+        let xattrs = self.xattrs.get_mut(ino).expect("inserted above");
+        Arc::make_mut(xattrs).insert(name.clone(), value.to_vec());
+    }
+
+    pub(crate) fn apply_remove_xattr(&mut self, at: Timestamp, ino: Ino, name: &XattrName) {
+        self.inodes.get_mut(ino).ctime = at.into();
+        let xattrs = self.xattrs.get_mut(ino).expect("planned");
+        let removed = Arc::make_mut(xattrs).remove(name);
+        assert!(removed.is_some(), "planned");
+        if xattrs.is_empty() {
+            self.xattrs.remove(ino);
+        }
+    }
+}
+
+fn bytes_of(name: &XattrName, value: &[u8]) -> usize {
+    name.as_bytes().len() + value.len()
+}

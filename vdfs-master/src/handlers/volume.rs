@@ -1,0 +1,23 @@
+//! What volumes ask. Which volume it is, its certificate says.
+
+use vdfs_net::PeerIdentity;
+use vdfs_net::rpc::require_role;
+use vdfs_proto::Status;
+use vdfs_proto::codec::decode;
+use vdfs_proto::handshake::Role;
+use vdfs_proto::volume::VolumeRequest;
+
+use crate::core::CoreRequest;
+use crate::dispatch::Admitted;
+
+pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status> {
+    require_role(peer, &[Role::Volume])?;
+    let request: VolumeRequest = decode(body)?;
+    Ok(Admitted {
+        op: request.name(),
+        request: CoreRequest::Volume {
+            node: peer.node.clone(),
+            request,
+        },
+    })
+}

@@ -1,0 +1,260 @@
+//! The shell around the core: files, a thread, time.
+//!
+//! [`Master::start`] restores the core from checkpoint and log and gives it to a thread of its own
+//! ([`keeper`]); callers on any runtime reach it through a [`Service`] whose requests go through a
+//! bounded queue ([`inbox`]). Checkpoints are written by a thread beside it ([`checkpoints`]).
+//!
+//! Invariants: one process a log directory (the caller holds the lock of the state directory); no
+//! reply leaves before the records of its turn are written; after a panic or a failed sync of this
+//! thread the process ends, because what it would acknowledge may not be true.
+//!
+//! [`Service`]: vdfs_net::Service
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use vdfs_net::Service;
+use vdfs_net::host::Host;
+
+use crate::checkpoint::CheckpointError;
+use crate::disk::{DirectoryDisk, Disk};
+use crate::dispatch::Dispatch;
+use crate::limits::{CHECKPOINT_LOG_BYTES, LOG_SEGMENT_BYTES_MAX, TURN_BYTES_MAX};
+use crate::log::{LogError, LogOpenError, OpLog};
+use crate::metrics::Metrics;
+
+mod boot;
+mod checkpoints;
+pub(crate) mod inbox;
+mod keeper;
+mod restore;
+#[cfg(test)]
+mod tests;
+
+pub use crate::core::FsConfig;
+
+use boot::Boot;
+use checkpoints::Checkpoints;
+use inbox::{Inbox, Stop};
+use keeper::{Keeper, KeeperOptions};
+
+/// What a master is started with.
+#[derive(Clone, Debug)]
+pub struct MasterConfig {
+    /// Where log and checkpoints live; made, for its owner alone, if it is missing.
+    pub log_dir: PathBuf,
+    /// The filesystem to make if there is none yet; otherwise [`Master::config`] says what there
+    /// is.
+    pub format: FsConfig,
+    /// Every reply waits until its records are on the disk, not only in the kernel.
+    pub sync_log: bool,
+    /// Log bytes since the last checkpoint that bring the next; `None` is 64 MiB. A smaller value
+    /// makes a start faster and costs writing.
+    pub checkpoint_log_bytes: Option<u64>,
+    /// Called, on the failing thread, before the process ends because of a failure in here.
+    pub before_abort: Option<AbortHook>,
+}
+
+/// Something to do before the process ends, such as detaching a mount; given the reason.
+#[derive(Clone)]
+pub struct AbortHook(pub Arc<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for AbortHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AbortHook")
+    }
+}
+
+/// Why a master cannot start. Each message names the file, and the way out where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    #[error("{}: {why}", dir.display())]
+    Directory { dir: PathBuf, why: io::Error },
+    /// Without room for the log nothing could be acknowledged.
+    #[error("{0}; make room, then start again")]
+    NoRoom(LogError),
+    #[error("{0}")]
+    Log(LogError),
+    #[error("{0}")]
+    LogOpen(LogOpenError),
+    #[error("{0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// No checkpoint can be loaded and the log no longer begins with the first record.
+    #[error("{0}, and there is no older checkpoint; put the file back from a copy, or start empty")]
+    NoCheckpoint(CheckpointError),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+impl From<LogError> for MasterError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::NoRoom { .. } => MasterError::NoRoom(error),
+            LogError::Write { .. } | LogError::Broken { .. } | LogError::Sync(_) => {
+                MasterError::Log(error)
+            }
+        }
+    }
+}
+
+impl From<LogOpenError> for MasterError {
+    fn from(error: LogOpenError) -> Self {
+        match error {
+            LogOpenError::Write(error) => error.into(),
+            LogOpenError::Read { .. }
+            | LogOpenError::Damaged { .. }
+            | LogOpenError::Missing { .. }
+            | LogOpenError::BadId { .. }
+            | LogOpenError::Replay { .. } => MasterError::LogOpen(error),
+        }
+    }
+}
+
+/// A running master. Dropped without [`Master::stop`] it ends as if it were killed, which loses
+/// nothing that was acknowledged.
+#[derive(Debug)]
+pub struct Master {
+    config: FsConfig,
+    is_new: bool,
+    inbox: Arc<Inbox>,
+    metrics: Arc<Metrics>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Master {
+    /// Restores the filesystem in `config.log_dir`, or makes it, and serves it.
+    pub fn start(config: MasterConfig) -> Result<Master, MasterError> {
+        let in_dir = |why| MasterError::Directory {
+            dir: config.log_dir.clone(),
+            why,
+        };
+        let disk = DirectoryDisk::open(&config.log_dir).map_err(in_dir)?;
+        let host = Host::here().map_err(in_dir)?;
+        Master::start_on(Arc::new(disk), config, host.boot_id)
+    }
+
+    fn start_on(
+        disk: Arc<dyn Disk>,
+        config: MasterConfig,
+        boot_id: String,
+    ) -> Result<Master, MasterError> {
+        let in_dir = |why| MasterError::Directory {
+            dir: config.log_dir.clone(),
+            why,
+        };
+        let boot = Boot {
+            id: boot_id,
+            is_synced: config.sync_log,
+        };
+        let before = Boot::read(&*disk).map_err(in_dir)?;
+        let checkpoint_bytes = config.checkpoint_log_bytes.unwrap_or(CHECKPOINT_LOG_BYTES);
+        let segment_bytes = segment_bytes(checkpoint_bytes);
+        let restored = restore::restore(&disk, &config.format, segment_bytes, keeper::now())?;
+        let same_boot = restored.is_new || boot.has_everything(before.as_ref());
+        let inbox = Arc::new(Inbox::default());
+        let mut log = restored.log;
+        let observer = inbox.clone();
+        log.start_syncing(Box::new(move |outcome| observer.tell_synced(outcome)))
+            .map_err(MasterError::Thread)?;
+        let fs = restored.core.config().clone();
+        let checkpoints = Checkpoints::new(disk.clone(), inbox.clone(), checkpoint_bytes);
+        let options = KeeperOptions {
+            inbox: inbox.clone(),
+            sync_log: config.sync_log,
+            same_boot,
+        };
+        let log: Box<dyn OpLog> = Box::new(log);
+        let keeper = Keeper::begin(restored.core, log, checkpoints, options)?;
+        // Only behind the durable records of the new term, so that a crash before it repeats them.
+        boot.write(&*disk).map_err(in_dir)?;
+        let thread = spawn(keeper, config.before_abort).map_err(MasterError::Thread)?;
+        let metrics = Arc::new(Metrics::default());
+        Ok(Master {
+            config: fs,
+            is_new: restored.is_new,
+            inbox,
+            metrics,
+            thread: Some(thread),
+        })
+    }
+
+    /// What answers clients, volumes and operators, over any carrier and on any runtime.
+    pub fn service(&self) -> Arc<dyn Service> {
+        Arc::new(Dispatch::new(self.inbox.clone(), self.metrics.clone()))
+    }
+
+    /// What was fixed when the filesystem was made.
+    pub fn config(&self) -> &FsConfig {
+        &self.config
+    }
+
+    /// True if this start made the filesystem.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Counts by operation since the start.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Puts everything on the disk, writes a checkpoint if the next start gains by it, and ends.
+    /// Requests from now on, and those that wait, are answered `ShuttingDown`.
+    pub fn stop(mut self) {
+        self.end(Stop::Clean);
+    }
+
+    fn end(&mut self, how: Stop) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        self.inbox.stop(how);
+        thread
+            .join()
+            .expect("the thread ends the process rather than panic");
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        self.end(Stop::Halt);
+    }
+}
+
+/// Segments no longer than the log between two checkpoints, or a purge would free nothing; and long
+/// enough for several turns.
+fn segment_bytes(checkpoint_bytes: u64) -> u64 {
+    checkpoint_bytes.clamp(2 * TURN_BYTES_MAX, LOG_SEGMENT_BYTES_MAX)
+}
+
+fn spawn(keeper: Keeper, before_abort: Option<AbortHook>) -> io::Result<JoinHandle<()>> {
+    let run = move || match catch_unwind(AssertUnwindSafe(|| keeper.run())) {
+        Ok(Ok(())) => {}
+        Ok(Err(fatal)) => abort(&fatal.to_string(), before_abort.as_ref()),
+        Err(panic) => abort(&panic_text(&*panic), before_abort.as_ref()),
+    };
+    std::thread::Builder::new()
+        .name("vdfs-master".to_owned())
+        .spawn(run)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panicked: {}", text.unwrap_or("no message"))
+}
+
+/// Ends the process: what it would acknowledge from here on may not be true.
+fn abort(why: &str, hook: Option<&AbortHook>) -> ! {
+    tracing::error!(why, "the master cannot go on");
+    eprintln!("vdfs: master: {why}");
+    if let Some(AbortHook(hook)) = hook {
+        hook(why);
+    }
+    std::process::abort()
+}

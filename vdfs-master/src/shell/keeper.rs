@@ -1,0 +1,335 @@
+//! The thread that owns the core: takes what has arrived, steps the core, appends the turn's
+//! records with one write, and only then lets the turn's replies go.
+//!
+//! Decides nothing about the namespace. Between the steps of the core and the end of the append
+//! nothing leaves, so a log that has no room stops the thread there and loses nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+use vdfs_net::clock;
+use vdfs_proto::Timestamp;
+
+use super::checkpoints::Checkpoints;
+use super::inbox::{Answer, Inbox, Item, Mail, Stop};
+use crate::core::{Core, Effect, Input, Now, Ticket};
+use crate::limits::{TURN_BYTES, TURN_BYTES_MAX};
+use crate::log::{LogError, OpLog};
+
+/// How often a log without room is tried again.
+const ROOM_RETRY: Duration = Duration::from_secs(1);
+/// Without a timer of the core's or a checkpoint's the thread looks up this often.
+const IDLE_WAIT: Duration = Duration::from_secs(60);
+/// Up to how many records the core's whole state is checked after each turn of a debug build: it
+/// takes time in proportion to the state.
+#[cfg(debug_assertions)]
+const CHECKED_RECORDS: u64 = 500;
+
+type Reply = (oneshot::Sender<Answer>, Answer);
+
+/// Why the process cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fatal {
+    #[error("{0}; nothing can be acknowledged any more")]
+    Log(#[from] LogError),
+}
+
+#[derive(Debug)]
+pub(super) struct Keeper {
+    core: Core,
+    log: Box<dyn OpLog>,
+    inbox: Arc<Inbox>,
+    checkpoints: Checkpoints,
+    callers: HashMap<Ticket, oneshot::Sender<Answer>>,
+    effects: Vec<Effect>,
+    /// Bytes of `Effect::Append` among the effects.
+    effect_bytes: u64,
+    /// Every reply waits for the disk.
+    sync_log: bool,
+    /// Replies that wait until the log is durable up to a record, ascending.
+    held: VecDeque<(u64, Vec<Reply>)>,
+    /// What the core knows to be durable.
+    told_durable: u64,
+    /// When room is looked for again, if there was none.
+    full_until: Option<Instant>,
+}
+
+pub(super) fn now() -> Now {
+    Now {
+        wall: Timestamp::from_system(SystemTime::now()),
+        boot_ms: clock::boot_ms(),
+    }
+}
+
+impl Keeper {
+    /// Begins a term on a restored core; its records are durable when this returns.
+    pub(super) fn begin(
+        core: Core,
+        log: Box<dyn OpLog>,
+        checkpoints: Checkpoints,
+        options: KeeperOptions,
+    ) -> Result<Self, LogError> {
+        let mut keeper = Keeper {
+            core,
+            log,
+            inbox: options.inbox,
+            checkpoints,
+            callers: HashMap::new(),
+            effects: Vec::new(),
+            effect_bytes: 0,
+            sync_log: options.sync_log,
+            held: VecDeque::new(),
+            told_durable: 0,
+            full_until: None,
+        };
+        keeper
+            .core
+            .start(now(), options.same_boot, &mut keeper.effects);
+        let (records, _, _) = keeper.sort_effects();
+        if !records.is_empty() {
+            keeper.log.append(&records)?;
+        }
+        keeper.log.flush()?;
+        Ok(keeper)
+    }
+
+    /// Until it is told to stop, or cannot go on.
+    pub(super) fn run(mut self) -> Result<(), Fatal> {
+        loop {
+            let mut mail = self.inbox.take(self.next_wake());
+            if let Some(error) = mail.sync_failure.take() {
+                return Err(LogError::Sync(error).into());
+            }
+            let stop = mail.stop;
+            if self.turn(mail)? == Turn::Halted || stop == Some(Stop::Halt) {
+                return self.halt();
+            }
+            if stop == Some(Stop::Clean) {
+                return self.finish();
+            }
+        }
+    }
+
+    fn turn(&mut self, mail: Mail) -> Result<Turn, Fatal> {
+        if let Some(outcome) = mail.checkpoint {
+            self.checkpoints.finish(outcome, &mut *self.log);
+        }
+        let now = now();
+        self.look_for_room(now);
+        self.tell_durable(now);
+        for item in mail.items {
+            self.take_item(now, item);
+            if self.effect_bytes > TURN_BYTES {
+                if self.commit()? == Turn::Halted {
+                    return Ok(Turn::Halted);
+                }
+                self.look_for_room(now);
+            }
+        }
+        if self
+            .core
+            .next_deadline()
+            .is_some_and(|due| due <= now.boot_ms)
+        {
+            self.step(now, Input::Tick);
+        }
+        let outcome = self.commit()?;
+        self.checkpoints.consider(&self.core, &*self.log);
+        Ok(outcome)
+    }
+
+    fn take_item(&mut self, now: Now, item: Item) {
+        match item {
+            Item::Abandoned(ticket) => {
+                if self.callers.remove(&ticket).is_some() {
+                    self.step(now, Input::Abandoned(ticket));
+                }
+            }
+            Item::Request {
+                ticket,
+                request,
+                reply,
+            } => {
+                self.callers.insert(ticket, reply);
+                self.step(now, Input::Request { ticket, request });
+            }
+        }
+    }
+
+    fn step(&mut self, now: Now, input: Input) {
+        let known = self.effects.len();
+        self.core.step(now, input, &mut self.effects);
+        let added = self.effects[known..].iter();
+        let bytes = |effect: &Effect| match effect {
+            Effect::Append(record) => record.len() as u64,
+            Effect::Reply { .. } | Effect::Sync => 0,
+        };
+        self.effect_bytes += added.map(bytes).sum::<u64>();
+    }
+
+    /// Takes room for the largest turn before anything is stepped.
+    fn look_for_room(&mut self, now: Now) {
+        if self.full_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let was_full = self.full_until.take().is_some();
+        match self.log.reserve(TURN_BYTES_MAX) {
+            Ok(()) if was_full => {
+                tracing::info!("the log has room again");
+                self.step(now, Input::LogHasRoom);
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.full_until = Some(Instant::now() + ROOM_RETRY);
+                if !was_full {
+                    tracing::error!(%error, "changes are refused until the log has room");
+                    self.step(
+                        now,
+                        Input::LogFull {
+                            why: error.to_string(),
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Tells the core what is on the disk, and lets replies go that waited for it.
+    fn tell_durable(&mut self, now: Now) {
+        let records = self.log.durable();
+        if records == self.told_durable {
+            return;
+        }
+        self.told_durable = records;
+        self.step(now, Input::LogDurable { records });
+        while self
+            .held
+            .front()
+            .is_some_and(|(needed, _)| *needed <= records)
+        {
+            let (_, replies) = self.held.pop_front().expect("there is a front");
+            send(replies);
+        }
+    }
+
+    /// Ends a turn: its records are written, then its replies leave.
+    fn commit(&mut self) -> Result<Turn, Fatal> {
+        let (records, replies, is_urgent) = self.sort_effects();
+        if !records.is_empty() && self.append(&records)? == Turn::Halted {
+            return Ok(Turn::Halted);
+        }
+        #[cfg(debug_assertions)]
+        self.check();
+        if is_urgent || (self.sync_log && self.log.durable() < self.log.records()) {
+            self.log.sync();
+        }
+        if self.sync_log && self.log.durable() < self.log.records() {
+            self.held.push_back((self.log.records(), replies));
+        } else {
+            send(replies);
+        }
+        Ok(Turn::Done)
+    }
+
+    #[cfg(debug_assertions)]
+    fn check(&self) {
+        assert_eq!(
+            self.core.records(),
+            self.log.records(),
+            "what is applied is logged"
+        );
+        if self.core.records() < CHECKED_RECORDS {
+            self.core.check();
+        }
+    }
+
+    fn sort_effects(&mut self) -> (Vec<Vec<u8>>, Vec<Reply>, bool) {
+        let (mut records, mut replies, mut is_urgent) = (Vec::new(), Vec::new(), false);
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Append(record) => records.push(record),
+                Effect::Sync => is_urgent = true,
+                Effect::Reply { ticket, outcome } => {
+                    let caller = self.callers.remove(&ticket);
+                    replies.extend(caller.map(|caller| (caller, outcome)));
+                }
+            }
+        }
+        self.effect_bytes = 0;
+        (records, replies, is_urgent)
+    }
+
+    /// Appends what the core has already done, however long that takes: no reply leaves before.
+    fn append(&mut self, records: &[Vec<u8>]) -> Result<Turn, Fatal> {
+        loop {
+            let error = match self.log.append(records) {
+                Ok(()) => return Ok(Turn::Done),
+                Err(error @ (LogError::NoRoom { .. } | LogError::Write { .. })) => error,
+                Err(error @ (LogError::Broken { .. } | LogError::Sync(_))) => {
+                    return Err(error.into());
+                }
+            };
+            tracing::error!(%error, "everything waits until the log has room");
+            if self.inbox.sleep(Instant::now() + ROOM_RETRY) {
+                return Ok(Turn::Halted);
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let now = Instant::now();
+        let core = self.core.next_deadline().map_or(IDLE_WAIT, |due| {
+            Duration::from_millis(due.saturating_sub(clock::boot_ms()))
+        });
+        let wake = (now + core).min(self.checkpoints.deadline());
+        self.full_until.map_or(wake, |until| wake.min(until))
+    }
+
+    /// Ends with everything on the disk.
+    fn finish(mut self) -> Result<(), Fatal> {
+        self.log.flush()?;
+        // Those who wait for the disk have their answer before the end.
+        self.tell_durable(now());
+        if self.commit()? == Turn::Halted {
+            return self.halt();
+        }
+        self.log.close()?;
+        self.inbox.close();
+        self.callers.clear();
+        self.checkpoints.end(true);
+        self.checkpoints.write_last(&self.core, &*self.log);
+        Ok(())
+    }
+
+    /// Ends as a killed process would, less what only a process's end can undo.
+    fn halt(mut self) -> Result<(), Fatal> {
+        self.inbox.close();
+        self.checkpoints.end(false);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Done,
+    /// The thread was told to stop while the log had no room.
+    Halted,
+}
+
+/// What a [`Keeper`] is made with besides its parts.
+#[derive(Debug)]
+pub(super) struct KeeperOptions {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) sync_log: bool,
+    /// The log has all that was acknowledged.
+    pub(super) same_boot: bool,
+}
+
+fn send(replies: Vec<Reply>) {
+    for (caller, answer) in replies {
+        // A caller that is gone has no use for it.
+        drop(caller.send(answer));
+    }
+}

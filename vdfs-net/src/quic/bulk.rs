@@ -1,0 +1,204 @@
+//! Transfers: each request on a stream of its own, header, body, payload, end; and the response the
+//! same way back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use vdfs_proto::Status;
+use vdfs_proto::codec::encode;
+use vdfs_proto::frame::{FrameKind, Method};
+use vdfs_proto::handshake::Purpose;
+use vdfs_proto::limits::{FRAME_BODY_BYTES_MAX, PAYLOAD_BYTES_MAX};
+
+use super::close::CloseReason;
+use super::frames::{put_frame, read_answer};
+use super::server::{Door, joined, told_to_stop};
+use super::transfer::{Break, Inflow, Outflow};
+use crate::carrier::{Outcome, PeerIdentity, Request, Response};
+use crate::limits::BULK_STREAMS_MAX;
+
+/// One call on its way to the connection's task.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) request: Request,
+    /// Dropped by the caller: cancelled.
+    pub(super) reply: oneshot::Sender<Outcome>,
+}
+
+/// The calling end: carries transfers over `connection` until it ends, or nobody sends any more.
+pub(super) async fn run_transfers(
+    connection: &Connection,
+    transfers: &mut mpsc::Receiver<Transfer>,
+    stall: Duration,
+) -> CloseReason {
+    let mut running = FuturesUnordered::new();
+    loop {
+        let has_room = running.len() < BULK_STREAMS_MAX as usize;
+        tokio::select! {
+            Some(reason) = running.next() => if let Some(reason) = reason {
+                return reason;
+            },
+            transfer = transfers.recv(), if has_room => match transfer {
+                Some(transfer) => running.push(run_transfer(connection, transfer, stall)),
+                None => return CloseReason::Done,
+            },
+        }
+    }
+}
+
+/// Gives the outcome to the caller; the result is what it means for the connection.
+async fn run_transfer(
+    connection: &Connection,
+    Transfer { request, mut reply }: Transfer,
+    stall: Duration,
+) -> Option<CloseReason> {
+    let outcome = tokio::select! {
+        outcome = exchange(connection, request, stall) => outcome,
+        () = reply.closed() => return None,
+    };
+    let (outcome, reason) = match outcome {
+        Ok(outcome) => (outcome, None),
+        Err(broken) => (Err(Status::Disconnected), broken.close_reason()),
+    };
+    // The caller may have gone this very moment.
+    reply.send(outcome).ok();
+    reason
+}
+
+async fn exchange(
+    connection: &Connection,
+    request: Request,
+    stall: Duration,
+) -> Result<Outcome, Break> {
+    let (send, recv) = connection.open_bi().await.map_err(|_| Break::Gone)?;
+    let mut outflow = Outflow::new(send, stall);
+    let head = head(
+        FrameKind::Request,
+        Some(request.method),
+        &request.body,
+        &request.payload,
+    );
+    outflow.send(head, request.payload).await?;
+    read_response(Inflow::new(recv, Duration::MAX), stall).await
+}
+
+/// The first byte may take as long as the operation does; then the rest must follow.
+async fn read_response(mut inflow: Inflow, stall: Duration) -> Result<Outcome, Break> {
+    inflow.await_first().await?;
+    inflow.set_stall(stall);
+    let (header, body) = inflow.frame().await?;
+    let payload = inflow.payload(&header).await?;
+    let outcome = read_answer(&header, body).map_err(Break::Violation)?;
+    Ok(outcome.map(|response| Response {
+        payload,
+        ..response
+    }))
+}
+
+/// The serving end, until the connection ends.
+pub(super) async fn serve(
+    connection: &Connection,
+    door: &Arc<Door>,
+    peer: &Arc<PeerIdentity>,
+    stop: watch::Receiver<bool>,
+) -> CloseReason {
+    connection.set_max_concurrent_bi_streams(BULK_STREAMS_MAX.into());
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            streams = connection.accept_bi() => match streams {
+                Ok(streams) => {
+                    running.spawn(serve_transfer(streams, door.clone(), peer.clone(), stop.clone()));
+                }
+                Err(_) => return CloseReason::Done,
+            },
+            Some(ended) = running.join_next() => if let Some(reason) = joined(ended) {
+                return reason;
+            },
+            () = told_to_stop(stop.clone()) => break,
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Some(reason) = joined(ended) {
+            return reason;
+        }
+    }
+    CloseReason::ShuttingDown
+}
+
+/// The result is what it means for the connection.
+async fn serve_transfer(
+    (send, recv): (SendStream, RecvStream),
+    door: Arc<Door>,
+    peer: Arc<PeerIdentity>,
+    stop: watch::Receiver<bool>,
+) -> Option<CloseReason> {
+    let mut outflow = Outflow::new(send, door.stall());
+    let request = match read_request(Inflow::new(recv, door.stall())).await {
+        Ok(request) => request,
+        Err(broken) => return broken.close_reason(),
+    };
+    let outcome = tokio::select! {
+        outcome = door.handle(peer, request) => outcome,
+        () = outflow.until_stopped() => return None,
+    };
+    if let Err(broken) = send_outcome(&mut outflow, outcome).await {
+        return broken.close_reason();
+    }
+    if *stop.borrow() {
+        // The close that follows must not overtake the response.
+        outflow.until_stopped().await;
+    }
+    None
+}
+
+async fn read_request(mut inflow: Inflow) -> Result<Request, Break> {
+    let (header, body) = inflow.frame().await?;
+    if header.kind != FrameKind::Request {
+        return Err(Break::Violation(Status::Malformed));
+    }
+    let method = Method::from_wire(header.method).map_err(Break::Violation)?;
+    let payload = inflow.payload(&header).await?;
+    Ok(Request {
+        method,
+        body,
+        payload,
+        purpose: Purpose::Bulk,
+    })
+}
+
+async fn send_outcome(outflow: &mut Outflow, outcome: Outcome) -> Result<(), Break> {
+    match outcome.and_then(check_response) {
+        Ok(Response { body, payload }) => {
+            let head = head(FrameKind::Response, None, &body, &payload);
+            outflow.send(head, payload).await
+        }
+        Err(status) => {
+            let head = head(FrameKind::Error, None, &encode(&status), &[]);
+            outflow.send(head, Bytes::new()).await
+        }
+    }
+}
+
+/// A service that exceeds its bounds is at fault.
+fn check_response(response: Response) -> Outcome {
+    let (body, payload) = (response.body.len(), response.payload.len());
+    if body > FRAME_BODY_BYTES_MAX || payload > PAYLOAD_BYTES_MAX {
+        tracing::error!(body, payload, "a response exceeds its bounds");
+        return Err(Status::Internal);
+    }
+    Ok(response)
+}
+
+/// Header and body; the payload follows them on the stream.
+fn head(kind: FrameKind, method: Option<Method>, body: &[u8], payload: &[u8]) -> Bytes {
+    let mut wire = BytesMut::new();
+    put_frame(&mut wire, kind, method, payload.len() as u64, body);
+    wire.freeze()
+}

@@ -1,0 +1,95 @@
+//! From a target to its carrier.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::time::timeout;
+use vdfs_proto::Status;
+use vdfs_proto::handshake::Purpose;
+use vdfs_proto::limits::{FRAME_BODY_BYTES_MAX, PAYLOAD_BYTES_MAX};
+
+use super::Shared;
+use super::link::Link;
+use crate::carrier::{Carrier, Connector, Outcome, Request, Target};
+use crate::limits::CARRIERS_IDLE_MAX;
+
+/// Remembers the carrier of each target, so that all who reach for one peer share its connections.
+#[derive(Debug)]
+pub(super) struct QuicConnector {
+    shared: Weak<Shared>,
+    carriers: Mutex<HashMap<Target, Arc<QuicCarrier>>>,
+}
+
+impl QuicConnector {
+    pub(super) fn new(shared: Weak<Shared>) -> QuicConnector {
+        QuicConnector {
+            shared,
+            carriers: Mutex::default(),
+        }
+    }
+}
+
+impl Connector for QuicConnector {
+    fn carrier(&self, target: &Target) -> Arc<dyn Carrier> {
+        let mut carriers = self.carriers.lock();
+        if carriers.len() > CARRIERS_IDLE_MAX {
+            carriers.retain(|_, carrier| Arc::strong_count(carrier) > 1);
+        }
+        let new = || Arc::new(QuicCarrier::new(self.shared.clone(), target));
+        carriers.entry(target.clone()).or_insert_with(new).clone()
+    }
+}
+
+/// The way to one peer: a connection for each purpose.
+#[derive(Debug)]
+struct QuicCarrier {
+    control: Arc<Link>,
+    bulk: Arc<Link>,
+    heartbeat: Arc<Link>,
+}
+
+impl QuicCarrier {
+    fn new(shared: Weak<Shared>, target: &Target) -> QuicCarrier {
+        let link = |purpose| Link::new(shared.clone(), target.clone(), purpose);
+        QuicCarrier {
+            control: link(Purpose::Control),
+            bulk: link(Purpose::Bulk),
+            heartbeat: link(Purpose::Heartbeat),
+        }
+    }
+
+    async fn call_without_deadline(&self, request: Request) -> Outcome {
+        check_bounds(&request)?;
+        let link = match request.purpose {
+            Purpose::Control => &self.control,
+            Purpose::Bulk => &self.bulk,
+            Purpose::Heartbeat => &self.heartbeat,
+        };
+        link.channel().await?.call(request).await
+    }
+}
+
+impl Carrier for QuicCarrier {
+    fn call(&self, request: Request, deadline: Duration) -> BoxFuture<'_, Outcome> {
+        async move {
+            let ended = timeout(deadline, self.call_without_deadline(request)).await;
+            ended.unwrap_or(Err(Status::DeadlineExceeded))
+        }
+        .boxed()
+    }
+}
+
+fn check_bounds(request: &Request) -> Result<(), Status> {
+    let payload_max = match request.purpose {
+        Purpose::Bulk => PAYLOAD_BYTES_MAX,
+        Purpose::Control | Purpose::Heartbeat => 0,
+    };
+    match request.body.len() <= FRAME_BODY_BYTES_MAX && request.payload.len() <= payload_max {
+        true => Ok(()),
+        false => Err(Status::TooLarge),
+    }
+}

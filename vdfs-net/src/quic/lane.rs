@@ -1,0 +1,191 @@
+//! The calling end of a lane: one long-lived stream that carries small requests, whose replies come
+//! back in any order.
+//!
+//! Callers put frames into one buffer; whatever has gathered there when the writer comes round
+//! leaves in one write. Invariant: a request is in `waiting` from before its frame is put until its
+//! reply, its cancellation or the end of the lane, whichever is first.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use vdfs_proto::Status;
+use vdfs_proto::frame::{FrameHeader, FrameKind};
+
+use super::close::CloseReason;
+use super::frames::{FrameBuffer, put_frame, read_answer};
+use crate::carrier::{Outcome, Request};
+use crate::limits::{CREDIT_BYTES, LANE_CREDITS};
+
+const SEGMENTS: usize = 32;
+
+/// What a request costs of [`LANE_CREDITS`], at both ends.
+pub(super) fn credits(body_bytes: usize) -> usize {
+    1 + body_bytes / CREDIT_BYTES
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Frames that the writer has not taken yet; bounded by the credits.
+    outbox: Mutex<BytesMut>,
+    filled: Notify,
+    /// `None` once the lane has ended.
+    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Outcome>>>>,
+    credits: Semaphore,
+    last_tag: AtomicU64,
+}
+
+impl Lane {
+    pub(super) fn new() -> Arc<Lane> {
+        Arc::new(Lane {
+            outbox: Mutex::default(),
+            filled: Notify::new(),
+            waiting: Mutex::new(Some(HashMap::new())),
+            credits: Semaphore::new(LANE_CREDITS),
+            last_tag: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.waiting.lock().is_some()
+    }
+
+    /// Dropping the future cancels the request.
+    pub(super) async fn call(&self, request: Request) -> Outcome {
+        let cost = credits(request.body.len()) as u32;
+        let credits = self.credits.acquire_many(cost).await;
+        let _credits = credits.map_err(|_| Status::Disconnected)?;
+        self.submit(&request)?.await
+    }
+
+    fn submit(&self, request: &Request) -> Result<Reply<'_>, Status> {
+        let tag = self.last_tag.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = oneshot::channel();
+        self.waiting
+            .lock()
+            .as_mut()
+            .ok_or(Status::Disconnected)?
+            .insert(tag, sender);
+        self.put(FrameKind::Request, Some(request), tag);
+        Ok(Reply {
+            lane: self,
+            tag,
+            receiver,
+        })
+    }
+
+    fn put(&self, kind: FrameKind, request: Option<&Request>, tag: u64) {
+        let mut outbox = self.outbox.lock();
+        let was_empty = outbox.is_empty();
+        let body = request.map_or(&[][..], |request| &request.body);
+        put_frame(
+            &mut outbox,
+            kind,
+            request.map(|request| request.method),
+            tag,
+            body,
+        );
+        drop(outbox);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    fn take_waiting(&self, tag: u64) -> Option<oneshot::Sender<Outcome>> {
+        self.waiting.lock().as_mut()?.remove(&tag)
+    }
+
+    /// Ends every call that waits, and every later one, with `Disconnected`, and then the connection.
+    pub(super) fn end(&self) {
+        self.credits.close();
+        // Dropped outside the lock: a dropped sender wakes its caller.
+        let waiting = self.waiting.lock().take();
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// Carries the lane over a stream of `connection` until that ends.
+    pub(super) async fn run(&self, connection: &Connection) -> CloseReason {
+        let Ok((send, recv)) = connection.open_bi().await else {
+            return CloseReason::Done;
+        };
+        tokio::select! {
+            reason = self.write_requests(send) => reason,
+            reason = self.read_replies(recv) => reason,
+        }
+    }
+
+    async fn write_requests(&self, mut stream: SendStream) -> CloseReason {
+        while self.is_open() {
+            let batch = mem::take(&mut *self.outbox.lock());
+            if batch.is_empty() {
+                self.filled.notified().await;
+            } else if stream.write_chunk(batch.freeze()).await.is_err() {
+                break;
+            }
+        }
+        CloseReason::Done
+    }
+
+    async fn read_replies(&self, mut stream: RecvStream) -> CloseReason {
+        let mut segments: [Bytes; SEGMENTS] = std::array::from_fn(|_| Bytes::new());
+        let mut buffer = FrameBuffer::default();
+        while let Ok(Some(count)) = stream.read_chunks(&mut segments).await {
+            segments[..count]
+                .iter()
+                .for_each(|segment| buffer.push(segment));
+            if let Err(status) = self.deliver_whole(&mut buffer) {
+                return CloseReason::of_violation(status);
+            }
+        }
+        CloseReason::Done
+    }
+
+    fn deliver_whole(&self, buffer: &mut FrameBuffer) -> Result<(), Status> {
+        while let Some((header, body)) = buffer.next_frame()? {
+            self.deliver(&header, body)?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&self, header: &FrameHeader, body: Bytes) -> Result<(), Status> {
+        let outcome = read_answer(header, body)?;
+        // Nobody waits if the call was cancelled while its reply was under way.
+        if let Some(waiting) = self.take_waiting(header.tag) {
+            waiting.send(outcome).ok();
+        }
+        Ok(())
+    }
+}
+
+/// A reply to come.
+struct Reply<'a> {
+    lane: &'a Lane,
+    tag: u64,
+    receiver: oneshot::Receiver<Outcome>,
+}
+
+impl Future for Reply<'_> {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let outcome = ready!(Pin::new(&mut self.receiver).poll(cx));
+        Poll::Ready(outcome.unwrap_or(Err(Status::Disconnected)))
+    }
+}
+
+impl Drop for Reply<'_> {
+    fn drop(&mut self) {
+        if self.lane.take_waiting(self.tag).is_some() {
+            self.lane.put(FrameKind::Cancel, None, self.tag);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! One connection to one peer for one purpose, made when it is needed and made again when it broke.
+//!
+//! Callers share one attempt. It begins when a call needs it, waits out the backoff, dials once, and
+//! gives its result to all who wait: a failed dial ends them, so that each caller's own retry loop
+//! decides. Between calls nothing is dialled.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared as SharedFuture};
+use parking_lot::Mutex;
+use quinn::{ConnectError, Connection, ConnectionError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use vdfs_proto::Status;
+use vdfs_proto::frame::Method;
+use vdfs_proto::handshake::Purpose;
+
+use super::Shared;
+use super::bulk::{Transfer, run_transfers};
+use super::close::{CloseReason, Closing};
+use super::handshake::{Rejection, greet};
+use super::lane::Lane;
+use super::tls::TlsError;
+use crate::carrier::{Outcome, Request, Target};
+use crate::identity::dns_name;
+use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, BULK_STREAMS_MAX, CONNECT_TIMEOUT, CONTROL_LANES};
+
+/// Why a dial failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("shutting down")]
+    ShuttingDown,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("no answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    TimedOut,
+    #[error("refused: {0}")]
+    Refused(Status),
+    #[error("the peer does not speak the protocol")]
+    NotSpoken,
+}
+
+impl DialError {
+    /// What callers are told: a peer's definite answer, else that there is no connection.
+    fn status(&self) -> Status {
+        match self {
+            DialError::Refused(status) => *status,
+            _ => Status::Disconnected,
+        }
+    }
+}
+
+/// An open connection, as callers see it.
+#[derive(Debug)]
+pub(super) enum Channel {
+    Lanes(Vec<Arc<Lane>>),
+    Bulk(mpsc::Sender<Transfer>),
+}
+
+impl Channel {
+    fn is_open(&self) -> bool {
+        match self {
+            Channel::Lanes(lanes) => lanes.iter().all(|lane| lane.is_open()),
+            Channel::Bulk(transfers) => !transfers.is_closed(),
+        }
+    }
+
+    pub(super) async fn call(&self, request: Request) -> Outcome {
+        match self {
+            Channel::Lanes(lanes) => {
+                lanes[lane_index(request.method) % lanes.len()]
+                    .call(request)
+                    .await
+            }
+            Channel::Bulk(transfers) => {
+                let (reply, outcome) = oneshot::channel();
+                let sent = transfers.send(Transfer { request, reply }).await;
+                sent.map_err(|_| Status::Disconnected)?;
+                outcome.await.unwrap_or(Err(Status::Disconnected))
+            }
+        }
+    }
+}
+
+impl Drop for Channel {
+    /// A connection that nobody can use any more is closed.
+    fn drop(&mut self) {
+        match self {
+            Channel::Lanes(lanes) => lanes.iter().for_each(|lane| lane.end()),
+            // The task ends when the sender is gone.
+            Channel::Bulk(_) => {}
+        }
+    }
+}
+
+/// Mutations may be parked until a recall is answered, so that answer goes another way.
+fn lane_index(method: Method) -> usize {
+    match method {
+        Method::Mutate | Method::Query | Method::Data => 0,
+        Method::Session | Method::Admin | Method::Volume => 1,
+    }
+}
+
+type Attempt = SharedFuture<BoxFuture<'static, Result<Arc<Channel>, Status>>>;
+
+#[derive(Default)]
+struct State {
+    channel: Option<Arc<Channel>>,
+    /// When `channel` was made.
+    welcomed_at: Option<Instant>,
+    attempt: Option<Attempt>,
+    failures: u32,
+    /// No dial before it.
+    dial_at: Option<Instant>,
+}
+
+pub(super) struct Link {
+    shared: Weak<Shared>,
+    target: Target,
+    purpose: Purpose,
+    state: Mutex<State>,
+}
+
+impl Link {
+    pub(super) fn new(shared: Weak<Shared>, target: Target, purpose: Purpose) -> Arc<Link> {
+        Arc::new(Link {
+            shared,
+            target,
+            purpose,
+            state: Mutex::default(),
+        })
+    }
+
+    /// The open connection, or the next attempt's.
+    pub(super) async fn channel(self: &Arc<Self>) -> Result<Arc<Channel>, Status> {
+        let attempt = {
+            let mut state = self.state.lock();
+            match &state.channel {
+                Some(channel) if channel.is_open() => return Ok(channel.clone()),
+                Some(_) => state.lose_channel(),
+                None => {}
+            }
+            let begin = || self.begin_attempt();
+            state.attempt.get_or_insert_with(begin).clone()
+        };
+        attempt.await
+    }
+
+    fn begin_attempt(self: &Arc<Self>) -> Attempt {
+        let (sender, receiver) = oneshot::channel();
+        if let Some(shared) = self.shared.upgrade() {
+            let link = self.clone();
+            let runtime = shared.runtime.clone();
+            runtime.spawn(async move { link.attempt(shared, sender).await });
+        }
+        receiver
+            .map(|result| result.unwrap_or(Err(Status::Disconnected)))
+            .boxed()
+            .shared()
+    }
+
+    async fn attempt(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
+        result: oneshot::Sender<Result<Arc<Channel>, Status>>,
+    ) {
+        let dial_at = self.state.lock().dial_at;
+        if let Some(dial_at) = dial_at {
+            sleep_until(dial_at).await;
+        }
+        let dialled = timeout(CONNECT_TIMEOUT, self.dial(&shared)).await;
+        let dialled = dialled.unwrap_or(Err(DialError::TimedOut));
+        match &dialled {
+            Ok(_) => shared.counters.dials.add(1),
+            Err(error) => self.report_failure(&shared, error),
+        }
+        let channel = dialled.map_err(|error| error.status());
+        self.state.lock().end_attempt(&channel);
+        // Those who waited may all have given up.
+        result.send(channel).ok();
+    }
+
+    fn report_failure(&self, shared: &Shared, error: &DialError) {
+        shared.counters.dials_failed.add(1);
+        let Target { addr, role, node } = &self.target;
+        let role = role.as_str();
+        match self.state.lock().failures {
+            0 => tracing::warn!(%addr, role, node, %error, "cannot connect"),
+            _ => tracing::debug!(%addr, role, node, %error, "cannot connect"),
+        }
+        shared.remember_failure(&self.target, error.to_string());
+    }
+
+    async fn dial(&self, shared: &Arc<Shared>) -> Result<Arc<Channel>, DialError> {
+        let endpoint = shared.endpoint().ok_or(DialError::ShuttingDown)?;
+        let config = shared.client_config(&self.target)?;
+        let name = dns_name(self.target.role, self.target.node.as_deref());
+        let connection = endpoint
+            .connect_with(config, self.target.addr, &name)?
+            .await?;
+        let greeted = greet(&connection, shared.cluster, &shared.host, self.purpose).await;
+        greeted.map_err(|rejection| dial_error(rejection, &connection))?;
+        Ok(Arc::new(open_channel(shared, connection, self.purpose)))
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("target", &self.target)
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// A connection that broke as soon as it was made counts as a failed dial.
+    fn lose_channel(&mut self) {
+        self.channel = None;
+        let lived = self
+            .welcomed_at
+            .take()
+            .map(|welcomed_at| welcomed_at.elapsed());
+        if lived.is_some_and(|lived| lived < BACKOFF_MAX) {
+            self.count_failure();
+        } else {
+            self.failures = 0;
+            self.dial_at = None;
+        }
+    }
+
+    fn end_attempt(&mut self, result: &Result<Arc<Channel>, Status>) {
+        self.attempt = None;
+        match result {
+            Ok(channel) => {
+                self.channel = Some(channel.clone());
+                self.welcomed_at = Some(Instant::now());
+            }
+            Err(_) => self.count_failure(),
+        }
+    }
+
+    fn count_failure(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.dial_at = Some(Instant::now() + backoff(self.failures, rand::random()));
+    }
+}
+
+/// Doubles with each failure; between half and the whole of it, so that those who lost one peer
+/// together do not come back together. `chance` is any number.
+fn backoff(failures: u32, chance: u32) -> Duration {
+    assert!(failures > 0, "a pause before the first dial");
+    let doublings = (failures - 1).min(16);
+    let whole = BACKOFF_MIN.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+    whole / 2 + (whole / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+}
+
+/// What became of the connection says more than what became of its stream.
+fn dial_error(rejection: Rejection, connection: &Connection) -> DialError {
+    match (rejection, connection.close_reason()) {
+        (Rejection::Refused(status), _) => DialError::Refused(status),
+        (Rejection::Broken(_), Some(error)) => DialError::Connection(error),
+        (Rejection::Broken(_), None) => DialError::NotSpoken,
+    }
+}
+
+/// Starts the task that owns the connection from now on.
+fn open_channel(shared: &Arc<Shared>, connection: Connection, purpose: Purpose) -> Channel {
+    let shared = shared.clone();
+    match purpose {
+        Purpose::Bulk => {
+            let (sender, receiver) = mpsc::channel(BULK_STREAMS_MAX as usize);
+            tokio::spawn(run_bulk(shared, connection, receiver));
+            Channel::Bulk(sender)
+        }
+        Purpose::Control | Purpose::Heartbeat => {
+            let count = if purpose == Purpose::Control {
+                CONTROL_LANES
+            } else {
+                1
+            };
+            let lanes: Vec<_> = (0..count).map(|_| Lane::new()).collect();
+            tokio::spawn(run_lanes(shared, connection, EndLanes(lanes.clone())));
+            Channel::Lanes(lanes)
+        }
+    }
+}
+
+async fn run_bulk(
+    shared: Arc<Shared>,
+    connection: Connection,
+    mut transfers: mpsc::Receiver<Transfer>,
+) {
+    let _closing = Closing {
+        connection: &connection,
+        counters: &shared.counters,
+    };
+    let reason = tokio::select! {
+        reason = run_transfers(&connection, &mut transfers, shared.door.stall()) => reason,
+        _ = connection.closed() => CloseReason::Done,
+    };
+    reason.close(&connection, &shared.counters);
+}
+
+/// Ends its lanes when dropped: at whichever await the connection's task is ended.
+struct EndLanes(Vec<Arc<Lane>>);
+
+impl Drop for EndLanes {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|lane| lane.end());
+    }
+}
+
+async fn run_lanes(shared: Arc<Shared>, connection: Connection, lanes: EndLanes) {
+    let _closing = Closing {
+        connection: &connection,
+        counters: &shared.counters,
+    };
+    let running = lanes.0.iter().map(|lane| lane.run(&connection).boxed());
+    let reason = tokio::select! {
+        (reason, _, _) = futures::future::select_all(running) => reason,
+        _ = connection.closed() => CloseReason::Done,
+    };
+    reason.close(&connection, &shared.counters);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_its_bound() {
+        let expected = [20, 40, 80, 160, 320, 640, 1000, 1000];
+        for (failures, whole) in (1..).zip(expected) {
+            let whole = Duration::from_millis(whole);
+            assert_eq!(backoff(failures, 0), whole / 2);
+            assert_eq!(backoff(failures, u32::MAX), whole);
+        }
+        assert_eq!(backoff(u32::MAX, u32::MAX), BACKOFF_MAX);
+    }
+}

@@ -1,0 +1,147 @@
+//! How connections are tuned, by where the peer is.
+//!
+//! On the loopback the kernel joins and splits datagrams for nothing and loses none unless the
+//! receiver's buffer is full: a large fixed datagram, and flow control in place of congestion
+//! control. Elsewhere the datagram is found by probing, and Cubic shares the link.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::CubicConfig;
+use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use super::loopback_window::LoopbackWindowConfig;
+use crate::limits::{DATAGRAM_BYTES_MAX, HELLO_STREAMS_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
+
+/// The datagram on the loopback, in bytes, measured best: ten of them are one send.
+const LOOPBACK_MTU: u16 = 6500;
+/// A jumbo frame of 9000 bytes less IPv6 and UDP headers.
+const LAN_MTU_MAX: u16 = 8952;
+/// Every path carries it (RFC 9000, 14).
+const MTU_MIN: u16 = 1200;
+
+/// Bytes that the peer may send before they are read. On the loopback this bounds what is in
+/// flight, so it stays well below the socket's buffer.
+const LOOPBACK_WINDOW_BYTES: u32 = 4 << 20;
+const LAN_WINDOW_BYTES: u32 = 32 << 20;
+/// One stream may use a quarter, two of the largest transfers.
+const LAN_STREAM_WINDOW_BYTES: u32 = 8 << 20;
+/// Bytes that wait here for the peer's acknowledgement.
+const SEND_WINDOW_BYTES: u64 = 64 << 20;
+/// The first congestion window on a LAN: 10 Gbit/s times 200 us, doubled.
+const LAN_INITIAL_WINDOW_BYTES: u64 = 512 << 10;
+
+/// Which tuning a connection gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// [`Profile::Loopback`] for a peer at a loopback address, else [`Profile::Lan`].
+    #[default]
+    ByAddress,
+    Loopback,
+    Lan,
+}
+
+/// The two transports of an endpoint.
+#[derive(Debug)]
+pub(super) struct Transports {
+    profile: Profile,
+    loopback: Arc<TransportConfig>,
+    lan: Arc<TransportConfig>,
+}
+
+impl Transports {
+    /// `mtu` fixes the datagram, in bytes, whatever the path.
+    pub(super) fn new(profile: Profile, mtu: Option<u16>) -> Transports {
+        let mut transports = [loopback(), lan()];
+        if let Some(mtu) = mtu {
+            transports
+                .iter_mut()
+                .for_each(|transport| fix_mtu(transport, mtu));
+        }
+        let [loopback, lan] = transports.map(Arc::new);
+        Transports {
+            profile,
+            loopback,
+            lan,
+        }
+    }
+
+    pub(super) fn for_peer(&self, addr: SocketAddr) -> Arc<TransportConfig> {
+        let near = match self.profile {
+            Profile::ByAddress => addr.ip().is_loopback(),
+            Profile::Loopback => true,
+            Profile::Lan => false,
+        };
+        if near {
+            self.loopback.clone()
+        } else {
+            self.lan.clone()
+        }
+    }
+}
+
+fn base() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(HELLO_STREAMS_MAX.into())
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .send_window(SEND_WINDOW_BYTES)
+        .send_fairness(false)
+        .initial_rtt(Duration::from_millis(10))
+        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("ten seconds fit")))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .persistent_congestion_threshold(8)
+        .datagram_receive_buffer_size(None)
+        .allow_spin(false)
+        .ack_frequency_config(Some(ack_frequency()));
+    transport
+}
+
+/// The default of 25 ms before an ack makes every retransmission late.
+fn ack_frequency() -> AckFrequencyConfig {
+    let mut ack = AckFrequencyConfig::default();
+    ack.ack_eliciting_threshold(VarInt::from_u32(8))
+        .max_ack_delay(Some(Duration::from_millis(2)))
+        .reordering_threshold(VarInt::from_u32(2));
+    ack
+}
+
+fn loopback() -> TransportConfig {
+    let mut transport = base();
+    transport
+        .receive_window(LOOPBACK_WINDOW_BYTES.into())
+        .stream_receive_window(LOOPBACK_WINDOW_BYTES.into())
+        .congestion_controller_factory(Arc::new(LoopbackWindowConfig));
+    fix_mtu(&mut transport, LOOPBACK_MTU);
+    transport
+}
+
+fn lan() -> TransportConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery
+        .upper_bound(LAN_MTU_MAX)
+        .black_hole_cooldown(Duration::from_secs(5));
+    let mut cubic = CubicConfig::default();
+    cubic.initial_window(LAN_INITIAL_WINDOW_BYTES);
+    let mut transport = base();
+    transport
+        .receive_window(LAN_WINDOW_BYTES.into())
+        .stream_receive_window(LAN_STREAM_WINDOW_BYTES.into())
+        .initial_mtu(MTU_MIN)
+        .mtu_discovery_config(Some(discovery))
+        .congestion_controller_factory(Arc::new(cubic));
+    transport
+}
+
+/// With the smallest equal to the first datagram nothing shrinks it after a loss.
+fn fix_mtu(transport: &mut TransportConfig, mtu: u16) {
+    assert!(
+        (MTU_MIN..=DATAGRAM_BYTES_MAX).contains(&mtu),
+        "an MTU of {mtu} bytes"
+    );
+    transport
+        .min_mtu(mtu)
+        .initial_mtu(mtu)
+        .mtu_discovery_config(None);
+}

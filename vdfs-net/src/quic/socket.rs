@@ -1,0 +1,146 @@
+//! The UDP socket under an endpoint.
+//!
+//! quinn hands over batches of ten datagrams whatever their size; Linux refuses a send of more than
+//! 65,507 bytes, and quinn-udp takes that refusal for a failed MTU probe and drops the batch without
+//! a word. [`BatchCap`] splits batches so that this never happens.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use rustix::net::sockopt;
+
+use crate::limits::{DATAGRAM_BYTES_MAX, SOCKET_BUFFER_BYTES, UDP_SEND_BYTES_MAX};
+
+/// Four datagrams of the largest size: what the kernel joins into one read fits the buffer.
+const RECEIVE_SEGMENTS_MAX: usize = (1 << 16) / DATAGRAM_BYTES_MAX as usize;
+
+/// Binds with buffers as large as the kernel gives.
+pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(addr)?;
+    enlarge_buffers(&socket)?;
+    Ok(socket)
+}
+
+/// The forced sizes need `CAP_NET_ADMIN`; the others are cut to `net.core.{r,w}mem_max`.
+fn enlarge_buffers(socket: &UdpSocket) -> io::Result<()> {
+    let bytes = SOCKET_BUFFER_BYTES;
+    if sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_err() {
+        sockopt::set_socket_recv_buffer_size(socket, bytes)?;
+    }
+    if sockopt::set_socket_send_buffer_size_force(socket, bytes).is_err() {
+        sockopt::set_socket_send_buffer_size(socket, bytes)?;
+    }
+    let given = sockopt::socket_recv_buffer_size(socket)?;
+    tracing::debug!(asked = bytes, given, "UDP receive buffer");
+    Ok(())
+}
+
+/// Sends no batch that Linux would refuse.
+pub(super) struct BatchCap {
+    inner: Arc<dyn AsyncUdpSocket>,
+}
+
+impl BatchCap {
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Arc<BatchCap> {
+        Arc::new(BatchCap { inner })
+    }
+}
+
+impl fmt::Debug for BatchCap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BatchCap").field(&self.inner).finish()
+    }
+}
+
+impl AsyncUdpSocket for BatchCap {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.inner.clone().create_io_poller()
+    }
+
+    /// `WouldBlock` in the middle makes quinn send the whole batch again; its peer discards what it
+    /// has already.
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some(piece_bytes) = piece_bytes(transmit) else {
+            return self.inner.try_send(transmit);
+        };
+        for contents in transmit.contents.chunks(piece_bytes) {
+            self.inner.try_send(&Transmit {
+                contents,
+                ..transmit.clone()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.inner.poll_recv(cx, bufs, meta)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments().min(RECEIVE_SEGMENTS_MAX)
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+/// How to split a batch that is too long: at a datagram's end. `None` if it may go as it is.
+fn piece_bytes(transmit: &Transmit<'_>) -> Option<usize> {
+    let datagram_bytes = transmit.segment_size?;
+    if transmit.contents.len() <= UDP_SEND_BYTES_MAX {
+        return None;
+    }
+    let piece_bytes = UDP_SEND_BYTES_MAX / datagram_bytes * datagram_bytes;
+    assert!(piece_bytes > 0, "a datagram of {datagram_bytes} bytes");
+    Some(piece_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(datagrams: usize, datagram_bytes: usize) -> Option<usize> {
+        let contents = vec![0; datagrams * datagram_bytes];
+        piece_bytes(&Transmit {
+            destination: "127.0.0.1:1".parse().expect("an address"),
+            ecn: None,
+            contents: &contents,
+            segment_size: Some(datagram_bytes),
+            src_ip: None,
+        })
+    }
+
+    #[test]
+    fn batch_that_linux_takes_is_not_split() {
+        assert_eq!(pieces(10, 1452), None);
+        assert_eq!(pieces(10, 6550), None);
+        assert_eq!(pieces(4, 16_336), None);
+    }
+
+    #[test]
+    fn batch_that_linux_refuses_is_split_at_a_datagram() {
+        assert_eq!(pieces(10, 6551), Some(9 * 6551));
+        assert_eq!(pieces(10, 8952), Some(7 * 8952));
+        assert_eq!(pieces(10, 16_336), Some(4 * 16_336));
+    }
+}

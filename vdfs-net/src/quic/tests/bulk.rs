@@ -1,0 +1,161 @@
+//! Transfers with payload, and the losses under them.
+
+use futures::StreamExt;
+use futures::stream;
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+fn pattern(len: usize) -> Bytes {
+    (0..len)
+        .map(|index| (index * 31 % 251) as u8)
+        .collect::<Vec<_>>()
+        .into()
+}
+
+#[tokio::test]
+async fn payload_of_any_length_comes_back_whole() {
+    let (echo, _watch) = Echo::new();
+    let cluster = Cluster::new();
+    let (server, client) = (cluster.serve(echo), cluster.client());
+    let carrier = carrier(&client, &server);
+    for len in [
+        0,
+        1,
+        4096,
+        64 << 10,
+        (64 << 10) + 1,
+        MIB,
+        3 * MIB + 7,
+        4 * MIB,
+    ] {
+        let payload = pattern(len);
+        let answer = carrier
+            .call(bulk("body", payload.clone()), LONG)
+            .await
+            .expect("answered");
+        assert_eq!(answer.body, "body");
+        assert!(answer.payload == payload, "{len} bytes");
+    }
+}
+
+#[tokio::test]
+async fn transfers_beyond_the_stream_limit_all_end() {
+    let (echo, _watch) = Echo::new();
+    let cluster = Cluster::new();
+    let (server, client) = (cluster.serve(echo), cluster.client());
+    let carrier = carrier(&client, &server);
+    let payload = pattern(MIB);
+    let calls = (0..3 * crate::limits::BULK_STREAMS_MAX)
+        .map(|_| carrier.call(bulk("body", payload.clone()), LONG));
+    for answer in futures::future::join_all(calls).await {
+        assert!(answer.expect("answered").payload == payload);
+    }
+}
+
+#[tokio::test]
+async fn transfers_cancelled_on_the_way_leave_the_connection_whole() {
+    let (echo, _watch) = Echo::new();
+    let cluster = Cluster::new();
+    let (server, client) = (cluster.serve(echo), cluster.client());
+    let carrier = carrier(&client, &server);
+    let payload = pattern(4 * MIB);
+    carrier
+        .call(bulk("body", payload.clone()), LONG)
+        .await
+        .expect("answered");
+    for round in 0..50 {
+        let deadline = Duration::from_micros(100 * round);
+        drop(carrier.call(bulk("body", payload.clone()), deadline).await);
+    }
+    let answer = carrier
+        .call(bulk("body", payload.clone()), LONG)
+        .await
+        .expect("answered");
+    assert!(answer.payload == payload);
+    assert_eq!(client.counters().dials.get(), 1);
+    assert_eq!(server.counters().frames_malformed.get(), 0);
+}
+
+/// Sends and fetches 64 MiB; gives both ends' counters (sent, lost).
+async fn losses(config: QuicConfig) -> [(u64, u64); 2] {
+    let cluster = Cluster::new();
+    let (echo, _watch) = Echo::new();
+    let server = serve_as(
+        &cluster.identity(Role::Master, "m-1"),
+        LOCALHOST,
+        echo,
+        config,
+    );
+    let client = dial_as(&cluster.identity(Role::Client, "mount"), config);
+    let carrier = carrier(&client, &server);
+    let payload = pattern(4 * MIB);
+    stream::iter(0..16)
+        .for_each_concurrent(4, |_| async {
+            let answer = carrier.call(bulk("body", payload.clone()), LONG).await;
+            assert!(answer.expect("answered").payload == payload);
+        })
+        .await;
+    [client, server].map(|endpoint| {
+        let shared = endpoint.shared.clone();
+        endpoint.shutdown(LONG);
+        (
+            shared.counters.packets_sent.get(),
+            shared.counters.packets_lost.get(),
+        )
+    })
+}
+
+#[tokio::test]
+async fn datagrams_of_every_size_are_not_lost() {
+    for mtu in [1452, 6500, 8952, 16_336] {
+        let config = QuicConfig {
+            mtu: Some(mtu),
+            ..QuicConfig::default()
+        };
+        for (sent, lost) in losses(config).await {
+            assert!(
+                sent * u64::from(mtu) > 64 * MIB as u64,
+                "{sent} packets of {mtu} bytes"
+            );
+            assert!(
+                lost * 10_000 < sent,
+                "{lost} of {sent} packets of {mtu} bytes"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn lan_profile_finds_its_datagram_and_loses_none() {
+    let config = QuicConfig {
+        profile: Profile::Lan,
+        ..QuicConfig::default()
+    };
+    for (sent, lost) in losses(config).await {
+        assert!(
+            sent < 64 * MIB as u64 / 4000,
+            "{sent} packets: they never grew"
+        );
+        assert!(lost * 10_000 < sent, "{lost} of {sent} packets");
+    }
+}
+
+#[tokio::test]
+async fn throughput_timed() {
+    const TRANSFERS: usize = 64;
+    let (echo, _watch) = Echo::new();
+    let cluster = Cluster::new();
+    let (server, client) = (cluster.serve(echo), cluster.client());
+    let carrier = carrier(&client, &server);
+    let start = Instant::now();
+    stream::iter(0..TRANSFERS)
+        .for_each_concurrent(4, |_| async {
+            let answer = carrier.call(bulk(vec![FILL, 4], Bytes::new()), LONG).await;
+            assert_eq!(answer.expect("answered").payload.len(), 4 * MIB);
+        })
+        .await;
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{:.0} MiB/s read", (TRANSFERS * 4) as f64 / seconds);
+}

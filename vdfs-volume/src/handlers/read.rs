@@ -1,0 +1,16 @@
+//! `Read`: any serving member answers.
+
+use bytes::Bytes;
+use vdfs_proto::Status;
+use vdfs_proto::data::{Read, ReadDone};
+
+use crate::node::Node;
+
+pub(crate) fn handle(node: &Node, read: &Read) -> Result<(ReadDone, Bytes), Status> {
+    let membership = node.membership.read();
+    let place = membership.place(read.chain, read.epoch)?;
+    if place.members > 1 {
+        return Err(Status::NotSupported);
+    }
+    node.store.read(read, place.lost_below)
+}

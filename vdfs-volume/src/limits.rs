@@ -1,0 +1,27 @@
+//! Bounds of one volume, each with its reason. Those shared with other crates are in
+//! `vdfs_proto::limits`.
+
+/// Kernel memory of one chunk file, in bytes: inode and directory entry of a tmpfs, which
+/// `st_blocks` does not show.
+pub const CHUNK_KERNEL_BYTES: u64 = 1024;
+/// Heap of one chunk, in bytes: its map entry, its state and its first leaf of sums.
+pub const CHUNK_HEAP_BYTES: u64 = 512;
+/// Open chunk files kept for the next request. A quarter of the usual soft limit of 1024 open
+/// files, which the volume may share with a mount in one process.
+pub const OPEN_FILES_MAX: usize = 256;
+/// Reaped data ids remembered: more than a client can have had in flight when its file was reaped.
+pub const REAPED_IDS_MAX: u32 = 1 << 16;
+/// Ended sessions remembered, so that a write delayed in the network is refused.
+pub const ENDED_SESSIONS_MAX: usize = 1 << 16;
+/// The smallest budget, in bytes: tables of a useful size and a few chunks.
+pub const BUDGET_BYTES_MIN: u64 = 4 << 20;
+/// Part of the budget left to buffers of requests in flight: one 64th, at most this many bytes,
+/// which is four of the longest transfers.
+pub const BUFFERS_BYTES_MAX: u64 = 16 << 20;
+/// Below this much free space a budget of at least [`LOW_SPACE_BUDGET_BYTES`] is low.
+pub const LOW_SPACE_BYTES: u64 = 256 << 20;
+/// Smaller budgets go by 5 % alone: 256 MiB would be all of them.
+pub const LOW_SPACE_BUDGET_BYTES: u64 = 1 << 30;
+/// Results of commands kept until the master has heard them; beyond it the oldest is dropped and
+/// the master sends its command again.
+pub const RESULTS_MAX: usize = vdfs_proto::limits::OUTBOX_EVENTS_MAX;

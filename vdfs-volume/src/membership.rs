@@ -1,0 +1,294 @@
+//! What the master has told this volume: who it is, of which chains it is a member, and whose
+//! writes it refuses.
+//!
+//! Pure: the shell brings news, the service asks. Invariant: an older table never replaces a newer
+//! one of the same life of the master, so no epoch goes back. A volume is a member of nothing until
+//! it is told so in this incarnation.
+//!
+//! Session ids are never used again, and a registration names all live sessions and all fences. So
+//! a session at or below the highest one named, but not named itself, has ended.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+
+use vdfs_proto::volume::{Fence, Registered};
+use vdfs_proto::{
+    Chain, ChainId, ChainTable, DataId, Epoch, MemberState, SessionId, Status, StoreId, VolumeId,
+};
+
+use crate::limits::ENDED_SESSIONS_MAX;
+
+/// A chain as one of its members sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub lost_below: DataId,
+    /// Number of members.
+    pub members: usize,
+    pub is_head: bool,
+}
+
+#[derive(Debug)]
+pub struct Membership {
+    store: StoreId,
+    registration: Option<Registration>,
+    table: ChainTable,
+    fenced: BTreeSet<SessionId>,
+    ended: Ended,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Registration {
+    volume: VolumeId,
+    term: u64,
+}
+
+/// Sessions that have ended.
+#[derive(Debug, Default)]
+struct Ended {
+    /// Sessions up to this one have ended unless they are in `live`.
+    named_max: SessionId,
+    live: BTreeSet<SessionId>,
+    /// Those that ended since, oldest first.
+    lately: VecDeque<SessionId>,
+    lately_set: HashSet<SessionId>,
+}
+
+impl Ended {
+    fn contains(&self, session: SessionId) -> bool {
+        let was_named = session <= self.named_max;
+        (was_named && !self.live.contains(&session)) || self.lately_set.contains(&session)
+    }
+
+    fn insert(&mut self, session: SessionId) {
+        if self.live.remove(&session) || !self.lately_set.insert(session) {
+            return;
+        }
+        self.lately.push_back(session);
+        if self.lately.len() > ENDED_SESSIONS_MAX {
+            let oldest = self.lately.pop_front().expect("just pushed");
+            self.lately_set.remove(&oldest);
+        }
+    }
+}
+
+impl Membership {
+    pub fn new(store: StoreId) -> Self {
+        Membership {
+            store,
+            registration: None,
+            table: ChainTable::default(),
+            fenced: BTreeSet::new(),
+            ended: Ended::default(),
+        }
+    }
+
+    /// Takes what a registration says. All of it replaces what was known.
+    pub fn register(&mut self, registered: &Registered) {
+        self.registration = Some(Registration {
+            volume: registered.volume,
+            term: registered.term,
+        });
+        self.table = registered.table.clone();
+        self.fenced = registered
+            .fences
+            .iter()
+            .map(|fence| fence.session)
+            .collect();
+        let live: BTreeSet<SessionId> = registered.live_sessions.iter().copied().collect();
+        let named = live.last().copied().max(self.fenced.last().copied());
+        self.ended = Ended {
+            named_max: named.unwrap_or_default(),
+            live,
+            ..Ended::default()
+        };
+    }
+
+    /// Commands of a lower term come from a master that has been replaced.
+    pub fn accepts_term(&self, term: u64) -> bool {
+        self.registration.is_some_and(|mine| term >= mine.term)
+    }
+
+    /// Takes a newer table; an older one is ignored.
+    pub fn install_table(&mut self, table: ChainTable) {
+        if table.version > self.table.version {
+            self.table = table;
+        }
+    }
+
+    pub fn fence(&mut self, fence: Fence) {
+        self.fenced.insert(fence.session);
+    }
+
+    /// The session has ended: its fence is no longer needed, its late writes are still refused.
+    pub fn forget_session(&mut self, session: SessionId) {
+        self.fenced.remove(&session);
+        self.ended.insert(session);
+    }
+
+    /// Whether the session's writes are refused.
+    pub fn refuses(&self, session: SessionId) -> bool {
+        self.fenced.contains(&session) || self.ended.contains(session)
+    }
+
+    /// Whether the session may still come back with a retry.
+    pub fn may_retry(&self, session: SessionId) -> bool {
+        !self.ended.contains(session)
+    }
+
+    /// This volume's place in a chain, if the asker knows the chain's epoch.
+    ///
+    /// `NotServing` if it has none, or if the asker has newer news: the table is on its way.
+    pub fn place(&self, id: ChainId, epoch: Epoch) -> Result<Place, Status> {
+        let me = self.registration.ok_or(Status::NotServing)?;
+        let chain = self.table.chain(id).ok_or(Status::NotServing)?;
+        if epoch < chain.epoch {
+            return Err(Status::StaleEpoch(chain.epoch));
+        }
+        if epoch > chain.epoch {
+            return Err(Status::NotServing);
+        }
+        let at = self.position(me.volume, chain).ok_or(Status::NotServing)?;
+        Ok(Place {
+            lost_below: chain.lost_below,
+            members: chain.members.len(),
+            is_head: at == 0,
+        })
+    }
+
+    /// The epoch of a chain that this volume serves.
+    pub fn epoch(&self, id: ChainId) -> Option<Epoch> {
+        self.table.chain(id).map(|chain| chain.epoch)
+    }
+
+    fn position(&self, volume: VolumeId, chain: &Chain) -> Option<usize> {
+        chain.members.iter().position(|member| {
+            member.volume == volume
+                && member.store == self.store
+                && member.state == MemberState::Serving
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vdfs_proto::{ChunkSize, Member};
+
+    use super::*;
+
+    const STORE: StoreId = StoreId(7);
+
+    fn chain(epoch: u64, volume: u32, store: StoreId) -> Chain {
+        let member = Member {
+            volume: VolumeId(volume),
+            store,
+            state: MemberState::Serving,
+        };
+        Chain {
+            epoch: Epoch(epoch),
+            members: vec![member],
+            lost_below: DataId(5),
+        }
+    }
+
+    fn table(version: u64, chains: Vec<Chain>) -> ChainTable {
+        ChainTable {
+            version,
+            chains,
+            volumes: Vec::new(),
+        }
+    }
+
+    fn fence(session: u64) -> Fence {
+        Fence {
+            number: 1,
+            session: SessionId(session),
+        }
+    }
+
+    fn registered(table: ChainTable) -> Registered {
+        Registered {
+            volume: VolumeId(1),
+            term: 3,
+            chunk_size: ChunkSize::DEFAULT,
+            table,
+            fences: vec![fence(4)],
+            live_sessions: vec![SessionId(4), SessionId(6), SessionId(9)],
+        }
+    }
+
+    fn membership() -> Membership {
+        let mut membership = Membership::new(STORE);
+        let chains = vec![
+            chain(2, 1, STORE),
+            chain(2, 2, STORE),
+            chain(2, 1, StoreId(8)),
+        ];
+        membership.register(&registered(table(1, chains)));
+        membership
+    }
+
+    #[test]
+    fn membership_place_is_refused_by_what_the_asker_does_not_know() {
+        let membership = membership();
+        let place = membership.place(ChainId(0), Epoch(2)).expect("a member");
+        assert!(place.is_head && place.members == 1 && place.lost_below == DataId(5));
+        let cases = [
+            (0, 1, Status::StaleEpoch(Epoch(2))),
+            (0, 3, Status::NotServing),
+            (1, 2, Status::NotServing),
+            (2, 2, Status::NotServing),
+            (3, 2, Status::NotServing),
+        ];
+        for (chain, epoch, status) in cases {
+            let answer = membership.place(ChainId(chain), Epoch(epoch));
+            assert_eq!(answer, Err(status), "chain {chain} epoch {epoch}");
+        }
+    }
+
+    #[test]
+    fn membership_without_registration_is_member_of_nothing() {
+        let membership = Membership::new(STORE);
+        assert_eq!(
+            membership.place(ChainId(0), Epoch(0)),
+            Err(Status::NotServing)
+        );
+        assert!(!membership.accepts_term(u64::MAX));
+    }
+
+    #[test]
+    fn membership_install_of_an_older_table_is_ignored() {
+        let mut membership = membership();
+        membership.install_table(table(3, vec![chain(4, 1, STORE)]));
+        membership.install_table(table(2, vec![chain(3, 1, STORE)]));
+        assert!(membership.place(ChainId(0), Epoch(4)).is_ok());
+        assert!(!membership.accepts_term(2) && membership.accepts_term(3));
+    }
+
+    #[test]
+    fn membership_refuses_fenced_and_ended_sessions_and_no_new_one() {
+        let mut membership = membership();
+        for (session, refused) in [(4, true), (5, true), (6, false), (9, false), (10, false)] {
+            assert_eq!(membership.refuses(SessionId(session)), refused, "{session}");
+        }
+        assert!(membership.may_retry(SessionId(4)) && !membership.may_retry(SessionId(5)));
+        membership.fence(fence(10));
+        assert!(membership.refuses(SessionId(10)));
+        for ended in [4, 6, 10] {
+            membership.forget_session(SessionId(ended));
+            membership.forget_session(SessionId(ended));
+            assert!(membership.refuses(SessionId(ended)), "{ended}");
+            assert!(!membership.may_retry(SessionId(ended)), "{ended}");
+        }
+        assert!(!membership.refuses(SessionId(11)));
+    }
+
+    #[test]
+    fn membership_remembers_a_bounded_number_of_ended_sessions() {
+        let mut membership = membership();
+        let last = 10 + ENDED_SESSIONS_MAX as u64;
+        for session in 10..=last {
+            membership.forget_session(SessionId(session));
+        }
+        assert!(!membership.refuses(SessionId(10)));
+        assert!(membership.refuses(SessionId(11)) && membership.refuses(SessionId(last)));
+    }
+}

@@ -1,0 +1,62 @@
+//! What the parts of one running volume share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+use vdfs_proto::{SessionId, Status};
+
+use crate::lease::{Lease, boot_ms};
+use crate::membership::{Membership, Place};
+use crate::store::{Store, Terms};
+
+/// One volume: its chunks, and what the master has told it.
+///
+/// Lock order: the membership, then whatever the store locks. A request holds the membership for
+/// reading as long as it works, so a fence or a table that was installed has no request of before
+/// left beside it.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) store: Store,
+    pub(crate) membership: RwLock<Membership>,
+    pub(crate) lease: Lease,
+    stopping: AtomicBool,
+}
+
+impl Node {
+    pub(crate) fn new(store: Store) -> Arc<Self> {
+        let membership = RwLock::new(Membership::new(store.id()));
+        Arc::new(Node {
+            store,
+            membership,
+            lease: Lease::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn check_running(&self) -> Result<(), Status> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(Status::ShuttingDown);
+        }
+        Ok(())
+    }
+
+    /// The terms of a client's write in the given place.
+    pub(crate) fn write_terms(&self, me: &Membership, place: Place, session: SessionId) -> Terms {
+        let admission = if me.refuses(session) {
+            Err(Status::Fenced)
+        } else if !self.lease.holds(boot_ms()) {
+            Err(Status::NotServing)
+        } else {
+            Ok(())
+        };
+        Terms {
+            lost_below: place.lost_below,
+            admission,
+        }
+    }
+}

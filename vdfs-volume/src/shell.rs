@@ -1,0 +1,184 @@
+//! A running volume: opens the store, keeps the master informed, and does what it orders.
+//!
+//! Two threads. The *control* thread registers, then keeps one `NextCommands` parked and executes
+//! what comes. The *heartbeat* thread does nothing but heartbeats, so that a long command never
+//! costs the lease. Both go on for ever: a volume whose master is away waits for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+use vdfs_net::carrier::{Carrier, Service};
+use vdfs_proto::StoreId;
+
+use crate::node::Node;
+use crate::panics::PanicHook;
+use crate::ram::{Ram, RamError};
+use crate::service::DataService;
+use crate::store::steps::NoFaults;
+use crate::store::{Recovery, Store, StoreConfig, StoreError, Usage};
+
+mod commands;
+mod control;
+mod heartbeat;
+
+/// What a volume is started with.
+#[derive(Clone, Debug)]
+pub struct VolumeConfig {
+    /// Unique in the cluster; the node name of the volume's identity.
+    pub name: String,
+    /// Which machine it is on: members of a chain are on different hosts.
+    pub host: String,
+    /// Where its chunks lie: a tmpfs of its own is mounted there.
+    pub ram_dir: PathBuf,
+    /// All that it may take of the RAM, in bytes.
+    pub budget_bytes: u64,
+    /// Where others reach it.
+    pub addr: SocketAddr,
+    /// Called before a panic ends the process.
+    pub panic_hook: PanicHook,
+}
+
+/// Why a volume cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A volume that runs until it is stopped. Its chunks stay in RAM afterwards.
+#[derive(Debug)]
+pub struct Volume {
+    node: Arc<Node>,
+    recovery: Recovery,
+    panic_hook: PanicHook,
+    stop: watch::Sender<bool>,
+    registered: watch::Receiver<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Volume {
+    /// Makes or reopens the store and begins to serve; it registers in the background, and answers
+    /// `NotServing` until the master has told it its chains.
+    pub fn start(config: VolumeConfig, master: Arc<dyn Carrier>) -> Result<Self, VolumeError> {
+        let ram = Ram::open(&config.ram_dir, config.budget_bytes)?;
+        let store_config = StoreConfig {
+            budget_bytes: config.budget_bytes,
+            is_shared: ram.is_shared(),
+            steps: Arc::new(NoFaults),
+        };
+        let (store, recovery) = Store::open(ram.path(), store_config)?;
+        report(&config.name, &recovery);
+        let node = Node::new(store);
+        let (stop, stopped) = watch::channel(false);
+        let (tell_registered, registered) = watch::channel(false);
+        let link = control::Link::new(config.clone(), node.clone(), master, tell_registered);
+        let threads = vec![
+            spawn(
+                "control",
+                &config,
+                control::run(link.clone(), stopped.clone()),
+            )?,
+            spawn("heartbeat", &config, heartbeat::run(link, stopped))?,
+        ];
+        Ok(Volume {
+            node,
+            recovery,
+            panic_hook: config.panic_hook,
+            stop,
+            registered,
+            threads,
+        })
+    }
+
+    /// Answers clients. May be called from any runtime and over any carrier.
+    pub fn service(&self) -> Arc<dyn Service> {
+        let hook = self.panic_hook.clone();
+        Arc::new(DataService::new(self.node.clone(), hook))
+    }
+
+    pub fn store_id(&self) -> StoreId {
+        self.node.store.id()
+    }
+
+    /// What was found in RAM at the start.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    pub fn usage(&self) -> Usage {
+        self.node.store.usage()
+    }
+
+    /// Waits until the master has taken the volume in; false if it stops before.
+    pub async fn wait_registered(&self) -> bool {
+        let mut registered = self.registered.clone();
+        registered.wait_for(|yes| *yes).await.is_ok()
+    }
+
+    /// Refuses requests from now on, ends the threads, and lets go of the store, unless a service
+    /// is still held by somebody. The chunks stay in RAM.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.node.stop();
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            // The threads' panics end the process, so a join cannot fail.
+            thread.join().expect("guarded threads do not panic");
+        }
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn report(name: &str, recovery: &Recovery) {
+    let Recovery {
+        chunks,
+        rolled_forward,
+        taken_back,
+        removed,
+        bad_copies,
+    } = *recovery;
+    tracing::info!(
+        volume = name,
+        chunks,
+        rolled_forward,
+        taken_back,
+        removed,
+        "store opened"
+    );
+    if bad_copies > 0 {
+        tracing::error!(volume = name, bad_copies, "chunks are lost");
+    }
+}
+
+/// Runs a task on a thread and runtime of its own.
+fn spawn(
+    task: &str,
+    config: &VolumeConfig,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> Result<JoinHandle<()>, VolumeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(VolumeError::Thread)?;
+    let hook = config.panic_hook.clone();
+    std::thread::Builder::new()
+        .name(format!("volume-{task}"))
+        .spawn(move || hook.guard(|| runtime.block_on(work)))
+        .map_err(VolumeError::Thread)
+}

@@ -1,0 +1,214 @@
+//! Registration and orders: one conversation with the master, from which everything else follows.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::{Notify, watch};
+use vdfs_net::carrier::Carrier;
+use vdfs_net::rpc;
+use vdfs_proto::frame::Method;
+use vdfs_proto::limits::EVENTS_PARK_MS;
+use vdfs_proto::volume::{Commands, NextCommands, Register, Registered};
+use vdfs_proto::{Status, VolumeId};
+
+use super::VolumeConfig;
+use super::commands;
+use crate::limits::RESULTS_MAX;
+use crate::node::Node;
+
+const REGISTER_DEADLINE: Duration = Duration::from_secs(5);
+/// Longer than the master parks a request.
+const COMMANDS_DEADLINE: Duration = Duration::from_millis(EVENTS_PARK_MS + 5_000);
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// What the threads of a volume share beside the node.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) config: VolumeConfig,
+    pub(super) node: Arc<Node>,
+    pub(super) master: Arc<dyn Carrier>,
+    /// Of this life of the volume.
+    pub(super) incarnation: u64,
+    /// As whom the master knows us now.
+    pub(super) volume: RwLock<Option<VolumeId>>,
+    /// The heartbeat was told that the master does not know us.
+    pub(super) unknown: Notify,
+    registered: watch::Sender<bool>,
+}
+
+impl Link {
+    pub(super) fn new(
+        config: VolumeConfig,
+        node: Arc<Node>,
+        master: Arc<dyn Carrier>,
+        registered: watch::Sender<bool>,
+    ) -> Arc<Self> {
+        Arc::new(Link {
+            config,
+            node,
+            master,
+            incarnation: rand::random(),
+            volume: RwLock::new(None),
+            unknown: Notify::new(),
+            registered,
+        })
+    }
+
+    /// Hears of each registration.
+    pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
+        self.registered.subscribe()
+    }
+
+    fn register_message(&self) -> Register {
+        let usage = self.node.store.usage();
+        Register {
+            name: self.config.name.clone(),
+            host: self.config.host.clone(),
+            addr: self.config.addr,
+            store: self.node.store.id(),
+            incarnation: self.incarnation,
+            capacity_bytes: usage.capacity_bytes,
+            used_bytes: usage.used_bytes,
+            data_id_max: self.node.store.data_id_max(),
+        }
+    }
+
+    /// The master does not know this incarnation: it is to be told again.
+    pub(super) fn is_unknown(status: Status) -> bool {
+        matches!(
+            status,
+            Status::NotFound | Status::SessionExpired | Status::NotServing
+        )
+    }
+}
+
+/// The control thread.
+pub(super) async fn run(link: Arc<Link>, mut stopped: watch::Receiver<bool>) {
+    let mut conversation = Conversation {
+        link,
+        seen: 0,
+        results: VecDeque::new(),
+    };
+    tokio::select! {
+        () = conversation.run() => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+}
+
+struct Conversation {
+    link: Arc<Link>,
+    /// The last command taken. Numbers go up over all terms of the master.
+    seen: u64,
+    /// What became of commands, until the master has heard it.
+    results: VecDeque<(u64, Result<(), Status>)>,
+}
+
+impl Conversation {
+    async fn run(&mut self) {
+        loop {
+            self.register().await;
+            self.follow().await;
+            *self.link.volume.write() = None;
+        }
+    }
+
+    /// Ends when the master has taken this volume in.
+    async fn register(&mut self) {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            match self.try_register().await {
+                Ok(()) => return,
+                Err(status) => tracing::debug!(%status, "not registered yet"),
+            }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn try_register(&mut self) -> Result<(), Status> {
+        let link = &self.link;
+        let message = link.register_message();
+        let method = Method::Volume;
+        let registered =
+            rpc::call_operation(&*link.master, method, message, REGISTER_DEADLINE).await?;
+        self.take_in(&registered)
+    }
+
+    /// From here on the volume serves what the table gives it.
+    fn take_in(&mut self, registered: &Registered) -> Result<(), Status> {
+        let link = &self.link;
+        if let Err(error) = link.node.store.adopt_chunk_size(registered.chunk_size) {
+            tracing::error!(volume = link.config.name, %error, "cannot serve this filesystem");
+            return Err(Status::Invalid);
+        }
+        let mut membership = link.node.membership.write();
+        membership.register(registered);
+        link.node
+            .store
+            .keep_sessions(|session| membership.may_retry(session));
+        drop(membership);
+        *link.volume.write() = Some(registered.volume);
+        link.registered.send_replace(true);
+        tracing::info!(volume = link.config.name, id = %registered.volume, "registered");
+        Ok(())
+    }
+
+    /// Executes commands until the master does not know this volume any more.
+    async fn follow(&mut self) {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            match self.next_commands().await {
+                Ok(commands) => {
+                    backoff = BACKOFF_FIRST;
+                    self.execute(commands);
+                }
+                Err(status) if Link::is_unknown(status) => return,
+                Err(status) => {
+                    tracing::debug!(%status, "the master does not answer");
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    async fn next_commands(&mut self) -> Result<Commands, Status> {
+        let link = self.link.clone();
+        let volume = link.volume.read().expect("registered before it follows");
+        let reported = self.results.len();
+        let message = NextCommands {
+            volume,
+            incarnation: link.incarnation,
+            seen: self.seen,
+            results: self.results.iter().copied().collect(),
+        };
+        let call = rpc::call_operation(&*link.master, Method::Volume, message, COMMANDS_DEADLINE);
+        let commands = tokio::select! {
+            answer = call => answer?,
+            () = link.unknown.notified() => return Err(Status::NotFound),
+        };
+        self.results.drain(..reported);
+        Ok(commands)
+    }
+
+    fn execute(&mut self, commands: Commands) {
+        if !self.link.node.membership.read().accepts_term(commands.term) {
+            tracing::warn!(term = commands.term, "commands of an earlier master");
+            return;
+        }
+        for (number, command) in commands.commands {
+            if number <= self.seen {
+                continue;
+            }
+            let result = commands::execute(&self.link.node, command);
+            self.seen = number;
+            self.results.push_back((number, result));
+            if self.results.len() > RESULTS_MAX {
+                self.results.pop_front();
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The map from chunk ids to chunks.
+//!
+//! Sharded by data id, so that all chunks of a file are in one shard. A chunk's lock is held for
+//! synchronous work alone; that a change is in progress is part of its [`ChunkState`].
+//!
+//! Lock order: a chunk, then its shard. Nobody holds two chunks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockReadGuard};
+use vdfs_proto::{ChunkId, DataId, Status};
+
+use super::reaped::Reaped;
+use super::sums::ChunkSums;
+use crate::chunk_state::ChunkState;
+
+const SHARDS: usize = 64;
+
+/// What a chunk in the map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Made for its first write, which has not begun.
+    New,
+    Whole,
+    /// A file without its record, or a record without its file: never a hole.
+    Bad,
+    /// Not in the map any more: look it up again.
+    Detached,
+}
+
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) id: ChunkId,
+    pub(super) body: RwLock<Body>,
+}
+
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) id: ChunkId,
+    pub(super) state: ChunkState,
+    pub(super) condition: Condition,
+    /// Place in the index.
+    pub(super) entry: Option<u32>,
+    /// Of the record written last.
+    pub(super) sequence: u32,
+    pub(super) sums: ChunkSums,
+    /// What the budget counts for its pages, in bytes.
+    pub(super) charged: u64,
+}
+
+impl Body {
+    pub(super) fn new(id: ChunkId) -> Self {
+        Body {
+            id,
+            state: ChunkState::default(),
+            condition: Condition::New,
+            entry: None,
+            sequence: 0,
+            sums: ChunkSums::default(),
+            charged: 0,
+        }
+    }
+}
+
+type Shard = RwLock<BTreeMap<ChunkId, Arc<Chunk>>>;
+
+#[derive(Debug)]
+pub(super) struct ChunkMap {
+    shards: Vec<Shard>,
+}
+
+impl ChunkMap {
+    pub(super) fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        ChunkMap { shards }
+    }
+
+    fn shard(&self, data: DataId) -> &Shard {
+        &self.shards[(data.0 % SHARDS as u64) as usize]
+    }
+
+    pub(super) fn find(&self, id: ChunkId) -> Option<Arc<Chunk>> {
+        self.shard(id.data).read().get(&id).cloned()
+    }
+
+    /// `Gone` if the data id was reaped. It is looked up under the shard's lock: a reap marks the
+    /// id first and then takes its chunks out of the shard, so it misses none.
+    pub(super) fn find_or_make(&self, id: ChunkId, reaped: &Reaped) -> Result<Arc<Chunk>, Status> {
+        if let Some(chunk) = self.find(id) {
+            return Ok(chunk);
+        }
+        let mut shard = self.shard(id.data).write();
+        if reaped.contains(id.data) {
+            return Err(Status::Gone);
+        }
+        let make = || {
+            let body = RwLock::new(Body::new(id));
+            Arc::new(Chunk { id, body })
+        };
+        Ok(shard.entry(id).or_insert_with(make).clone())
+    }
+
+    pub(super) fn insert(&self, body: Body) {
+        let id = body.id;
+        let chunk = Arc::new(Chunk {
+            id,
+            body: RwLock::new(body),
+        });
+        let replaced = self.shard(id.data).write().insert(id, chunk);
+        assert!(replaced.is_none(), "{id} is in the store twice");
+    }
+
+    pub(super) fn remove(&self, id: ChunkId) {
+        self.shard(id.data).write().remove(&id);
+    }
+
+    /// Takes all chunks of a file out of the map.
+    pub(super) fn take(&self, data: DataId) -> Vec<Arc<Chunk>> {
+        let mut shard = self.shard(data).write();
+        let first = ChunkId { data, index: 0 };
+        let last = ChunkId {
+            data,
+            index: u32::MAX,
+        };
+        let ids: Vec<ChunkId> = shard.range(first..=last).map(|(id, _)| *id).collect();
+        ids.iter().filter_map(|id| shard.remove(id)).collect()
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        let of_shard = |shard: &Shard| shard.read().len() as u64;
+        self.shards.iter().map(of_shard).sum()
+    }
+
+    /// The highest data id in the map; 0 if it is empty.
+    pub(super) fn data_id_max(&self) -> DataId {
+        let of_shard = |shard: &Shard| shard.read().last_key_value().map(|(id, _)| id.data);
+        self.shards
+            .iter()
+            .filter_map(of_shard)
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+impl Chunk {
+    /// The chunk as a reader sees it; `None` if it is not in the map any more.
+    pub(super) fn attached(&self) -> Option<RwLockReadGuard<'_, Body>> {
+        let body = self.body.read();
+        (body.condition != Condition::Detached).then_some(body)
+    }
+}

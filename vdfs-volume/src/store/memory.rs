@@ -1,0 +1,60 @@
+//! Access to files in RAM that cannot fail while the store keeps its promises.
+//!
+//! All room is reserved before it is used, so an error here means that the kernel or this program
+//! broke a promise in the middle of a change. Going on could answer wrongly; the process ends, and
+//! the restart rolls the change forward.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::buffer::spare_capacity;
+use rustix::fs::{FallocateFlags, fallocate};
+
+/// Takes the value out of what cannot fail; panics, and so ends the process, if it did.
+pub(super) fn must<T>(what: &str, result: io::Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("cannot {what} in RAM: {error}"),
+    }
+}
+
+/// Reads `len` bytes at `offset`; what lies past the end of the file is zeros.
+pub(super) fn read(file: &File, offset: u32, len: u32) -> Vec<u8> {
+    let len = len as usize;
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let at = u64::from(offset) + bytes.len() as u64;
+        // A vector may have more room than was asked for; the surplus is cut off below.
+        let got = rustix::io::pread(file, spare_capacity(&mut bytes), at);
+        match got {
+            Ok(0) => break,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => must("read a chunk", Err(error.into())),
+        }
+    }
+    bytes.resize(len, 0);
+    bytes
+}
+
+pub(super) fn write(file: &File, offset: u32, bytes: &[u8]) {
+    must("write a chunk", file.write_all_at(bytes, u64::from(offset)));
+}
+
+/// Drops what lies at and past `len`, and zeroes the rest of its page.
+pub(super) fn cut(file: &File, len: u32) {
+    must("cut a chunk", file.set_len(u64::from(len)));
+}
+
+/// Frees all pages, also under descriptors that others hold.
+pub(super) fn punch(file: &File) {
+    let len = must("measure a chunk", file.metadata()).len();
+    if len == 0 {
+        return;
+    }
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    must(
+        "punch a chunk",
+        fallocate(file, flags, 0, len).map_err(io::Error::from),
+    );
+}

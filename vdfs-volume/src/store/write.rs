@@ -1,0 +1,245 @@
+//! Writing: replace a range of a chunk's bytes, all or nothing for whoever was answered.
+
+use std::fs::File;
+
+use vdfs_proto::chunk::{BLOCK_BYTES, block_pieces};
+use vdfs_proto::data::{Write, Written};
+use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
+use vdfs_proto::sums::{crc32c, payload_sum, piece_sums};
+use vdfs_proto::{ChunkId, DataId, Epoch, OpId, Status, Version};
+
+use super::budget::NoSpace;
+use super::chunks::{Body, Chunk, Condition};
+use super::record::{Content, EPOCH_MAX, OP_SEQ_MAX};
+use super::replies::Begin;
+use super::steps::Step;
+use super::sums::{Blocks, zero_block_sum};
+use super::{CHUNK_BYTES, PAGE_BYTES, Store, Terms, memory};
+use crate::chunk_state::Change;
+
+impl From<NoSpace> for Status {
+    fn from(_: NoSpace) -> Self {
+        Status::NoSpace
+    }
+}
+
+impl Store {
+    /// Executes a write, or gives its first answer if it is a retry.
+    ///
+    /// `Invalid` for what no client sends; `Corrupt` if the payload does not match its sums, or a
+    /// block that it overwrites in part does not match its own; `NoSpace`, `DataLost`, `Gone`; and
+    /// what the terms refuse.
+    pub fn write(&self, write: &Write, payload: &[u8], terms: Terms) -> Result<Written, Status> {
+        self.check_write(write, payload)?;
+        let begun = self.replies.begin(write.op)?;
+        let outcome = match begun {
+            Begin::Answered(outcome) => outcome,
+            Begin::Run(ticket) => {
+                let outcome = self.execute_write(write, payload, terms);
+                ticket.finish(outcome);
+                self.passed(Step::Replied, write.chunk);
+                outcome
+            }
+        };
+        Ok(Written {
+            version: outcome?,
+            low_space: self.budget.is_low(),
+        })
+    }
+
+    fn check_write(&self, write: &Write, payload: &[u8]) -> Result<(), Status> {
+        check_op(write.op, write.epoch)?;
+        let in_bounds = (1..=PAYLOAD_BYTES_MAX).contains(&payload.len());
+        let end = u64::from(write.offset) + payload.len() as u64;
+        if !in_bounds || end > u64::from(self.chunk_bytes()?) {
+            return Err(Status::Invalid);
+        }
+        if piece_sums(write.offset, payload) != write.sums {
+            return Err(Status::Corrupt);
+        }
+        Ok(())
+    }
+
+    fn execute_write(
+        &self,
+        write: &Write,
+        payload: &[u8],
+        terms: Terms,
+    ) -> Result<Version, Status> {
+        terms.admission?;
+        self.change(write.chunk, |body| {
+            check_present(body, write.len_expected, terms.lost_below)?;
+            self.write_body(body, write, payload)
+        })
+    }
+
+    /// Runs `work` on a chunk that is in the map; a chunk made for it goes again if it is refused.
+    pub(super) fn change<T>(
+        &self,
+        id: ChunkId,
+        work: impl FnOnce(&mut Body) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        loop {
+            let chunk = self.chunks.find_or_make(id, &self.reaped)?;
+            let mut body = chunk.body.write();
+            if body.condition == Condition::Detached {
+                continue;
+            }
+            let result = work(&mut body);
+            if body.condition == Condition::New {
+                self.discard_new(&chunk, &mut body);
+            }
+            return result;
+        }
+    }
+
+    fn discard_new(&self, chunk: &Chunk, body: &mut Body) {
+        body.condition = Condition::Detached;
+        self.chunks.remove(chunk.id);
+        self.sums.clear(&mut body.sums);
+        if let Some(entry) = body.entry.take() {
+            self.index.free(std::iter::once(entry));
+        }
+        self.files.remove(chunk.id);
+    }
+
+    fn write_body(
+        &self,
+        body: &mut Body,
+        write: &Write,
+        payload: &[u8],
+    ) -> Result<Version, Status> {
+        if !body.state.admits(write.epoch) {
+            return Err(Status::NotServing);
+        }
+        let len = payload.len() as u32;
+        let blocks = Blocks::touched(write.offset, len);
+        let is_new = body.condition == Condition::New;
+        let page_bytes = u64::from(body.sums.absent_count(blocks)) * PAGE_BYTES;
+        let room = self
+            .budget
+            .reserve(page_bytes + if is_new { CHUNK_BYTES } else { 0 })?;
+        self.sums.extend(&mut body.sums, blocks, &self.budget)?;
+        let file = if is_new {
+            self.begin_chunk(body)?
+        } else {
+            self.files.get(body.id)
+        };
+        self.files.secure(&file, write.offset, len)?;
+        let sums = self.merged_sums(&file, body, write, payload)?;
+        room.keep();
+        body.charged += page_bytes;
+        body.condition = Condition::Whole;
+        Ok(self.apply_write(&file, body, write, payload, &sums))
+    }
+
+    /// Gives a new chunk its place in the index and its file.
+    fn begin_chunk(&self, body: &mut Body) -> Result<std::sync::Arc<File>, NoSpace> {
+        let places = self.index.allocate(1, &self.budget)?;
+        body.entry = Some(places[0]);
+        let file = self.files.create(body.id);
+        self.passed(Step::FileCreated, body.id);
+        Ok(file)
+    }
+
+    /// The sums of the touched blocks as they will be. A block that is overwritten in part is
+    /// verified first: otherwise a flipped bit beside the range would be certified.
+    fn merged_sums(
+        &self,
+        file: &File,
+        body: &Body,
+        write: &Write,
+        payload: &[u8],
+    ) -> Result<Vec<u32>, Status> {
+        let mut rest = payload;
+        let pieces = block_pieces(write.offset, payload.len() as u32);
+        let merged = pieces.zip(&write.sums).map(|((block, within, take), sum)| {
+            let (piece, tail) = rest.split_at(take as usize);
+            rest = tail;
+            if take == BLOCK_BYTES {
+                return Ok(*sum);
+            }
+            let mut bytes = self.verified_block(file, body, block)?;
+            bytes[within as usize..(within + take) as usize].copy_from_slice(piece);
+            Ok(crc32c(&bytes))
+        });
+        merged.collect()
+    }
+
+    /// One whole block from memory; `Corrupt` unless it matches its sum.
+    pub(super) fn verified_block(
+        &self,
+        file: &File,
+        body: &Body,
+        block: u32,
+    ) -> Result<Vec<u8>, Status> {
+        let bytes = memory::read(file, block * BLOCK_BYTES, BLOCK_BYTES);
+        let one = Blocks {
+            first: block,
+            count: 1,
+        };
+        let stored = self.sums.load(&body.sums, one)[0];
+        if crc32c(&bytes) != stored.unwrap_or_else(zero_block_sum) {
+            tracing::error!(chunk = %body.id, block, "a block does not match its sum");
+            return Err(Status::Corrupt);
+        }
+        Ok(bytes)
+    }
+
+    /// Nothing here is refused or fails.
+    fn apply_write(
+        &self,
+        file: &File,
+        body: &mut Body,
+        write: &Write,
+        payload: &[u8],
+        sums: &[u32],
+    ) -> Version {
+        let len = payload.len() as u32;
+        let change = Change::Write {
+            offset: write.offset,
+            len,
+            sum: payload_sum(&write.sums),
+        };
+        body.state.close(write.op, write.epoch, change);
+        self.record(body, Content::Live(body.state));
+        self.passed(Step::ChangeRecorded, body.id);
+        memory::write(file, write.offset, payload);
+        self.passed(Step::BytesChanged, body.id);
+        let entry = body.entry.expect("recorded");
+        let blocks = Blocks::touched(write.offset, len);
+        self.sums.store(entry, &mut body.sums, blocks, sums);
+        self.finish_change(body)
+    }
+
+    /// The bytes and sums of the pending change are in place: opens the chunk again.
+    pub(super) fn finish_change(&self, body: &mut Body) -> Version {
+        self.passed(Step::SumsChanged, body.id);
+        let version = body.state.apply();
+        self.record(body, Content::Live(body.state));
+        self.passed(Step::CleanRecorded, body.id);
+        version
+    }
+}
+
+/// Refuses ops and epochs that records have no room for.
+pub(super) fn check_op(op: OpId, epoch: Epoch) -> Result<(), Status> {
+    if op.seq > OP_SEQ_MAX || epoch.0 > EPOCH_MAX {
+        return Err(Status::Invalid);
+    }
+    Ok(())
+}
+
+/// `DataLost` if bytes that must be there are not: never zeros.
+fn check_present(body: &Body, len_expected: u32, lost_below: DataId) -> Result<(), Status> {
+    let is_lost = match body.condition {
+        Condition::New => body.id.data < lost_below || len_expected > 0,
+        Condition::Whole => body.state.len() < len_expected,
+        Condition::Bad | Condition::Detached => true,
+    };
+    if is_lost {
+        Err(Status::DataLost)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! A store in a directory of `/dev/shm` that goes when the test ends, and a client of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use vdfs_proto::chunk::BLOCK_BYTES;
+use vdfs_proto::data::{Read, ReadDone, Write, Written};
+use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
+use vdfs_proto::sums::piece_sums;
+use vdfs_proto::{ChainId, ChunkId, ChunkSize, DataId, Epoch, OpId, SessionId, Status};
+use vdfs_volume::store::steps::{NoFaults, Steps};
+use vdfs_volume::store::{Recovery, Store, StoreConfig, Terms, TrimOp};
+
+pub(crate) const EPOCH: Epoch = Epoch(1);
+pub(crate) const TERMS: Terms = Terms {
+    lost_below: DataId(0),
+    admission: Ok(()),
+};
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// Where a store lies, while the test runs.
+#[derive(Debug)]
+pub(crate) struct Place {
+    directory: TempDir,
+    pub(crate) budget_bytes: u64,
+    pub(crate) chunk_size: ChunkSize,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Place {
+            directory: tempfile::tempdir_in("/dev/shm").expect("a directory in RAM"),
+            budget_bytes: 64 * MIB,
+            chunk_size: ChunkSize::DEFAULT,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn open(&self) -> Store {
+        self.open_with(Arc::new(NoFaults)).0
+    }
+
+    pub(crate) fn open_with(&self, steps: Arc<dyn Steps>) -> (Store, Recovery) {
+        open(self.path(), self.budget_bytes, self.chunk_size, steps)
+    }
+
+    pub(crate) fn file_of(&self, chunk: ChunkId) -> PathBuf {
+        chunk_file(self.path(), chunk)
+    }
+}
+
+pub(crate) fn open(
+    path: &Path,
+    budget_bytes: u64,
+    chunk_size: ChunkSize,
+    steps: Arc<dyn Steps>,
+) -> (Store, Recovery) {
+    let config = StoreConfig {
+        budget_bytes,
+        is_shared: false,
+        steps,
+    };
+    let (store, recovery) = Store::open(path, config).expect("the store opens");
+    store.adopt_chunk_size(chunk_size).expect("the same size");
+    (store, recovery)
+}
+
+pub(crate) fn chunk_file(store: &Path, chunk: ChunkId) -> PathBuf {
+    let directory = format!("chunks/{:02x}", chunk.data.0 % 64);
+    let name = format!("{:016x}.{:08x}", chunk.data.0, chunk.index);
+    store.join(directory).join(name)
+}
+
+pub(crate) fn chunk(data: u64, index: u32) -> ChunkId {
+    ChunkId {
+        data: DataId(data),
+        index,
+    }
+}
+
+/// Bytes that tell the seed and the position.
+pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+pub(crate) fn write_message(op: OpId, chunk: ChunkId, offset: u32, payload: &[u8]) -> Write {
+    Write {
+        chain: ChainId(0),
+        epoch: EPOCH,
+        chunk,
+        op,
+        offset,
+        len_expected: 0,
+        sums: piece_sums(offset, payload),
+    }
+}
+
+/// One slot of one session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    pub(crate) session: u64,
+    pub(crate) seq: u64,
+}
+
+impl Client {
+    pub(crate) fn new(session: u64) -> Self {
+        Client { session, seq: 0 }
+    }
+
+    pub(crate) fn op(&self) -> OpId {
+        OpId {
+            session: SessionId(self.session),
+            slot: 0,
+            seq: self.seq,
+        }
+    }
+
+    pub(crate) fn next_op(&mut self) -> OpId {
+        self.seq += 1;
+        self.op()
+    }
+
+    pub(crate) fn write(
+        &mut self,
+        store: &Store,
+        chunk: ChunkId,
+        offset: u32,
+        payload: &[u8],
+    ) -> Result<Written, Status> {
+        let message = write_message(self.next_op(), chunk, offset, payload);
+        store.write(&message, payload, TERMS)
+    }
+
+    pub(crate) fn trim(&mut self, store: &Store, chunk: ChunkId, len: u32) -> Result<(), Status> {
+        store.trim(&TrimOp {
+            op: self.next_op(),
+            epoch: EPOCH,
+            chunk,
+            len,
+        })
+    }
+}
+
+pub(crate) fn read_message(chunk: ChunkId, offset: u32, len: u32) -> Read {
+    Read {
+        chain: ChainId(0),
+        epoch: EPOCH,
+        chunk,
+        offset,
+        len,
+        len_expected: 0,
+    }
+}
+
+pub(crate) fn read(
+    store: &Store,
+    chunk: ChunkId,
+    offset: u32,
+    len: u32,
+) -> Result<(ReadDone, Bytes), Status> {
+    store.read(&read_message(chunk, offset, len), DataId(0))
+}
+
+/// All bytes of a chunk, each block verified as a client does.
+pub(crate) fn read_all(store: &Store, chunk: ChunkId, chunk_size: ChunkSize) -> Vec<u8> {
+    let mut all = Vec::new();
+    let step = (PAYLOAD_BYTES_MAX as u32).min(chunk_size.bytes());
+    for offset in (0..chunk_size.bytes()).step_by(step as usize) {
+        let (done, bytes) = read(store, chunk, offset, step).expect("it reads");
+        assert_eq!(done.sums, piece_sums(offset, &bytes), "{chunk} at {offset}");
+        all.extend_from_slice(&bytes);
+        if bytes.len() < step as usize {
+            break;
+        }
+    }
+    assert_eq!(BLOCK_BYTES, 4096);
+    all
+}

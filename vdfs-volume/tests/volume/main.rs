@@ -1,0 +1,5 @@
+//! A running volume with a master that the test plays.
+
+mod master;
+mod requests;
+mod shell;

@@ -1,0 +1,219 @@
+//! The master, as far as a volume can see it: answers what the test has set, and remembers what it
+//! was told.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use vdfs_net::carrier::{Carrier, Outcome, Request, Response};
+use vdfs_proto::codec::{decode, encode};
+use vdfs_proto::volume::{
+    Command, Commands, HeartbeatAck, NextCommands, Register, Registered, VolumeReply, VolumeRequest,
+};
+use vdfs_proto::{
+    Chain, ChainTable, ChunkSize, DataId, Epoch, Member, MemberState, SessionId, Status, VolumeId,
+};
+
+#[derive(Debug)]
+pub(crate) struct Master {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    is_away: bool,
+    knows_volume: bool,
+    acks_heartbeats: bool,
+    term: u64,
+    live_sessions: Vec<SessionId>,
+    registrations: Vec<Register>,
+    heartbeats: u64,
+    commands: Vec<(u64, Command)>,
+    results: Vec<(u64, Result<(), Status>)>,
+}
+
+impl Master {
+    pub(crate) fn new() -> Arc<Self> {
+        let state = State {
+            is_away: false,
+            knows_volume: false,
+            acks_heartbeats: true,
+            term: 1,
+            live_sessions: vec![SessionId(1)],
+            registrations: Vec::new(),
+            heartbeats: 0,
+            commands: Vec::new(),
+            results: Vec::new(),
+        };
+        Arc::new(Master {
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn set_away(&self, is_away: bool) {
+        self.state.lock().is_away = is_away;
+    }
+
+    pub(crate) fn stop_leases(&self) {
+        self.state.lock().acks_heartbeats = false;
+    }
+
+    /// Another life of the master: it knows the volume only once it registers again.
+    pub(crate) fn restart(&self, term: u64) {
+        let mut state = self.state.lock();
+        state.term = term;
+        state.knows_volume = false;
+    }
+
+    pub(crate) fn set_term(&self, term: u64) {
+        self.state.lock().term = term;
+    }
+
+    pub(crate) fn registrations(&self) -> Vec<Register> {
+        self.state.lock().registrations.clone()
+    }
+
+    /// Waits until the volume has registered `count` times and has a lease.
+    pub(crate) fn wait_registered(&self, count: usize) {
+        wait(|| self.state.lock().registrations.len() >= count);
+        let before = self.state.lock().heartbeats;
+        wait(|| self.state.lock().heartbeats > before);
+    }
+
+    pub(crate) fn order(&self, command: Command) -> u64 {
+        let mut state = self.state.lock();
+        let number = (state.term << 32) + state.commands.len() as u64 + 1;
+        state.commands.push((number, command));
+        number
+    }
+
+    /// Orders and waits for the result.
+    pub(crate) fn order_done(&self, command: Command) -> Result<(), Status> {
+        let number = self.order(command);
+        let result = || {
+            let state = self.state.lock();
+            let found = state.results.iter().find(|(of, _)| *of == number);
+            found.map(|(_, result)| *result)
+        };
+        wait(|| result().is_some());
+        result().expect("waited for")
+    }
+
+    pub(crate) fn has_result(&self, number: u64) -> bool {
+        self.state
+            .lock()
+            .results
+            .iter()
+            .any(|(of, _)| *of == number)
+    }
+
+    fn answer(&self, request: VolumeRequest) -> Result<Option<VolumeReply>, Status> {
+        let mut state = self.state.lock();
+        if state.is_away {
+            return Err(Status::Disconnected);
+        }
+        match request {
+            VolumeRequest::Register(register) => {
+                state.knows_volume = true;
+                let registered = registered(&state, &register);
+                state.registrations.push(register);
+                Ok(Some(VolumeReply::Register(registered)))
+            }
+            _ if !state.knows_volume => Err(Status::NotFound),
+            VolumeRequest::Heartbeat(_) if !state.acks_heartbeats => Err(Status::Disconnected),
+            VolumeRequest::Heartbeat(_) => {
+                state.heartbeats += 1;
+                Ok(Some(VolumeReply::Heartbeat(HeartbeatAck {
+                    term: state.term,
+                    lease_ms: 2500,
+                })))
+            }
+            VolumeRequest::NextCommands(next) => Ok(next_commands(&mut state, next)),
+        }
+    }
+}
+
+fn registered(state: &State, register: &Register) -> Registered {
+    Registered {
+        volume: VolumeId(1),
+        term: state.term,
+        chunk_size: ChunkSize::MIN,
+        table: table(1, Epoch(1), register),
+        fences: Vec::new(),
+        live_sessions: state.live_sessions.clone(),
+    }
+}
+
+/// One chain, of this volume alone.
+pub(crate) fn table(version: u64, epoch: Epoch, register: &Register) -> ChainTable {
+    let member = Member {
+        volume: VolumeId(1),
+        store: register.store,
+        state: MemberState::Serving,
+    };
+    let chain = Chain {
+        epoch,
+        members: vec![member],
+        lost_below: DataId(0),
+    };
+    ChainTable {
+        version,
+        chains: vec![chain],
+        volumes: Vec::new(),
+    }
+}
+
+/// `None`: nothing to say yet.
+fn next_commands(state: &mut State, next: NextCommands) -> Option<VolumeReply> {
+    state.results.extend(next.results);
+    let commands: Vec<_> = state
+        .commands
+        .iter()
+        .filter(|(number, _)| *number > next.seen)
+        .cloned()
+        .collect();
+    if commands.is_empty() {
+        return None;
+    }
+    Some(VolumeReply::NextCommands(Commands {
+        term: state.term,
+        commands,
+    }))
+}
+
+#[derive(Debug)]
+pub(crate) struct MasterCarrier(pub(crate) Arc<Master>);
+
+impl Carrier for MasterCarrier {
+    fn call(&self, request: Request, deadline: Duration) -> BoxFuture<'_, Outcome> {
+        let master = self.0.clone();
+        async move {
+            let message: VolumeRequest = decode(&request.body)?;
+            let begun = Instant::now();
+            while begun.elapsed() < deadline {
+                if let Some(reply) = master.answer(message.clone())? {
+                    return Ok(Response {
+                        body: encode(&reply),
+                        payload: Bytes::new(),
+                    });
+                }
+                // The results were taken; the poll itself waits for commands.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Err(Status::DeadlineExceeded)
+        }
+        .boxed()
+    }
+}
+
+/// Waits for a condition that must come true.
+pub(crate) fn wait(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "it does not come true");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

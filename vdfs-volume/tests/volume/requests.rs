@@ -1,0 +1,118 @@
+//! A volume under test, and a client's requests to it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tempfile::TempDir;
+use vdfs_net::carrier::{PeerIdentity, Request, Response};
+use vdfs_proto::codec::{decode, encode};
+use vdfs_proto::data::{DataReply, DataRequest, Read, Write, Written};
+use vdfs_proto::frame::Method;
+use vdfs_proto::handshake::{Purpose, Role};
+use vdfs_proto::sums::piece_sums;
+use vdfs_proto::{ChainId, ChunkId, ClusterId, DataId, Epoch, OpId, SessionId, Status};
+use vdfs_volume::{PanicHook, Ram, Volume, VolumeConfig};
+
+use crate::master::{Master, MasterCarrier};
+
+/// A directory for the volume's RAM, freed at the end.
+pub(crate) struct Home(TempDir);
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Home(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn ram_dir(&self) -> std::path::PathBuf {
+        Path::new(self.0.path()).join("ram")
+    }
+
+    pub(crate) fn config(&self) -> VolumeConfig {
+        VolumeConfig {
+            name: "one".to_owned(),
+            host: "here".to_owned(),
+            ram_dir: self.ram_dir(),
+            budget_bytes: 32 << 20,
+            addr: "127.0.0.1:1".parse().expect("an address"),
+            panic_hook: PanicHook::default(),
+        }
+    }
+
+    pub(crate) fn start(&self, master: &Arc<Master>) -> Volume {
+        let carrier = Arc::new(MasterCarrier(master.clone()));
+        Volume::start(self.config(), carrier).expect("it starts")
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        Ram::destroy(&self.ram_dir()).expect("freed");
+    }
+}
+
+pub(crate) fn call(volume: &Volume, role: Role, request: Request) -> Result<Response, Status> {
+    let peer = PeerIdentity {
+        cluster: ClusterId(1),
+        role,
+        node: "test".to_owned(),
+        addr: None,
+        same_host: true,
+    };
+    let answer = volume.service().handle(Arc::new(peer), request);
+    answer.now_or_never().expect("answered within one poll")
+}
+
+pub(crate) fn data_request(message: &DataRequest, payload: &[u8]) -> Request {
+    Request {
+        method: Method::Data,
+        body: encode(message),
+        payload: Bytes::copy_from_slice(payload),
+        purpose: Purpose::Bulk,
+    }
+}
+
+pub(crate) fn write_message(session: u64, seq: u64, payload: &[u8]) -> Write {
+    Write {
+        chain: ChainId(0),
+        epoch: Epoch(1),
+        chunk: ChunkId {
+            data: DataId(5),
+            index: 0,
+        },
+        op: OpId {
+            session: SessionId(session),
+            slot: 0,
+            seq,
+        },
+        offset: 0,
+        len_expected: 0,
+        sums: piece_sums(0, payload),
+    }
+}
+
+pub(crate) fn send_write(volume: &Volume, write: Write, payload: &[u8]) -> Result<Written, Status> {
+    let request = data_request(&DataRequest::Write(write), payload);
+    let response = call(volume, Role::Client, request)?;
+    match decode(&response.body)? {
+        DataReply::Write(written) => Ok(written),
+        DataReply::Read(_) => panic!("another reply"),
+    }
+}
+
+pub(crate) fn send_read(volume: &Volume, epoch: Epoch) -> Result<Bytes, Status> {
+    let read = Read {
+        chain: ChainId(0),
+        epoch,
+        chunk: ChunkId {
+            data: DataId(5),
+            index: 0,
+        },
+        offset: 0,
+        len: 4096,
+        len_expected: 0,
+    };
+    let request = data_request(&DataRequest::Read(read), &[]);
+    Ok(call(volume, Role::Client, request)?.payload)
+}

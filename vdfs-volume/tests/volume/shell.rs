@@ -1,0 +1,210 @@
+//! A volume's life with its master.
+
+use vdfs_proto::data::DataRequest;
+use vdfs_proto::frame::Method;
+use vdfs_proto::handshake::Role;
+use vdfs_proto::volume::{Command, Fence};
+use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, OpId, SessionId, Status};
+use vdfs_volume::VolumeError;
+use vdfs_volume::store::StoreError;
+
+use crate::master::{Master, MasterCarrier, table, wait};
+use crate::requests::{Home, call, data_request, send_read, send_write, write_message};
+
+fn write(volume: &vdfs_volume::Volume, session: u64, seq: u64) -> Result<(), Status> {
+    send_write(volume, write_message(session, seq, b"bytes"), b"bytes").map(drop)
+}
+
+fn fence(session: u64) -> Fence {
+    Fence {
+        number: session,
+        session: SessionId(session),
+    }
+}
+
+#[test]
+fn volume_serves_once_its_master_has_taken_it_in() {
+    let (home, master) = (Home::new(), Master::new());
+    master.set_away(true);
+    let volume = home.start(&master);
+    assert_eq!(write(&volume, 1, 1), Err(Status::NotServing));
+    master.set_away(false);
+    master.wait_registered(1);
+    assert_eq!(write(&volume, 1, 1), Ok(()));
+    assert_eq!(send_read(&volume, Epoch(1)).expect("reads"), b"bytes"[..]);
+    assert_eq!(
+        send_read(&volume, Epoch(0)),
+        Err(Status::StaleEpoch(Epoch(1)))
+    );
+    volume.stop();
+}
+
+#[test]
+fn volume_started_again_has_its_chunks_under_the_same_store_id() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    write(&volume, 1, 1).expect("written");
+    volume.stop();
+    let volume = home.start(&master);
+    master.wait_registered(2);
+    assert_eq!(send_read(&volume, Epoch(1)).expect("reads"), b"bytes"[..]);
+    let registrations = master.registrations();
+    let [first, second] = &registrations[..] else {
+        panic!("{registrations:?}");
+    };
+    assert_eq!(first.store, second.store);
+    assert_ne!(first.incarnation, second.incarnation);
+    assert_eq!(second.data_id_max, DataId(5));
+    assert!(second.used_bytes > first.used_bytes);
+}
+
+#[test]
+fn volume_of_a_store_in_use_does_not_start() {
+    let (home, master) = (Home::new(), Master::new());
+    let _running = home.start(&master);
+    let carrier = std::sync::Arc::new(MasterCarrier(master));
+    let second = vdfs_volume::Volume::start(home.config(), carrier);
+    let refused = matches!(second, Err(VolumeError::Store(StoreError::InUse { .. })));
+    assert!(refused);
+}
+
+#[test]
+fn volume_executes_orders_and_reports_them() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    write(&volume, 1, 1).expect("written");
+    let trim = Command::Trim {
+        op: OpId {
+            session: SessionId(0),
+            slot: 0,
+            seq: 1,
+        },
+        chain: ChainId(0),
+        chunk: ChunkId {
+            data: DataId(5),
+            index: 0,
+        },
+        len: 2,
+    };
+    assert_eq!(master.order_done(trim), Ok(()));
+    assert_eq!(send_read(&volume, Epoch(1)).expect("reads"), b"by"[..]);
+    assert_eq!(master.order_done(Command::Fence(fence(1))), Ok(()));
+    assert_eq!(write(&volume, 1, 2), Err(Status::Fenced));
+    assert_eq!(
+        write(&volume, 1, 1),
+        Ok(()),
+        "a retry of what was done is answered"
+    );
+    assert_eq!(write(&volume, 2, 1), Ok(()));
+    let forget = Command::ForgetSession(SessionId(1));
+    assert_eq!(master.order_done(forget), Ok(()));
+    assert_eq!(
+        write(&volume, 1, 1),
+        Err(Status::Fenced),
+        "its records are gone"
+    );
+    let register = &master.registrations()[0];
+    let newer = Command::Table(table(2, Epoch(2), register));
+    assert_eq!(master.order_done(newer), Ok(()));
+    assert_eq!(write(&volume, 2, 2), Err(Status::StaleEpoch(Epoch(2))));
+    let reap = Command::Reap {
+        ids: vec![DataId(5)],
+    };
+    assert_eq!(master.order_done(reap), Ok(()));
+    assert_eq!(send_read(&volume, Epoch(2)), Err(Status::Gone));
+    assert_eq!(volume.usage().chunks, 0);
+}
+
+#[test]
+fn volume_registers_again_with_a_master_that_does_not_know_it() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    master.restart(2);
+    master.wait_registered(2);
+    let registrations = master.registrations();
+    assert_eq!(registrations[0].incarnation, registrations[1].incarnation);
+    assert_eq!(write(&volume, 1, 1), Ok(()));
+    assert_eq!(master.order_done(Command::Fence(fence(1))), Ok(()));
+}
+
+#[test]
+fn volume_ignores_orders_of_a_lower_term() {
+    let (home, master) = (Home::new(), Master::new());
+    master.set_term(5);
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    master.set_term(4);
+    let number = master.order(Command::Fence(fence(1)));
+    assert_eq!(write(&volume, 1, 1), Ok(()));
+    master.set_term(5);
+    wait(|| master.has_result(number));
+    assert_eq!(write(&volume, 1, 2), Err(Status::Fenced));
+}
+
+#[test]
+fn volume_without_a_lease_reads_but_does_not_write() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    write(&volume, 1, 1).expect("written");
+    master.stop_leases();
+    let mut seq = 1;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        seq += 1;
+        match write(&volume, 1, seq) {
+            Ok(()) => assert!(std::time::Instant::now() < deadline, "it needs a lease"),
+            Err(status) => {
+                assert_eq!(status, Status::NotServing);
+                break;
+            }
+        }
+    }
+    assert!(send_read(&volume, Epoch(1)).is_ok());
+}
+
+#[test]
+fn volume_refuses_what_is_not_a_clients() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    let good = data_request(&DataRequest::Write(write_message(1, 1, b"bytes")), b"bytes");
+    for role in [Role::Master, Role::Volume] {
+        let answer = call(&volume, role, good.clone()).map(drop);
+        assert_eq!(answer, Err(Status::WrongRole), "{role:?}");
+    }
+    let mut garbage = good.clone();
+    garbage.body = bytes::Bytes::from_static(&[0xff; 40]);
+    assert_eq!(
+        call(&volume, Role::Client, garbage).map(drop),
+        Err(Status::Malformed)
+    );
+    let mut other_method = good.clone();
+    other_method.method = Method::Mutate;
+    let answer = call(&volume, Role::Client, other_method).map(drop);
+    assert_eq!(answer, Err(Status::NotSupported));
+    assert_eq!(call(&volume, Role::Client, good).map(drop), Ok(()));
+}
+
+#[test]
+fn volume_that_stops_refuses_requests() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    let service = volume.service();
+    volume.stop();
+    let request = data_request(&DataRequest::Write(write_message(1, 1, b"bytes")), b"bytes");
+    let peer = std::sync::Arc::new(vdfs_net::PeerIdentity {
+        cluster: vdfs_proto::ClusterId(1),
+        role: Role::Client,
+        node: "test".to_owned(),
+        addr: None,
+        same_host: true,
+    });
+    let answer = futures::FutureExt::now_or_never(service.handle(peer, request));
+    let refused = answer.expect("at once").map(drop);
+    assert_eq!(refused, Err(Status::ShuttingDown));
+}
