@@ -40,17 +40,19 @@ fn ctrl_c_ends_a_waiting_program_within_a_second() {
     let second = SecondMount::of(&up);
     fs::write(up.mount().join("file"), b"bytes").expect("writes");
     up.signal(Signal::STOP);
-    for program in [
-        "cat file",
-        "ls -l",
-        "touch new",
-        "mkdir d",
-        "mv file other",
-        "echo x > file",
-    ] {
+    let programs = [
+        "cat $D/file",
+        "ls -l $D",
+        "touch $D/new",
+        "mkdir $D/d",
+        "mv $D/file $D/other",
+        "echo x > $D/file",
+        "cd $D",
+    ];
+    for program in programs {
         let mut child = Command::new("sh")
             .args(["-c", program])
-            .current_dir(second.dir())
+            .env("D", second.dir())
             .process_group(0)
             .spawn()
             .expect("starts");

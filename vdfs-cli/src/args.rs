@@ -31,10 +31,9 @@ pub struct Cli {
 
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// How much to log
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
-    #[arg(help_heading = "Logging")]
-    pub log: LogLevel,
+    /// How much to log [default: warn for `up`, else error]
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Logging")]
+    pub log: Option<LogLevel>,
     /// Append logs to FILE instead of standard error
     #[arg(long, global = true, value_name = "FILE", help_heading = "Logging")]
     pub log_file: Option<PathBuf>,

@@ -13,4 +13,5 @@ pub(crate) mod ls;
 pub(crate) mod progress;
 pub(crate) mod put;
 pub(crate) mod rm;
+pub(crate) mod side_by_side;
 pub(crate) mod stat;

@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::places;
 use crate::ram_use::ram_in_use_bytes;
 use crate::size::human;
-use crate::up::{destroy, mounted_dir};
+use crate::up::{destroy, mounted_dir, mountpoint};
 
 /// An `up` stops within 10 s; what is beyond is patience with a busy machine.
 const STOP_WAIT: Duration = Duration::from_secs(20);
@@ -42,10 +42,15 @@ pub(crate) fn run(args: &DownArgs) -> Result<(), Failure> {
             "no `vdfs up` has run with this state directory",
         ));
     };
-    if !was_running {
+    if !was_running && !detach_if_dead(&dir) {
         return Err(Failure::new(dir.display(), "no `vdfs up` is running on it"));
     }
     say_what_stays(&state, &dir)
+}
+
+/// Takes away the mount that an `up` that was killed has left at `dir`; false if there is none.
+fn detach_if_dead(dir: &Path) -> bool {
+    mountpoint::is_dead_mount(dir) && vdfs_fuse::detach_dead_mounts(dir).is_ok()
 }
 
 fn find_state(args: &DownArgs, dir: Option<&Path>) -> Result<PathBuf, Failure> {

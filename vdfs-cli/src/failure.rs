@@ -61,15 +61,22 @@ impl<T, E: fmt::Display> Blame<T> for Result<T, E> {
     }
 }
 
-/// The text on one line and without the number that `std::io::Error` appends.
+/// The text on one line, without the numbers that `std::io::Error` appends.
 fn one_line(text: &impl fmt::Display) -> String {
     let text = text.to_string();
     let words: Vec<&str> = text.split_whitespace().collect();
-    let line = words.join(" ");
-    match line.rfind(" (os error ") {
-        Some(at) if line.ends_with(')') => line[..at].to_owned(),
-        Some(_) | None => line,
+    let mut line = words.join(" ");
+    while let Some((start, end)) = error_number(&line) {
+        line.replace_range(start..end, "");
     }
+    line
+}
+
+/// Where ` (os error 13)` stands.
+fn error_number(line: &str) -> Option<(usize, usize)> {
+    let start = line.find(" (os error ")?;
+    let len = line[start..].find(')')?;
+    Some((start, start + len + 1))
 }
 
 #[cfg(test)]
@@ -87,5 +94,7 @@ mod tests {
         let denied = std::io::Error::from_raw_os_error(13);
         let failure = Failure::new("/root/x", denied);
         assert_eq!(failure.to_string(), "/root/x: Permission denied");
+        let quoted = Failure::of("/dev/fuse: Permission denied (os error 13); do this");
+        assert_eq!(quoted.to_string(), "/dev/fuse: Permission denied; do this");
     }
 }

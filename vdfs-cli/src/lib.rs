@@ -23,13 +23,19 @@ mod state_files;
 mod status;
 pub mod up;
 
+use args::LogLevel;
 pub use args::{Cli, Command};
 pub use failure::Failure;
 pub use size::{Size, SizeError, human};
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
-    logging::start(&cli.log)?;
+    // A command that fails says so in one line; a filesystem that runs has more to tell.
+    let default_level = match cli.command {
+        Command::Up(_) => LogLevel::Warn,
+        _ => LogLevel::Error,
+    };
+    logging::start(&cli.log, default_level)?;
     match cli.command {
         Command::Up(args) => up::run(args),
         Command::Down(args) => down::run(&args),

@@ -30,15 +30,22 @@ fn cgroup_room_bytes() -> Option<u64> {
     above.filter_map(|group| room_in(group.to_path_buf())).min()
 }
 
+/// What may still be charged to the group, page cache that can be dropped included.
 fn room_in(group: PathBuf) -> Option<u64> {
-    let read = |name| {
-        std::fs::read_to_string(group.join(name))
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
+    let read = |name| std::fs::read_to_string(group.join(name)).ok();
+    let max: u64 = read("memory.max")?.trim().parse().ok()?;
+    let current: u64 = read("memory.current")?.trim().parse().ok()?;
+    let droppable = droppable_bytes(&read("memory.stat")?);
+    Some(max.saturating_sub(current.saturating_sub(droppable)))
+}
+
+/// Pages of files on disks, from `memory.stat` (cgroup v2); those of a tmpfs are not among them.
+fn droppable_bytes(stat: &str) -> u64 {
+    let value = |key: &str| -> Option<u64> {
+        let line = stat.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().parse().ok()
     };
-    Some(read("memory.max")?.saturating_sub(read("memory.current")?))
+    value("active_file ").unwrap_or(0) + value("inactive_file ").unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -50,5 +57,11 @@ mod tests {
         let meminfo = "MemTotal:       24683520 kB\nMemAvailable:   1024 kB\n";
         assert_eq!(meminfo_bytes(meminfo, "MemAvailable:"), Some(1 << 20));
         assert_eq!(meminfo_bytes(meminfo, "MemFree:"), None);
+    }
+
+    #[test]
+    fn droppable_bytes_are_pages_of_files_only() {
+        let stat = "anon 5\nfile 100\nshmem 60\ninactive_file 30\nactive_file 10\n";
+        assert_eq!(droppable_bytes(stat), 40);
     }
 }

@@ -12,7 +12,7 @@
 mod fresh;
 mod identities;
 mod mounted;
-mod mountpoint;
+pub(crate) mod mountpoint;
 mod parameters;
 mod run;
 mod servers;
@@ -119,7 +119,10 @@ impl Up {
     /// within a runtime.
     pub fn start(config: &UpConfig) -> Result<Up, Failure> {
         let state = lock_state(config)?;
-        mountpoint::prepare(&config.dir)?;
+        let config = &UpConfig {
+            dir: mountpoint::prepare(&config.dir)?,
+            ..config.clone()
+        };
         let parameters = settle_parameters(config, &state)?;
         let runtime = start_runtime()?;
         let mounted = Mounted::default();
@@ -290,7 +293,8 @@ async fn connect(
     let host = Host::here().blame("/proc")?.name;
     let mount = parameters.dir.display().to_string();
     let config = ClientConfig {
-        identity: format!("{host}:{mount}"),
+        // The same wherever it is mounted: a start after a kill ends the old session at once.
+        identity: "up".to_owned(),
         host,
         mount,
         master: vec![servers.master_target()],

@@ -40,6 +40,8 @@ pub(crate) struct Client {
     /// A volume has said that little room is left: write through.
     pub(crate) is_space_low: AtomicBool,
     is_stopping: AtomicBool,
+    /// Nobody uses it any more.
+    is_abandoned: AtomicBool,
 }
 
 impl Client {
@@ -60,6 +62,7 @@ impl Client {
             read_ahead_budget: Arc::new(Semaphore::new(READ_AHEAD_TOTAL_BYTES)),
             is_space_low: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
+            is_abandoned: AtomicBool::new(false),
             config,
         });
         client.runtime.spawn(run_events(Arc::downgrade(&client)));
@@ -69,6 +72,15 @@ impl Client {
     /// The deadline of an operation that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.config.timeout)
+    }
+
+    /// The session ends when everything is flushed.
+    pub(crate) fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::SeqCst)
     }
 
     /// No operation begins any more.
@@ -211,13 +223,13 @@ impl Client {
         deadline: Deadline,
     ) -> Result<Layout, Status> {
         loop {
-            let recalls = self.files.recalls();
+            let recalls = file.recalls();
             let ask = GetLayout { ino: file.ino };
             let layout = self.query_until(ask, deadline).await?;
-            if self.files.recalls() == recalls {
-                file.install_layout(layout);
+            if file.install_layout(layout, recalls) {
                 return Ok(file.layout().unwrap_or(layout));
             }
+            deadline.limit(recalled(file)).await?;
         }
     }
 
@@ -258,6 +270,17 @@ impl Client {
         let files = self.files.all();
         let dirty = files.iter().filter(|file| !file.is_clean());
         dirty.map(|file| file.ino).collect()
+    }
+}
+
+/// Waits until no recall is unanswered under which a grant would not be taken.
+pub(crate) async fn recalled(file: &File) {
+    loop {
+        let progress = file.progress.notified();
+        if !file.is_recalling() {
+            return;
+        }
+        progress.await;
     }
 }
 

@@ -18,7 +18,7 @@ use crate::plan::{ReadSpan, plan_read};
 use crate::retry::{Attempt, Failure, retry};
 use crate::session::Life;
 
-/// `len` bytes at `offset`, all of which lie within the file as the caller knows it.
+/// `len` bytes at `offset`; fewer where the file ends, also if it was truncated meanwhile.
 pub(crate) async fn fetch(
     client: &Client,
     file: &File,
@@ -30,6 +30,7 @@ pub(crate) async fn fetch(
     loop {
         let life = client.session.serving(deadline).await?;
         let layout = client.layout(file, deadline).await?;
+        let len = file.committed_end().saturating_sub(offset).min(len);
         let status = match fetch_once(client, &life, &layout, (offset, len), deadline).await {
             Ok(bytes) => return Ok(bytes),
             Err(status) => status,

@@ -31,7 +31,7 @@ pub(crate) struct Files {
     handles: RwLock<HashMap<HandleId, Arc<Handle>>>,
     /// Data versions under which the kernel's pages of closed inodes are good.
     versions: Mutex<LruCache<Ino, u64>>,
-    /// Layout recalls so far: a layout that was asked for before the last one may be older than it.
+    /// Recalls so far, also of inodes that are not here.
     recalls: AtomicU64,
     next_handle: AtomicU64,
 }

@@ -107,6 +107,21 @@ impl OpenOptions {
 #[derive(Clone, Debug)]
 pub struct Fs {
     client: Arc<Client>,
+    /// Shared by the clones.
+    _user: Arc<User>,
+}
+
+/// When the last clone is dropped nobody uses the client any more: its session ends as soon as
+/// everything is flushed.
+#[derive(Debug)]
+struct User {
+    client: Arc<Client>,
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.client.abandon();
+    }
 }
 
 impl Fs {
@@ -114,7 +129,13 @@ impl Fs {
     /// master.
     pub async fn connect(config: ClientConfig) -> Result<Fs, Status> {
         let client = Client::connect(config).await?;
-        Ok(Fs { client })
+        let user = User {
+            client: client.clone(),
+        };
+        Ok(Fs {
+            client,
+            _user: Arc::new(user),
+        })
     }
 
     /// Bytes of a full chunk of this filesystem.

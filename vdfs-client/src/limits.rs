@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Bytes of one write to a volume: headers cost nothing at this length, and many fly at once.
 pub(crate) const RUN_BYTES_MAX: usize = 1 << 20;
+/// Runs of one file that wait to be joined: scattered writes go out beyond it.
+pub(crate) const FILLING_RUNS_MAX: usize = 256;
 /// A run is sent when no write has come for this long.
 pub(crate) const WRITE_IDLE: Duration = Duration::from_millis(100);
 /// A file that is written without a pause is committed this often.
@@ -18,7 +20,7 @@ pub(crate) const ATTEMPT_BULK: Duration = Duration::from_secs(10);
 
 /// First and longest pause between attempts.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(5);
-pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(500);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(250);
 
 /// `NoSpace` of a volume is final after this: reaps may be on their way.
 pub(crate) const NO_SPACE_WAIT: Duration = Duration::from_secs(5);

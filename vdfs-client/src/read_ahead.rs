@@ -107,7 +107,7 @@ pub(crate) async fn read(
         let mut ahead = handle.read_ahead.lock();
         let found = ahead.find(offset, end, content, step);
         let (from, to) = ahead.advance(offset, end, content);
-        begin(client, file, &mut ahead, from, to.min(file.end()));
+        begin(client, file, &mut ahead, from, to.min(file.committed_end()));
         found
     };
     if let Some(pieces) = found {

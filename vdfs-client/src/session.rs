@@ -11,7 +11,7 @@ mod renewal;
 
 pub(crate) use events::run_events;
 pub(crate) use life::Life;
-pub(crate) use renewal::open_session;
+pub(crate) use renewal::{open_session, reopen};
 
 use std::sync::Arc;
 

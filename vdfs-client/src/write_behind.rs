@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vdfs_proto::Status;
+use vdfs_proto::meta::GetAttr;
 
 use crate::client::Client;
 use crate::deadline::Deadline;
@@ -87,9 +88,24 @@ pub(crate) async fn flush_here(client: &Arc<Client>, file: &Arc<File>) {
 }
 
 /// Flushes what was written so far and holds back what is written from now on, until
-/// `File::unhold`.
+/// `File::unhold`. Under an earlier hold, what was written since that one is held back too.
 pub(crate) async fn flush_held(client: &Arc<Client>, file: &Arc<File>) {
     let target = file.hold();
+    flush_until(client, file, target).await;
+}
+
+/// [`flush_held`] once nobody else holds, so that all that was written so far is flushed.
+pub(crate) async fn flush_held_alone(client: &Arc<Client>, file: &Arc<File>) {
+    let target = loop {
+        unheld(file).await;
+        if let Some(target) = file.try_hold() {
+            break target;
+        }
+    };
+    flush_until(client, file, target).await;
+}
+
+async fn flush_until(client: &Arc<Client>, file: &Arc<File>, target: RunId) {
     launch(client, file);
     landed(file, target).await;
     let turn = file.commit_turn.lock().await;
@@ -131,13 +147,20 @@ async fn commit(client: &Arc<Client>, file: &Arc<File>) {
 }
 
 async fn commit_in_turn(client: &Arc<Client>, file: &Arc<File>) {
-    let Some(commit) = file.plan_commit() else {
+    if file
+        .plan_commit()
+        .is_some_and(|planned| planned.commit.holes)
+    {
+        // The gap may have been filled by others.
+        ask_size(client, file).await;
+    }
+    let Some(planned) = file.plan_commit() else {
         return;
     };
     let begun = Instant::now();
     loop {
-        match client.mutate_here(commit.clone()).await {
-            Ok(committed) => return file.committed(&commit, &committed),
+        match client.mutate_here(planned.commit.clone()).await {
+            Ok(committed) => { tracing::debug!(?planned, ?committed, "commit"); return file.committed(&planned, &committed); }
             // A full disk under the log; the bytes are safe at the volumes.
             Err(Status::NoSpace) if begun.elapsed() < NO_SPACE_WAIT => {
                 tokio::time::sleep(BACKOFF_MAX).await;
@@ -147,5 +170,15 @@ async fn commit_in_turn(client: &Arc<Client>, file: &Arc<File>) {
                 return file.refused(status);
             }
         }
+    }
+}
+
+/// Learns how far others have extended the file.
+pub(crate) async fn ask_size(client: &Client, file: &File) {
+    let recalls = file.recalls();
+    let ask = GetAttr { ino: file.ino };
+    match client.query_until(ask, Deadline::NEVER).await {
+        Ok(attr) => file.see_size(attr.size, recalls),
+        Err(status) => tracing::debug!(ino = %file.ino, %status, "the size stays unknown"),
     }
 }

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use fuser::{Errno, Request};
+use fuser::Errno;
 use futures::FutureExt;
 use futures::future::abortable;
 use tokio::runtime::Handle;
@@ -47,7 +47,8 @@ impl Dispatcher {
         Dispatcher { runtime, watch }
     }
 
-    pub(crate) fn answer<T, R, W>(&self, request: &Request, patience: Patience, reply: R, work: W)
+    /// `caller` is the thread that asked, 0 if there is none.
+    pub(crate) fn answer<T, R, W>(&self, caller: u32, patience: Patience, reply: R, work: W)
     where
         T: Send + 'static,
         R: Answer<T>,
@@ -56,7 +57,7 @@ impl Dispatcher {
         let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
         match self.poll_once(work.as_mut()) {
             Poll::Ready(outcome) => respond(reply, outcome),
-            Poll::Pending => self.park(request, patience, reply, work),
+            Poll::Pending => self.park(caller, patience, reply, work),
         }
     }
 
@@ -66,7 +67,7 @@ impl Dispatcher {
         work.poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn park<T, R, W>(&self, request: &Request, patience: Patience, reply: R, work: Pin<Box<W>>)
+    fn park<T, R, W>(&self, caller: u32, patience: Patience, reply: R, work: Pin<Box<W>>)
     where
         T: Send + 'static,
         R: Answer<T>,
@@ -74,7 +75,7 @@ impl Dispatcher {
     {
         let (work, stop) = abortable(work);
         let seat = match patience {
-            Patience::Interruptible => self.watch.seat(request.pid(), stop),
+            Patience::Interruptible => self.watch.seat(caller, stop),
             Patience::Endless => None,
         };
         drop(self.runtime.spawn(async move {
@@ -113,7 +114,13 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::process::{Child, Command};
     use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::runtime::Runtime;
+    use tokio::sync::oneshot;
 
     use super::*;
 
@@ -129,16 +136,76 @@ mod tests {
         }
     }
 
-    fn outcome_of(outcome: Outcome<u32>) -> Result<u32, i32> {
+    fn probe() -> (Probe, mpsc::Receiver<Result<u32, i32>>) {
         let (sender, receiver) = mpsc::channel();
-        respond(Probe(sender), outcome);
-        receiver.try_recv().expect("answered at once")
+        (Probe(sender), receiver)
+    }
+
+    fn dispatcher() -> (Runtime, Dispatcher) {
+        let runtime = Runtime::new().expect("a runtime");
+        let watch = Arc::new(Watch::start().expect("a thread"));
+        let dispatcher = Dispatcher::new(runtime.handle().clone(), watch);
+        (runtime, dispatcher)
+    }
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn answer_that_is_ready_is_given_in_place() {
+        let (_runtime, dispatcher) = dispatcher();
+        let here = std::thread::current().id();
+        let (reply, answer) = probe();
+        dispatcher.answer(0, Patience::Interruptible, reply, async move {
+            assert_eq!(std::thread::current().id(), here);
+            Err::<u32, _>(Status::NotFound)
+        });
+        assert_eq!(answer.try_recv(), Ok(Err(libc::ENOENT)));
     }
 
     #[test]
-    fn respond_to_a_panic_is_eio() {
-        assert_eq!(outcome_of(Ok(Ok(7))), Ok(7));
-        assert_eq!(outcome_of(Ok(Err(Status::NotFound))), Err(libc::ENOENT));
-        assert_eq!(outcome_of(Err(Box::new("boom"))), Err(libc::EIO));
+    fn answer_that_waits_is_given_when_it_is_ready() {
+        let (_runtime, dispatcher) = dispatcher();
+        let (release, released) = oneshot::channel::<u32>();
+        let (reply, answer) = probe();
+        dispatcher.answer(0, Patience::Endless, reply, async move {
+            released.await.map_err(|_| Status::Internal)
+        });
+        assert!(answer.try_recv().is_err(), "nothing to answer yet");
+        release.send(7).expect("awaited");
+        assert_eq!(answer.recv_timeout(SOON), Ok(Ok(7)));
+    }
+
+    #[test]
+    fn answer_of_a_panic_is_eio_in_place_and_in_a_task() {
+        let (_runtime, dispatcher) = dispatcher();
+        let (reply, answer) = probe();
+        dispatcher.answer(0, Patience::Endless, reply, async { panic!("planted") });
+        assert_eq!(answer.try_recv(), Ok(Err(libc::EIO)));
+        let (reply, answer) = probe();
+        dispatcher.answer(0, Patience::Endless, reply, async {
+            tokio::task::yield_now().await;
+            panic!("planted")
+        });
+        assert_eq!(answer.recv_timeout(SOON), Ok(Err(libc::EIO)));
+    }
+
+    /// Until it is waited for, a child that was killed looks like a caller on its way out.
+    fn killed_child() -> Child {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("a process");
+        child.kill().expect("alive");
+        child
+    }
+
+    #[test]
+    fn answer_to_a_killed_caller_is_eintr_unless_the_wait_is_endless() {
+        let (_runtime, dispatcher) = dispatcher();
+        let mut child = killed_child();
+        let (endless, unanswered) = probe();
+        dispatcher.answer(child.id(), Patience::Endless, endless, pending());
+        let (reply, answer) = probe();
+        dispatcher.answer(child.id(), Patience::Interruptible, reply, pending());
+        assert_eq!(answer.recv_timeout(SOON), Ok(Err(libc::EINTR)));
+        assert!(unanswered.try_recv().is_err(), "still waiting");
+        child.wait().expect("a child");
     }
 }

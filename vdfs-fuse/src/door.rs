@@ -80,7 +80,7 @@ impl Door {
         W: Future<Output = Result<T, Status>> + Send + 'static,
     {
         self.dispatcher
-            .answer(request, Patience::Interruptible, reply, work);
+            .answer(request.pid(), Patience::Interruptible, reply, work);
     }
 
     /// Answers with the outcome of `work`, however long it takes.
@@ -91,7 +91,7 @@ impl Door {
         W: Future<Output = Result<T, Status>> + Send + 'static,
     {
         self.dispatcher
-            .answer(request, Patience::Endless, reply, work);
+            .answer(request.pid(), Patience::Endless, reply, work);
     }
 }
 

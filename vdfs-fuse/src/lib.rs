@@ -24,6 +24,7 @@ mod errno;
 mod handle;
 mod kernel_notifier;
 mod limits;
+mod log_filter;
 mod mount;
 mod ops;
 pub mod program;
@@ -32,6 +33,7 @@ mod stat;
 mod watch;
 
 pub use kernel_notifier::KernelNotifier;
+pub use log_filter::log_filter;
 pub use mount::{
     Detacher, Holder, Mount, MountError, MountOptions, Unmounted, become_io_flusher,
     detach_dead_mounts,

@@ -25,9 +25,13 @@ pub(crate) const READDIRPLUS_ENTRIES: u32 = 192;
 
 /// A request that waits longer than this has its caller watched for signals.
 pub(crate) const WATCH_AFTER: Duration = Duration::from_millis(200);
-/// Time between two looks at the callers; with `WATCH_AFTER` well below the second within which
-/// `^C` must end a wait.
-pub(crate) const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// The same for a process that has just been interrupted and is closing its files: several waits
+/// must fit into the second within which `^C` works.
+pub(crate) const WATCH_INTERRUPTED_AFTER: Duration = Duration::from_millis(100);
+/// For how long a process counts as just interrupted.
+pub(crate) const INTERRUPTED_FOR: Duration = Duration::from_secs(2);
+/// Time between two looks at the callers.
+pub(crate) const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// Callers looked at in one round: two small files of /proc each, so at most some milliseconds.
 pub(crate) const WATCH_CALLERS_MAX: usize = 512;
 

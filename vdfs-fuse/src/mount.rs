@@ -39,6 +39,7 @@ use crate::watch::Watch;
 pub use crate::mount::detach::Detacher;
 pub use crate::mount::holders::Holder;
 pub use crate::mount::mountpoint::detach_dead_mounts;
+pub(crate) use crate::mount::mountpoint::prepare as prepare_mountpoint;
 pub(crate) use crate::mount::remount::{FlagChanges, remount};
 
 /// Type of the mount in `/proc/mounts`; by it a dead one is recognised.
@@ -260,7 +261,8 @@ pub fn become_io_flusher() {
         return;
     }
     if let Err(error) = rustix::process::configure_io_flusher_behavior(true) {
-        warn!(%error, "PR_SET_IO_FLUSHER");
+        // Wants CAP_SYS_RESOURCE, which a container's root may lack.
+        info!(%error, "PR_SET_IO_FLUSHER");
     }
 }
 

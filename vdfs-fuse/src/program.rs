@@ -63,11 +63,20 @@ pub fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let line: Vec<&str> = failure.line.split_whitespace().collect();
-            eprintln!("mount.vdfs: {}", line.join(" "));
+            eprintln!("mount.vdfs: {}", one_line(&failure.line));
             ExitCode::from(failure.status)
         }
     }
+}
+
+/// The text on one line and without the number that `std::io::Error` appends.
+fn one_line(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<&str>>().join(" ");
+    let Some((before, error)) = words.split_once(" (os error ") else {
+        return words;
+    };
+    let behind = error.split_once(')').map_or("", |(_, behind)| behind);
+    format!("{before}{behind}")
 }
 
 /// Help and version are no errors.
@@ -94,4 +103,19 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return serve::serve(arguments, options, masters);
     }
     background::start(&arguments.dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_leaves_out_breaks_and_the_number_of_an_error() {
+        let denied = std::io::Error::from_raw_os_error(libc::EACCES);
+        assert_eq!(
+            one_line(&format!("a:\n {denied}; b")),
+            "a: Permission denied; b"
+        );
+        assert_eq!(one_line("a: b"), "a: b");
+    }
 }

@@ -3,13 +3,15 @@
 //! fuser 0.18 answers `FUSE_INTERRUPT` with `ENOSYS`, after which the kernel sends no more and
 //! waits for every request to its end, whatever the caller's signals. So the door looks for itself:
 //! a request that is parked for [`WATCH_AFTER`] has its caller's pending signals read from `/proc`,
-//! and one that is to die is answered `EINTR`.
+//! and one that is to die is answered `EINTR`. What the same process then has to wait for, for a
+//! moment, is answered so too: a program that catches `^C` closes its files before it ends, and a
+//! close waits as long as a write does.
 //!
 //! Left out: callers that this process cannot see (another pid namespace); they wait.
 
 mod caller;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -19,8 +21,10 @@ use futures::future::AbortHandle;
 use parking_lot::{Condvar, Mutex};
 use tracing::debug;
 
-use crate::limits::{WATCH_AFTER, WATCH_CALLERS_MAX, WATCH_INTERVAL};
-use crate::watch::caller::is_dying;
+use crate::limits::{
+    INTERRUPTED_FOR, WATCH_AFTER, WATCH_CALLERS_MAX, WATCH_INTERRUPTED_AFTER, WATCH_INTERVAL,
+};
+use crate::watch::caller::Caller;
 
 /// The table of parked requests, and the thread that looks through it. The thread ends with the
 /// table.
@@ -51,6 +55,18 @@ struct Parked {
     since: Instant,
     stop: AbortHandle,
 }
+
+/// One that has waited long enough for its caller to be looked at.
+#[derive(Debug)]
+struct Waiter {
+    tid: u32,
+    waited: Duration,
+    stop: AbortHandle,
+}
+
+/// Processes that were interrupted a moment ago, and until when they count as such.
+#[derive(Debug, Default)]
+struct Interrupted(HashMap<u32, Instant>);
 
 /// A request's place in the table, which it leaves when this is dropped.
 #[derive(Debug)]
@@ -112,11 +128,13 @@ impl Drop for Seat {
 
 impl Room {
     fn run(&self) {
+        let mut interrupted = Interrupted::default();
         while self.wait_for_work() {
-            for (tid, stop) in self.waiting_long(Instant::now(), WATCH_AFTER) {
-                if is_dying(tid) {
-                    debug!(tid, "caller is being killed: its request ends");
-                    stop.abort();
+            let now = Instant::now();
+            interrupted.forget(now);
+            for waiter in self.waiters(now, interrupted.patience()) {
+                if let Some(caller) = Caller::look(waiter.tid) {
+                    interrupted.judge(now, &waiter, caller);
                 }
             }
         }
@@ -136,15 +154,43 @@ impl Room {
         !table.closed
     }
 
-    fn waiting_long(&self, now: Instant, after: Duration) -> Vec<(u32, AbortHandle)> {
+    fn waiters(&self, now: Instant, after: Duration) -> Vec<Waiter> {
         let table = self.table.lock();
-        let old = table
-            .parked
-            .values()
-            .take_while(|parked| now - parked.since >= after);
-        old.take(WATCH_CALLERS_MAX)
-            .map(|parked| (parked.tid, parked.stop.clone()))
-            .collect()
+        let waiters = table.parked.values().map(|parked| Waiter {
+            tid: parked.tid,
+            waited: now.saturating_duration_since(parked.since),
+            stop: parked.stop.clone(),
+        });
+        let long = waiters.take_while(|waiter| waiter.waited >= after);
+        long.take(WATCH_CALLERS_MAX).collect()
+    }
+}
+
+impl Interrupted {
+    /// How long a request waits before its caller is looked at.
+    fn patience(&self) -> Duration {
+        if self.0.is_empty() {
+            WATCH_AFTER
+        } else {
+            WATCH_INTERRUPTED_AFTER
+        }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.0.retain(|_, until| *until > now);
+    }
+
+    /// Ends the wait if the caller is to die, or was interrupted a moment ago. The moment is not
+    /// drawn out by further interruptions: a program that tries again is not kept from waiting.
+    fn judge(&mut self, now: Instant, waiter: &Waiter, caller: Caller) {
+        let was_interrupted = self.0.contains_key(&caller.process);
+        if was_interrupted || caller.is_dying && waiter.waited >= WATCH_AFTER {
+            debug!(tid = waiter.tid, "caller is being killed: its request ends");
+            self.0
+                .entry(caller.process)
+                .or_insert(now + INTERRUPTED_FOR);
+            waiter.stop.abort();
+        }
     }
 }
 
@@ -161,23 +207,61 @@ mod tests {
     }
 
     #[test]
-    fn waiting_long_names_only_the_old_and_the_seated() {
+    fn waiters_are_the_old_and_the_seated() {
         let (watch, seat) = parked_room();
         let later = Instant::now() + WATCH_AFTER;
-        assert!(
-            watch
-                .room
-                .waiting_long(Instant::now(), WATCH_AFTER)
-                .is_empty()
-        );
-        assert_eq!(watch.room.waiting_long(later, WATCH_AFTER).len(), 1);
+        assert!(watch.room.waiters(Instant::now(), WATCH_AFTER).is_empty());
+        assert_eq!(watch.room.waiters(later, WATCH_AFTER).len(), 1);
         drop(seat);
-        assert!(watch.room.waiting_long(later, WATCH_AFTER).is_empty());
+        assert!(watch.room.waiters(later, WATCH_AFTER).is_empty());
     }
 
     #[test]
     fn seat_of_no_caller_is_none() {
         let (watch, _seat) = parked_room();
         assert!(watch.seat(0, AbortHandle::new_pair().0).is_none());
+    }
+
+    fn waiter(waited: Duration) -> Waiter {
+        let stop = AbortHandle::new_pair().0;
+        Waiter {
+            tid: 7,
+            waited,
+            stop,
+        }
+    }
+
+    const DYING: Caller = Caller {
+        process: 6,
+        is_dying: true,
+    };
+    const LIVING: Caller = Caller {
+        process: 6,
+        is_dying: false,
+    };
+
+    #[test]
+    fn judge_ends_the_waits_of_the_dying() {
+        let mut interrupted = Interrupted::default();
+        let (early, late) = (waiter(WATCH_INTERRUPTED_AFTER), waiter(WATCH_AFTER));
+        interrupted.judge(Instant::now(), &early, DYING);
+        interrupted.judge(Instant::now(), &late, LIVING);
+        assert!(!early.stop.is_aborted() && !late.stop.is_aborted());
+        interrupted.judge(Instant::now(), &late, DYING);
+        assert!(late.stop.is_aborted());
+    }
+
+    #[test]
+    fn judge_ends_what_an_interrupted_process_waits_for_a_moment_later() {
+        let mut interrupted = Interrupted::default();
+        let now = Instant::now();
+        interrupted.judge(now, &waiter(WATCH_AFTER), DYING);
+        let close = waiter(WATCH_INTERRUPTED_AFTER);
+        interrupted.judge(now, &close, LIVING);
+        assert!(close.stop.is_aborted());
+        interrupted.forget(now + INTERRUPTED_FOR);
+        let again = waiter(WATCH_AFTER);
+        interrupted.judge(now + INTERRUPTED_FOR, &again, LIVING);
+        assert!(!again.stop.is_aborted(), "the moment is over");
     }
 }

@@ -58,7 +58,7 @@ pub enum CheckpointError {
     Read { file: PathBuf, why: io::Error },
     #[error("{}: cannot write: {why}", file.display())]
     Write { file: PathBuf, why: io::Error },
-    #[error("{}: damaged at byte {offset}", file.display())]
+    #[error("{}: damaged at byte offset {offset}", file.display())]
     Damaged { file: PathBuf, offset: u64 },
     #[error("{}: format version {version}, this program reads {FORMAT_VERSION}", file.display())]
     OtherVersion { file: PathBuf, version: u32 },

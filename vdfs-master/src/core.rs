@@ -33,7 +33,9 @@ mod replies;
 mod sessions;
 mod state;
 mod status;
+mod term;
 mod truncation;
+mod turn;
 mod volumes;
 mod xattrs;
 
@@ -41,9 +43,7 @@ mod xattrs;
 mod tests;
 
 use serde::{Deserialize, Serialize};
-use vdfs_proto::meta::{
-    AdminReply, AdminRequest, Answer, MutateRequest, Mutated, QueryRequest,
-};
+use vdfs_proto::meta::{AdminReply, AdminRequest, Answer, MutateRequest, Mutated, QueryRequest};
 use vdfs_proto::session::{SessionReply, SessionRequest};
 use vdfs_proto::volume::{VolumeReply, VolumeRequest};
 use vdfs_proto::{ChunkSize, ClusterId, Status, Timestamp};
@@ -239,6 +239,11 @@ impl Core {
     pub fn check(&self) {
         check::check_state(&self.state);
         check::check_live(&self.state, &self.live);
+    }
+
+    fn of_state(state: State) -> Self {
+        let live = Live::new(&state);
+        Core { state, live }
     }
 
     /// A text that is equal exactly for equal logged states.

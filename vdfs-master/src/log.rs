@@ -84,7 +84,7 @@ pub enum LogOpenError {
     #[error(transparent)]
     Write(#[from] LogError),
     #[error(
-        "{}: damaged at byte {offset}: {fault}, but record {record} was on the disk \
+        "{}: damaged at byte offset {offset}: {fault}, but record {record} was on the disk \
          (synced up to {synced}); put the file back from a copy, or start empty",
         file.display()
     )]

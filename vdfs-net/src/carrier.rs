@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::{Purpose, Role};
+use vdfs_proto::limits::{FRAME_BODY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use vdfs_proto::{ClusterId, Status};
 
 /// What a caller sends.
@@ -21,6 +22,19 @@ pub struct Request {
     pub payload: Bytes,
     /// Which connection carries it: control and heartbeats on lanes, bulk on a stream of its own.
     pub purpose: Purpose,
+}
+
+impl Request {
+    /// What every carrier checks before it sends: `TooLarge` beyond the bounds above.
+    pub fn check_bounds(&self) -> Result<(), Status> {
+        let payload_bytes_max = match self.purpose {
+            Purpose::Bulk => PAYLOAD_BYTES_MAX,
+            Purpose::Control | Purpose::Heartbeat => 0,
+        };
+        let fits =
+            self.body.len() <= FRAME_BODY_BYTES_MAX && self.payload.len() <= payload_bytes_max;
+        if fits { Ok(()) } else { Err(Status::TooLarge) }
+    }
 }
 
 /// What a service answers; bounded as a [`Request`] is.

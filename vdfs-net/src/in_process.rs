@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
+use tokio::time::timeout;
 use vdfs_proto::Status;
 use vdfs_proto::handshake::Role;
 
@@ -82,18 +83,100 @@ struct InProcessCarrier {
     target: Target,
 }
 
+impl InProcessCarrier {
+    async fn call_without_deadline(&self, request: Request) -> Outcome {
+        request.check_bounds()?;
+        let SwitchboardConnector {
+            switchboard,
+            identity,
+        } = &self.connector;
+        let service = switchboard
+            .service(&self.target)
+            .ok_or(Status::Disconnected)?;
+        service.handle(identity.clone(), request).await
+    }
+}
+
 impl Carrier for InProcessCarrier {
     fn call(&self, request: Request, deadline: Duration) -> BoxFuture<'_, Outcome> {
-        let Some(service) = self.connector.switchboard.service(&self.target) else {
-            return std::future::ready(Err(Status::Disconnected)).boxed();
-        };
-        let answer = service.handle(self.connector.identity.clone(), request);
         async move {
-            match tokio::time::timeout(deadline, answer).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Status::DeadlineExceeded),
-            }
+            let ended = timeout(deadline, self.call_without_deadline(request)).await;
+            ended.unwrap_or(Err(Status::DeadlineExceeded))
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use vdfs_proto::ClusterId;
+    use vdfs_proto::frame::Method;
+    use vdfs_proto::handshake::Purpose;
+
+    use super::*;
+    use crate::carrier::Response;
+
+    /// Answers with its name.
+    struct Named(&'static str);
+
+    impl Service for Named {
+        fn handle(&self, _: Arc<PeerIdentity>, _: Request) -> BoxFuture<'static, Outcome> {
+            let body = Bytes::from_static(self.0.as_bytes());
+            std::future::ready(Ok(Response {
+                body,
+                payload: Bytes::new(),
+            }))
+            .boxed()
+        }
+    }
+
+    async fn ask(switchboard: &Switchboard, node: Option<&str>) -> Result<Bytes, Status> {
+        let identity = PeerIdentity {
+            cluster: ClusterId(1),
+            role: Role::Client,
+            node: "mount".to_owned(),
+            addr: None,
+            same_host: true,
+        };
+        let target = Target {
+            addr: ([127, 0, 0, 1], 0).into(),
+            role: Role::Volume,
+            node: node.map(str::to_owned),
+        };
+        let request = Request {
+            method: Method::Data,
+            body: Bytes::new(),
+            payload: Bytes::new(),
+            purpose: Purpose::Bulk,
+        };
+        let carrier = switchboard.connector(identity).carrier(&target);
+        Ok(carrier.call(request, Duration::from_secs(10)).await?.body)
+    }
+
+    #[tokio::test]
+    async fn switchboard_reaches_the_node_that_was_named() {
+        let switchboard = Switchboard::default();
+        switchboard.attach(Role::Volume, "one", Arc::new(Named("one")));
+        switchboard.attach(Role::Volume, "two", Arc::new(Named("two")));
+        assert_eq!(ask(&switchboard, Some("two")).await, Ok("two".into()));
+        ask(&switchboard, None).await.expect("any of them");
+        assert_eq!(
+            ask(&switchboard, Some("three")).await,
+            Err(Status::Disconnected)
+        );
+    }
+
+    #[tokio::test]
+    async fn service_detached_is_disconnected_until_it_is_back() {
+        let switchboard = Switchboard::default();
+        switchboard.attach(Role::Volume, "one", Arc::new(Named("one")));
+        switchboard.detach(Role::Volume, "one");
+        assert_eq!(
+            ask(&switchboard, Some("one")).await,
+            Err(Status::Disconnected)
+        );
+        switchboard.attach(Role::Volume, "one", Arc::new(Named("again")));
+        assert_eq!(ask(&switchboard, Some("one")).await, Ok("again".into()));
     }
 }

@@ -42,6 +42,7 @@ pub const SOCKET_BUFFER_BYTES: usize = 16 << 20;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// From the end of the TLS handshake to the peer's hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+const _: () = assert!(HELLO_TIMEOUT.as_millis() > CONNECT_TIMEOUT.as_millis());
 /// A connection that is silent for this long is over.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// So much earlier something is said: two may be lost.

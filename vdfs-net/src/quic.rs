@@ -181,11 +181,12 @@ impl QuicEndpoint {
             source,
         };
         let tls = Tls::new(identity)?;
+        let server_config = tls.server()?;
+        let host = Host::here().map_err(StartError::Host)?;
         let socket = socket::bind(listen).map_err(bind_error)?;
         let local_addr = socket.local_addr().map_err(bind_error)?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StartError::Thread)?;
-        let server_config = tls.server()?;
         let endpoint = open_endpoint(&runtime, socket, &tls, server_config.clone());
         let endpoint = endpoint.map_err(bind_error)?;
         let counters = Arc::new(NetCounters::default());
@@ -195,7 +196,7 @@ impl QuicEndpoint {
             server_config,
             transports: Transports::new(config.profile, config.mtu),
             cluster: identity.cluster(),
-            host: Host::here().map_err(StartError::Host)?,
+            host,
             door: Arc::new(Door::new(service, counters.clone(), config.stall)),
             counters,
             tls,

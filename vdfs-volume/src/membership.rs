@@ -124,9 +124,16 @@ impl Membership {
         self.ended.insert(session);
     }
 
-    /// Whether the session's writes are refused.
-    pub fn refuses(&self, session: SessionId) -> bool {
-        self.fenced.contains(&session) || self.ended.contains(session)
+    /// Whether the session's writes are executed: `Fenced` if it is about to end, `SessionExpired`
+    /// if it has ended.
+    pub fn admit(&self, session: SessionId) -> Result<(), Status> {
+        if self.fenced.contains(&session) {
+            return Err(Status::Fenced);
+        }
+        if self.ended.contains(session) {
+            return Err(Status::SessionExpired);
+        }
+        Ok(())
     }
 
     /// Whether the session may still come back with a retry.
@@ -266,19 +273,28 @@ mod tests {
     #[test]
     fn membership_refuses_fenced_and_ended_sessions_and_no_new_one() {
         let mut membership = membership();
-        for (session, refused) in [(4, true), (5, true), (6, false), (9, false), (10, false)] {
-            assert_eq!(membership.refuses(SessionId(session)), refused, "{session}");
+        let expired = Err(Status::SessionExpired);
+        let fenced = Err(Status::Fenced);
+        let cases = [
+            (4, fenced),
+            (5, expired),
+            (6, Ok(())),
+            (9, Ok(())),
+            (10, Ok(())),
+        ];
+        for (session, answer) in cases {
+            assert_eq!(membership.admit(SessionId(session)), answer, "{session}");
         }
         assert!(membership.may_retry(SessionId(4)) && !membership.may_retry(SessionId(5)));
         membership.fence(fence(10));
-        assert!(membership.refuses(SessionId(10)));
+        assert_eq!(membership.admit(SessionId(10)), fenced);
         for ended in [4, 6, 10] {
             membership.forget_session(SessionId(ended));
             membership.forget_session(SessionId(ended));
-            assert!(membership.refuses(SessionId(ended)), "{ended}");
+            assert_eq!(membership.admit(SessionId(ended)), expired, "{ended}");
             assert!(!membership.may_retry(SessionId(ended)), "{ended}");
         }
-        assert!(!membership.refuses(SessionId(11)));
+        assert_eq!(membership.admit(SessionId(11)), Ok(()));
     }
 
     #[test]
@@ -288,7 +304,8 @@ mod tests {
         for session in 10..=last {
             membership.forget_session(SessionId(session));
         }
-        assert!(!membership.refuses(SessionId(10)));
-        assert!(membership.refuses(SessionId(11)) && membership.refuses(SessionId(last)));
+        assert!(membership.admit(SessionId(10)).is_ok());
+        assert!(membership.admit(SessionId(11)).is_err());
+        assert!(membership.admit(SessionId(last)).is_err());
     }
 }

@@ -47,13 +47,13 @@ impl Node {
 
     /// The terms of a client's write in the given place.
     pub(crate) fn write_terms(&self, me: &Membership, place: Place, session: SessionId) -> Terms {
-        let admission = if me.refuses(session) {
-            Err(Status::Fenced)
-        } else if !self.lease.holds(boot_ms()) {
-            Err(Status::NotServing)
-        } else {
+        let has_lease = self.lease.holds(boot_ms());
+        let lease = if has_lease {
             Ok(())
+        } else {
+            Err(Status::NotServing)
         };
+        let admission = me.admit(session).and(lease);
         Terms {
             lost_below: place.lost_below,
             admission,

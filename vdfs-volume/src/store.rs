@@ -25,8 +25,11 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use vdfs_proto::limits::VOLUME_REPLIES_MAX;
 use vdfs_proto::{ChunkId, ChunkSize, DataId, SessionId, Status, StoreId};
 
@@ -69,6 +72,11 @@ const PAGE_BYTES: u64 = vdfs_proto::chunk::BLOCK_BYTES as u64;
 /// What an empty store takes beside its tables: the header, also while it is replaced, and the
 /// kernel's memory of directories and tables.
 const FIXED_BYTES: u64 = 2 * PAGE_BYTES + (files::DIRECTORIES + 8) * limits::CHUNK_KERNEL_BYTES;
+
+/// How long the lock of an earlier process is waited for: a killed one may still be ending, and one
+/// that is forked holds it until it executes its program.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -294,13 +302,17 @@ fn lock_directory(directory: &Path) -> Result<File, StoreError> {
         path: path.clone(),
         source,
     })?;
-    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(opened),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path }),
-        Err(error) => Err(StoreError::Io {
-            path,
-            source: error.into(),
-        }),
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(opened),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => return Err(StoreError::InUse { path }),
+            Err(error) => {
+                let source = error.into();
+                return Err(StoreError::Io { path, source });
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::client::connection::{self, Connection};
 use crate::client::interrupt::Interrupt;
 use crate::client::listing::list;
 use crate::client::progress::Progress;
+use crate::client::side_by_side::side_by_side;
 use crate::failure::{Blame, Failure};
 use crate::output::Output;
 
@@ -96,21 +97,22 @@ impl Get<'_> {
             }
             let readable = &[Access::Read, Access::Search];
             access::check(&self.connection.caller, &directory, readable).blame(&what)?;
+            let mut entries = Vec::new();
             for (entry, attr) in list(&self.connection.fs, directory.ino)
                 .await
                 .blame(&what)?
             {
                 let name = entry.name.as_os_str();
+                let found = (attr, local.join(name), source.join(name));
                 match attr.kind {
-                    FileKind::Directory => {
-                        pending.push((attr, local.join(name), source.join(name)));
-                    }
-                    _ => {
-                        self.entry(&attr, &local.join(name), &source.join(name))
-                            .await?
-                    }
+                    FileKind::Directory => pending.push(found),
+                    _ => entries.push(found),
                 }
             }
+            side_by_side(entries, async |(attr, local, source)| {
+                self.entry(&attr, &local, &source).await
+            })
+            .await?;
         }
         for (local, attr) in new.into_iter().rev() {
             let directory = File::open(&local).blame(local.display())?;
@@ -138,8 +140,22 @@ impl Get<'_> {
     ) -> Result<(), Failure> {
         access::check(&self.connection.caller, attr, &[Access::Read]).blame(what)?;
         self.progress.expect(&source.to_string_lossy(), attr.size);
+        if !is_replaceable(local).blame(what)? {
+            let mut into = File::options()
+                .write(true)
+                .truncate(true)
+                .open(local)
+                .blame(what)?;
+            return self.copy(attr.ino, &mut into, what).await;
+        }
         let (mut file, unfinished) = Unfinished::file(local).blame(what)?;
-        let mut reader = cat::Reader::open(&self.connection.fs, attr.ino)
+        self.copy(attr.ino, &mut file, what).await?;
+        set_looks(&file, attr).blame(what)?;
+        unfinished.finish(local).blame(what)
+    }
+
+    async fn copy(&self, ino: Ino, file: &mut File, what: &str) -> Result<(), Failure> {
+        let mut reader = cat::Reader::open(&self.connection.fs, ino)
             .await
             .blame(what)?;
         let copied = loop {
@@ -151,15 +167,30 @@ impl Get<'_> {
             self.progress.advance(reader.last_bytes());
         };
         reader.close().await.blame(what)?;
-        copied?;
-        set_looks(&file, attr).blame(what)?;
-        unfinished.finish(local).blame(what)
+        copied
     }
 
     async fn symlink(&self, ino: Ino, local: &Path, what: &str) -> Result<(), Failure> {
         let target = self.connection.fs.readlink(ino).await.blame(what)?;
+        if local
+            .symlink_metadata()
+            .is_ok_and(|old| !old.is_file() && !old.is_symlink())
+        {
+            let why = format!("{} is in the way", local.display());
+            return Err(Failure::new(what, why));
+        }
         let unfinished = Unfinished::symlink(local, target.as_os_str()).blame(what)?;
         unfinished.finish(local).blame(what)
+    }
+}
+
+/// False for devices, pipes and links (`/dev/stdout`): as with cp(1), what is copied there goes
+/// through them.
+fn is_replaceable(local: &Path) -> std::io::Result<bool> {
+    match local.symlink_metadata() {
+        Ok(metadata) => Ok(metadata.is_file()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
     }
 }
 
@@ -248,6 +279,18 @@ mod tests {
         assert!(!local.exists());
         unfinished.finish(&local).expect("renames");
         assert_eq!(std::fs::read(&local).expect("reads"), b"x");
+    }
+
+    #[test]
+    fn is_replaceable_spares_devices_and_links() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let (file, link) = (scratch.path().join("file"), scratch.path().join("link"));
+        assert!(is_replaceable(&file).expect("is not there"));
+        std::fs::write(&file, "").expect("writes");
+        assert!(is_replaceable(&file).expect("a file"));
+        symlink(&file, &link).expect("a link");
+        assert!(!is_replaceable(&link).expect("a link"));
+        assert!(!is_replaceable(Path::new("/dev/null")).expect("a device"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::client::connection::{self, Connection};
 use crate::client::destination::Destination;
 use crate::client::interrupt::Interrupt;
 use crate::client::progress::Progress;
+use crate::client::side_by_side::side_by_side;
 use crate::failure::{Blame, Failure};
 
 /// One write: as much as a file is read at once.
@@ -146,6 +147,7 @@ impl Put<'_> {
         pending: &mut Vec<(PathBuf, Ino)>,
     ) -> Result<(), Failure> {
         let what = format!("put {}", local.display());
+        let mut files = Vec::new();
         for entry in std::fs::read_dir(local).blame(&what)? {
             let path = entry.blame(&what)?.path();
             let what = format!("put {}", path.display());
@@ -161,12 +163,15 @@ impl Put<'_> {
             } else if kind.is_symlink() {
                 self.symlink(&path, directory, &name, &what).await?;
             } else if kind.is_file() {
-                self.local_file(&path, &metadata, directory, &name).await?;
+                files.push((path, metadata, name));
             } else {
                 return Err(Failure::new(what, "neither a file, a directory nor a link"));
             }
         }
-        Ok(())
+        side_by_side(files, async |(path, metadata, name)| {
+            self.local_file(&path, &metadata, directory, &name).await
+        })
+        .await
     }
 
     /// Makes the directory, or takes the one that is there.

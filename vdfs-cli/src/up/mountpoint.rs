@@ -3,13 +3,20 @@
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::failure::{Blame, Failure};
+use crate::places;
 
 /// Makes the directory if it is missing, and refuses what can be no mountpoint before anything
-/// else is touched. A mountpoint that nobody serves any more is left to the mount itself.
-pub(super) fn prepare(dir: &Path) -> Result<(), Failure> {
+/// else is touched; gives its path with links resolved. A mountpoint that nobody serves any more is
+/// left to the mount itself.
+pub(super) fn prepare(dir: &Path) -> Result<PathBuf, Failure> {
+    check_or_make(dir)?;
+    places::absolute_mountpoint(dir)
+}
+
+fn check_or_make(dir: &Path) -> Result<(), Failure> {
     match std::fs::symlink_metadata(dir) {
         Ok(metadata) if metadata.is_dir() => check_empty(dir, &metadata),
         Ok(_) => Err(Failure::new(dir.display(), "not a directory")
@@ -17,7 +24,7 @@ pub(super) fn prepare(dir: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             std::fs::create_dir_all(dir).blame(dir.display())
         }
-        Err(error) if is_dead_mount(&error) => Ok(()),
+        Err(error) if is_of_dead_mount(&error) => Ok(()),
         Err(error) => Err(Failure::new(dir.display(), error)),
     }
 }
@@ -35,7 +42,12 @@ fn check_empty(dir: &Path, metadata: &Metadata) -> Result<(), Failure> {
     }
 }
 
-fn is_dead_mount(error: &io::Error) -> bool {
+/// True if the process that served the mount at `dir` is gone.
+pub(crate) fn is_dead_mount(dir: &Path) -> bool {
+    std::fs::metadata(dir).is_err_and(|error| is_of_dead_mount(&error))
+}
+
+fn is_of_dead_mount(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error())
 }
 

@@ -14,12 +14,21 @@ use crate::failure::{Blame, Failure};
 use crate::size::human;
 
 pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
+    // Before there are threads: all of them inherit it.
+    vdfs_fuse::become_io_flusher();
     let up = Up::start(&UpConfig::from_args(args)?)?;
+    let served = serve(&up);
+    let told = tell_stop(&up.stop());
+    served.and(told)
+}
+
+/// Returns when it is time to stop.
+fn serve(up: &Up) -> Result<(), Failure> {
     let signals = up.runtime.block_on(async { StopSignals::watch() })?;
-    tell_losses(&up)?;
-    say_ready(&up)?;
-    up.runtime.block_on(wait_for_end(&up, signals));
-    tell_stop(&up.stop())
+    tell_losses(up)?;
+    say_ready(up)?;
+    up.runtime.block_on(wait_for_end(up, signals));
+    Ok(())
 }
 
 /// Requests to stop: Ctrl-C, SIGTERM, and the end of the terminal.

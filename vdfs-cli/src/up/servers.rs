@@ -52,8 +52,8 @@ impl Servers {
     /// Starts all; the volumes register in the background.
     pub(super) fn start(plan: &Plan<'_>) -> Result<Servers, Failure> {
         let identities = Identities::open(plan.state)?;
-        Ram::open(&plan.state.ram(), plan.parameters.ram.0).map_err(Failure::of)?;
         let master = plan.start_master(identities.cluster())?;
+        Ram::open(&plan.state.ram(), plan.parameters.ram.0).map_err(Failure::of)?;
         let identity = identities.get(Role::Master, MASTER_NODE, &plan.state.identity())?;
         let door = open_door(
             &identity,
@@ -143,14 +143,19 @@ impl Servers {
     /// The doors first, so that nobody new comes in; the master last, so that the others can still
     /// tell it what they have done.
     pub(super) fn stop(self) {
-        for door in self.doors {
-            door.shutdown(DOOR_WAIT);
-        }
-        for volume in self.volumes {
-            volume.stop();
-        }
+        stop_side_by_side(self.doors, |door| door.shutdown(DOOR_WAIT));
+        stop_side_by_side(self.volumes, Volume::stop);
         self.master.stop();
     }
+}
+
+/// Each may wait a while for its peers: all wait at the same time.
+fn stop_side_by_side<T: Send>(all: Vec<T>, stop: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for one in all {
+            scope.spawn(|| stop(one));
+        }
+    });
 }
 
 impl Plan<'_> {

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 use vdfs_proto::ChunkSize;
 
-use crate::limits::RUN_BYTES_MAX;
+use crate::limits::{FILLING_RUNS_MAX, RUN_BYTES_MAX};
 
 /// Orders runs by when they were sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +117,9 @@ impl Dirty {
         };
         if self.filling[&start].content.len() >= RUN_BYTES_MAX {
             self.seal(start);
+        } else if self.filling.len() > FILLING_RUNS_MAX {
+            let (&lowest, _) = self.filling.first_key_value().expect("more than none");
+            self.seal(lowest);
         }
     }
 
@@ -144,12 +147,12 @@ impl Dirty {
     }
 
     fn seal_overlapping(&mut self, offset: u64, end: u64) {
-        let overlapping: Vec<u64> = self
-            .filling
-            .iter()
-            .filter(|&(&start, run)| start < end && start + run.content.len() as u64 > offset)
-            .map(|(&start, _)| start)
-            .collect();
+        let before = self.filling.range(..offset).next_back();
+        let across = before
+            .filter(|&(&start, run)| start + run.content.len() as u64 > offset)
+            .map(|(&start, _)| start);
+        let inside = self.filling.range(offset..end).map(|(&start, _)| start);
+        let overlapping: Vec<u64> = across.into_iter().chain(inside).collect();
         for start in overlapping {
             self.seal(start);
         }
@@ -216,6 +219,11 @@ impl Dirty {
         *self.held_from.get_or_insert(from)
     }
 
+    /// [`Dirty::hold`], unless somebody else holds.
+    pub(crate) fn try_hold(&mut self) -> Option<RunId> {
+        (!self.is_held()).then(|| self.hold())
+    }
+
     pub(crate) fn unhold(&mut self) {
         assert!(self.holders > 0, "nobody holds");
         self.holders -= 1;
@@ -254,6 +262,21 @@ impl Dirty {
             .iter()
             .map(|(&start, flight)| (start, flight.end));
         filling.chain(queued).chain(flying)
+    }
+
+    /// Start and end of what a commit has to wait for: all runs, but of a held file only those from
+    /// before the hold.
+    pub(crate) fn ranges_to_commit(&self) -> Vec<(u64, u64)> {
+        let Some(held) = self.held_from else {
+            return self.ranges().collect();
+        };
+        let queued = self.queued.iter().filter(|run| run.id < held);
+        let queued = queued.map(|run| (run.offset, run.end()));
+        let flying = self
+            .flying
+            .iter()
+            .map(|(&start, flight)| (start, flight.end));
+        queued.chain(flying).collect()
     }
 
     /// Offset of a run that is being sent.

@@ -31,6 +31,11 @@ pub(crate) struct File {
 struct State {
     /// `None` until it is asked for, and after a recall.
     layout: Option<Layout>,
+    /// Goes up when a right is asked back, let go, and known to be gone: a grant asked for before is
+    /// not taken.
+    recalls: u64,
+    /// Recalls that the master has not been answered.
+    recalling: u32,
     /// The newest (data, truncations) this client has seen: nothing older is taken.
     newest: (DataId, u32),
     /// The largest size seen under this layout, also by `stat`.
@@ -38,6 +43,9 @@ struct State {
     dirty: Dirty,
     /// Acknowledged by volumes, unknown to the master.
     acked: Extents,
+    /// Runs that have landed, and how many of them the last commit covers.
+    landed: u64,
+    landed_committed: u64,
     /// Of the last write that is not committed.
     mtime: Option<Timestamp>,
     kill_privileges: bool,
@@ -63,12 +71,20 @@ pub(crate) struct Taken<'a> {
     pub(crate) kill_privileges: bool,
 }
 
+/// A commit to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitPlanned {
+    pub(crate) commit: Commit,
+    /// Runs that had landed.
+    landed: u64,
+}
+
 /// What [`File::take_at_end`] needs first.
 #[derive(Debug)]
 pub(crate) enum AppendBlocked<'a> {
     /// A hold: wait for progress.
     Held(Taken<'a>),
-    /// The token or the layout is missing.
+    /// The token is missing.
     Rights(Taken<'a>),
     /// The file would be larger than files can be.
     TooLong,
@@ -82,10 +98,14 @@ impl File {
             chunk_size,
             state: Mutex::new(State {
                 layout: None,
+                recalls: 0,
+                recalling: 0,
                 newest: (DataId(0), 0),
                 size_seen: 0,
                 dirty: Dirty::new(chunk_size),
                 acked: Extents::default(),
+                landed: 0,
+                landed_committed: 0,
                 mtime: None,
                 kill_privileges: false,
                 tail_unknown: false,
@@ -111,14 +131,31 @@ impl File {
         self.state().layout
     }
 
-    /// Takes a layout from the master unless a newer one is known.
-    pub(crate) fn install_layout(&self, layout: Layout) {
-        self.state().install(layout);
+    /// To be noted before a right is asked for, and given back with the grant.
+    pub(crate) fn recalls(&self) -> u64 {
+        self.state().recalls
+    }
+
+    /// Takes a layout unless it was asked back meanwhile (then false) or a newer one is known.
+    pub(crate) fn install_layout(&self, layout: Layout, recalls: u64) -> bool {
+        let mut state = self.state();
+        // What is granted behind a recall that is not answered yet goes with that recall.
+        let is_ours = state.layout.is_some() || state.recalling == 0;
+        let taken = is_ours && state.recalls == recalls;
+        if taken {
+            state.install(layout);
+        }
+        taken
     }
 
     /// Size of the file as far as anybody here knows, with what is not committed.
     pub(crate) fn end(&self) -> u64 {
         self.state().end()
+    }
+
+    /// Size of the file as the master has it, as far as anybody here knows.
+    pub(crate) fn committed_end(&self) -> u64 {
+        self.state().committed_end()
     }
 
     /// A reader must see these bytes, which no volume, or no commit, has yet.
@@ -131,7 +168,12 @@ impl File {
     pub(crate) fn overlay(&self, attr: Attr) -> Attr {
         let state = self.state();
         let mtime = state.mtime.unwrap_or(attr.mtime);
+        let mode = match state.kill_privileges {
+            true => without_privileges(attr.mode),
+            false => attr.mode,
+        };
         Attr {
+            mode,
             size: attr.size.max(state.pending_end()),
             mtime,
             ctime: attr.ctime.max(state.mtime.unwrap_or(attr.ctime)),
@@ -139,15 +181,15 @@ impl File {
         }
     }
 
-    /// A counter to give back with [`File::see_size`].
+    /// Goes up with everything that makes bytes read earlier stale.
     pub(crate) fn content(&self) -> u64 {
         self.state().content
     }
 
-    /// The master has said this size, asked when `content` was the counter.
-    pub(crate) fn see_size(&self, size: u64, content: u64) {
+    /// The master has said this size, asked when [`File::recalls`] was `recalls`.
+    pub(crate) fn see_size(&self, size: u64, recalls: u64) {
         let mut state = self.state();
-        if state.content == content && state.layout.is_some() {
+        if state.recalls == recalls && state.layout.is_some() {
             state.size_seen = state.size_seen.max(size);
         }
     }
@@ -178,9 +220,10 @@ impl File {
         if state.dirty.is_held() {
             return Err(AppendBlocked::Held(taken));
         }
-        if !state.token || state.layout.is_none() {
+        if !state.token {
             return Err(AppendBlocked::Rights(taken));
         }
+        assert!(state.layout.is_some(), "a token lives under a layout");
         let offset = state.end();
         let room = self.chunk_size.file_bytes_max().saturating_sub(offset);
         if taken.bytes.len() as u64 > room {
@@ -201,6 +244,10 @@ impl File {
 
     pub(crate) fn hold(&self) -> RunId {
         self.state().dirty.hold()
+    }
+
+    pub(crate) fn try_hold(&self) -> Option<RunId> {
+        self.state().dirty.try_hold()
     }
 
     pub(crate) fn unhold(&self) {
@@ -227,6 +274,7 @@ impl File {
         let mut state = self.state();
         let counts = state.dirty.land(run.id, run.offset);
         if counts {
+            state.landed += 1;
             match outcome {
                 Ok(()) => state
                     .acked
@@ -269,36 +317,55 @@ impl File {
 
     // Committing.
 
-    /// What there is to commit now.
-    pub(crate) fn plan_commit(&self) -> Option<Commit> {
+    /// What there is to commit now: nothing until a run has landed, so that the time of bytes that
+    /// are held back is not committed under the layout before.
+    pub(crate) fn plan_commit(&self) -> Option<CommitPlanned> {
         let state = self.state();
+        if state.landed == state.landed_committed {
+            return None;
+        }
         let layout = state.layout?;
-        let plan = state.acked.plan(layout.size, state.dirty.ranges());
-        let mtime = state.mtime?;
-        Some(Commit {
+        let unfinished = state.dirty.ranges_to_commit().into_iter();
+        let plan = state.acked.plan(state.committed_end(), unfinished);
+        let commit = Commit {
             ino: self.ino,
             data: layout.data,
             truncations: layout.truncations,
             end: plan.end,
             holes: plan.holes,
-            mtime,
+            mtime: state.mtime?,
             kill_privileges: state.kill_privileges,
+        };
+        Some(CommitPlanned {
+            commit,
+            landed: state.landed,
         })
     }
 
-    pub(crate) fn committed(&self, commit: &Commit, committed: &Committed) {
+    /// Takes note of a commit of all runs that [`File::plan_commit`] knew of.
+    pub(crate) fn committed(&self, planned: &CommitPlanned, committed: &Committed) {
+        self.note_commit(&planned.commit, committed);
         let mut state = self.state();
         state.last_commit = Instant::now();
+        // What a run acknowledged beyond an unfinished one is committed together with that.
+        if state.acked.end() <= planned.commit.end {
+            state.landed_committed = planned.landed;
+        }
+        let is_all = state.dirty.is_empty() && state.landed == state.landed_committed;
+        if is_all && state.mtime == Some(planned.commit.mtime) {
+            state.mtime = None;
+            state.kill_privileges = false;
+        }
+    }
+
+    /// Takes note of a size that the master has taken.
+    pub(crate) fn note_commit(&self, commit: &Commit, committed: &Committed) {
+        let mut state = self.state();
         state.follow_version(committed.data_version_before, committed.attr.data_version);
         if state.newest != (commit.data, commit.truncations) {
             return;
         }
         state.acked.remove_below(commit.end);
-        let all = state.dirty.is_empty() && state.acked.end() <= commit.end;
-        if all && state.mtime == Some(commit.mtime) {
-            state.mtime = None;
-            state.kill_privileges = false;
-        }
         let size = committed.attr.size;
         state.size_seen = state.size_seen.max(size);
         if let Some(layout) = &mut state.layout {
@@ -319,7 +386,12 @@ impl File {
         let version = truncated.attr.data_version;
         state.follow_version(version.saturating_sub(1), version);
         state.acked.clear();
-        state.install(truncated.layout);
+        // What was asked for before may be of the longer file.
+        state.recalls += 1;
+        // The reply of a mutation grants nothing: it brings the layout that is held up to date.
+        if state.layout.is_some() {
+            state.install(truncated.layout);
+        }
     }
 
     // Rights.
@@ -328,24 +400,47 @@ impl File {
         self.state().token
     }
 
-    pub(crate) fn take_token(&self, layout: Layout) {
+    /// Takes the append token unless it was asked back meanwhile.
+    pub(crate) fn take_token(&self, layout: Layout, recalls: u64) {
         let mut state = self.state();
-        state.install(layout);
-        state.token = true;
+        if state.recalls == recalls && state.recalling == 0 {
+            state.install(layout);
+            state.token = true;
+        }
     }
 
-    pub(crate) fn holds(&self, right: Right) -> bool {
-        let state = self.state();
+    /// A right is asked back; false if it is not here. It is not taken either when it comes before
+    /// [`File::end_recall`].
+    pub(crate) fn begin_recall(&self, right: Right) -> bool {
+        let mut state = self.state();
+        state.recalls += 1;
+        state.recalling += 1;
         match right {
             Right::Layout => state.layout.is_some(),
             Right::Append => state.token,
         }
     }
 
+    /// The master knows that the right is gone.
+    pub(crate) fn end_recall(&self) {
+        let mut state = self.state();
+        state.recalls += 1;
+        state.recalling -= 1;
+        drop(state);
+        self.progress.notify_waiters();
+    }
+
+    /// A grant that comes now is not taken.
+    pub(crate) fn is_recalling(&self) -> bool {
+        let state = self.state();
+        state.recalling > 0 && state.layout.is_none()
+    }
+
     /// Gives a right up after the flush.
     pub(crate) fn let_go(&self, right: Right) -> RecallOutcome {
         let mut state = self.state();
         state.content += 1;
+        state.recalls += 1;
         match right {
             Right::Append => state.token = false,
             Right::Layout => {
@@ -372,6 +467,7 @@ impl File {
             state.error.record(Status::SessionExpired);
         }
         state.forget_uncommitted();
+        state.recalls += 1;
         state.layout = None;
         state.size_seen = 0;
         state.token = false;
@@ -401,15 +497,25 @@ impl File {
     }
 }
 
+/// What a write by an ordinary user leaves of a mode: no suid, no sgid where the group may execute.
+fn without_privileges(mode: u16) -> u16 {
+    let sgid = if mode & 0o010 != 0 { 0o2000 } else { 0 };
+    mode & !(0o4000 | sgid)
+}
+
 impl State {
     fn pending_end(&self) -> u64 {
         let dirty = self.dirty.ranges().map(|(_, end)| end).max().unwrap_or(0);
         dirty.max(self.acked.end())
     }
 
-    fn end(&self) -> u64 {
+    fn committed_end(&self) -> u64 {
         let committed = self.layout.map_or(0, |layout| layout.size);
-        committed.max(self.size_seen).max(self.pending_end())
+        committed.max(self.size_seen)
+    }
+
+    fn end(&self) -> u64 {
+        self.committed_end().max(self.pending_end())
     }
 
     fn install(&mut self, layout: Layout) {
@@ -420,6 +526,8 @@ impl State {
         let same = self.layout.filter(|_| version == self.newest);
         if version > self.newest {
             self.content += 1;
+            // Sizes that were asked for before may be of the layout before.
+            self.recalls += 1;
             self.size_seen = 0;
         }
         self.newest = version;
@@ -446,6 +554,7 @@ impl State {
 
     fn forget_uncommitted(&mut self) {
         self.acked.clear();
+        self.landed_committed = self.landed;
         self.mtime = None;
         self.kill_privileges = false;
     }

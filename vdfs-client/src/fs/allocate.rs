@@ -65,6 +65,6 @@ async fn grow(client: &Arc<Client>, file: &Arc<File>, end: u64) -> Result<(), St
         kill_privileges: false,
     };
     let committed = client.mutate_here(commit.clone()).await?;
-    file.committed(&commit, &committed);
+    file.note_commit(&commit, &committed);
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vdfs_proto::meta::{Create, Created};
 use vdfs_proto::{Attr, HandleId, Status};
 
-use super::open::{Unclaimed, finish_open};
+use super::open::{Unclaimed, finish_open, register};
 use super::{Fs, NewFile, OpenFile, OpenOptions};
 use crate::client::Client;
 use crate::files::Handle;
@@ -47,15 +47,18 @@ async fn create_open(
 ) -> Result<OpenFile, Status> {
     let id = client.files.new_handle_id();
     let recalls = client.files.recalls();
+    let life = client.session.current();
     let create = mutation(new, Some((id, options)), exclusive);
     let created: Created = client.mutate_here(create).await?;
     let file = client.files.enter(created.attr.ino);
+    let recalls_of_file = file.recalls();
+    // A recall that found no file was answered at once: it may have been of this layout.
     if let Some(layout) = created.layout
         && client.files.recalls() == recalls
     {
-        file.install_layout(layout);
+        file.install_layout(layout, recalls_of_file);
     }
-    client.files.add_handle(Handle::new(id, file, options));
+    register(client, &life, Handle::new(id, file, options)).await;
     let options = OpenOptions {
         truncate: options.truncate && !created.is_new,
         ..options

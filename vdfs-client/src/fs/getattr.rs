@@ -16,10 +16,10 @@ impl Fs {
     /// Attributes, with what this client has written and not committed yet.
     pub async fn getattr(&self, ino: Ino) -> Result<Attr, Status> {
         let open = self.client.files.find(ino);
-        let content = open.as_ref().map(|file| file.content());
+        let recalls = open.as_ref().map(|file| file.recalls());
         let attr = self.client.query(GetAttr { ino }).await?;
-        if let (Some(file), Some(content)) = (open, content) {
-            file.see_size(attr.size, content);
+        if let (Some(file), Some(recalls)) = (open, recalls) {
+            file.see_size(attr.size, recalls);
         }
         Ok(self.client.files.overlay(attr))
     }

@@ -4,7 +4,6 @@ use vdfs_proto::meta::{AdminReply, AdminRequest, GetAttr, GetLayout, GetStatus, 
 use vdfs_proto::{Attr, ChainTable, Ino, Layout, Status};
 
 use super::Fs;
-use crate::limits::BACKOFF_MAX;
 use crate::retry::{Attempt, retry};
 
 impl Fs {
@@ -36,9 +35,5 @@ impl Attempt for StatusAttempt<'_> {
         let ask = AdminRequest::GetStatus(GetStatus {});
         let AdminReply::GetStatus(report) = self.fs.client.master.admin(&ask).await?;
         Ok(report)
-    }
-
-    async fn refresh(&mut self) {
-        tokio::time::sleep(BACKOFF_MAX).await;
     }
 }

@@ -11,6 +11,7 @@ use super::{Fs, OpenFile, OpenOptions};
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::files::Handle;
+use crate::session::{Life, reopen};
 
 impl Fs {
     /// Opens a regular file: its bytes and size are those of the last close or fsync anywhere.
@@ -41,7 +42,8 @@ async fn open(client: &Arc<Client>, ino: Ino, options: OpenOptions) -> Result<Op
     };
     // Entered before the master is asked: a recall of the layout finds the file.
     let file = client.files.enter(ino);
-    let recalls = client.files.recalls();
+    let recalls = file.recalls();
+    let life = client.session.current();
     let opened: Opened = match client.query_until(ask, Deadline::NEVER).await {
         Ok(opened) => opened,
         Err(status) => {
@@ -49,11 +51,19 @@ async fn open(client: &Arc<Client>, ino: Ino, options: OpenOptions) -> Result<Op
             return Err(status);
         }
     };
-    if client.files.recalls() == recalls {
-        file.install_layout(opened.layout);
-    }
-    client.files.add_handle(Handle::new(handle, file, options));
+    file.install_layout(opened.layout, recalls);
+    register(client, &life, Handle::new(handle, file, options)).await;
     finish_open(client, handle, opened.attr, options).await
+}
+
+/// Adds a handle that was opened under `life`, or under the one after.
+pub(super) async fn register(client: &Arc<Client>, life: &Life, handle: Handle) {
+    let handle = client.files.add_handle(handle);
+    let current = client.session.current();
+    if current.id != life.id {
+        // The new session opened all handles again, but may not have seen this one.
+        reopen(client, &current, handle).await;
+    }
 }
 
 /// What is left to do once the handle is there; closes it again if that fails.

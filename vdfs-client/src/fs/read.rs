@@ -19,11 +19,11 @@ impl Fs {
             flush(&self.client, file).await?;
         }
         self.client.layout(file, deadline).await?;
-        if offset >= file.end() {
+        if offset >= file.committed_end() {
             // Others may have written beyond what we know.
             self.client.fresh_layout(file, deadline).await?;
         }
-        let end = wanted.min(file.end());
+        let end = wanted.min(file.committed_end());
         if offset >= end {
             return Ok(Bytes::new());
         }

@@ -8,7 +8,7 @@ use vdfs_proto::{Attr, Ino, Status};
 use super::{AttrChanges, Fs};
 use crate::client::Client;
 use crate::files::File;
-use crate::write_behind::{flush, flush_held, launch};
+use crate::write_behind::{flush, flush_held_alone, launch};
 
 impl Fs {
     /// Sets what is `Some`: the size first, then the rest.
@@ -90,10 +90,10 @@ async fn truncate_open(
     file: &Arc<File>,
     truncate: Truncate,
 ) -> Result<Attr, Status> {
-    flush_held(client, file).await;
+    flush_held_alone(client, file).await;
     let outcome = client.mutate_here(truncate).await;
     if let Ok(truncated) = &outcome {
-        file.truncated(truncated);
+        file.truncated(truncated); tracing::debug!(?truncated, "truncated");
     }
     file.unhold();
     launch(client, file);

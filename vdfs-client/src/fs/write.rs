@@ -6,15 +6,17 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
-use vdfs_proto::meta::{AcquireAppend, SyncLog};
+use vdfs_proto::meta::{AcquireAppend, Open, SyncLog};
 use vdfs_proto::{HandleId, Status};
 
 use super::{Fs, WriteFlags};
-use crate::client::Client;
+use crate::client::{Client, recalled};
 use crate::clock::wall;
 use crate::deadline::Deadline;
 use crate::files::{AppendBlocked, File, Handle, Taken};
-use crate::write_behind::{flush, flush_here, launch, launch_all, unheld, watch, write_out};
+use crate::write_behind::{
+    ask_size, flush, flush_here, launch, launch_all, unheld, watch, write_out,
+};
 
 impl Fs {
     /// Takes bytes; returns how many, all of them except for a record to append that is longer than
@@ -140,6 +142,10 @@ async fn append(
         now: wall(),
         kill_privileges,
     };
+    if file.has_token() {
+        // The token keeps other appenders away, not writers that extend the file.
+        ask_size(client, file).await;
+    }
     loop {
         taken = match file.take_at_end(taken) {
             Ok(()) => break,
@@ -161,22 +167,32 @@ async fn append(
     Ok(bytes.len() as u32)
 }
 
-/// Gets the append token, or the layout if only that is missing.
+/// Gets the append token, unless it is asked back at once.
 async fn acquire(client: &Client, handle: &Handle) -> Result<(), Status> {
     let file = &handle.file;
-    if file.has_token() {
-        client.fresh_layout(file, Deadline::NEVER).await?;
-        return Ok(());
-    }
-    let recalls = client.files.recalls();
+    recalled(file).await;
+    let recalls = file.recalls();
     let ask = AcquireAppend {
         ino: file.ino,
         handle: handle.id,
     };
-    let token = client.query_until(ask, Deadline::NEVER).await?;
-    // A recall that came meanwhile may be of this very token: it was answered, so ask again.
-    if client.files.recalls() == recalls {
-        file.take_token(token.layout);
+    match client.query_until(ask, Deadline::NEVER).await {
+        Ok(token) => file.take_token(token.layout, recalls),
+        // A restarted master that has not heard of the handle yet.
+        Err(Status::BadHandle) => open_again(client, handle).await?,
+        Err(status) => return Err(status),
     }
+    Ok(())
+}
+
+async fn open_again(client: &Client, handle: &Handle) -> Result<(), Status> {
+    let recalls = handle.file.recalls();
+    let ask = Open {
+        ino: handle.file.ino,
+        handle: handle.id,
+        access: handle.access,
+    };
+    let opened = client.query_until(ask, Deadline::NEVER).await?;
+    handle.file.install_layout(opened.layout, recalls);
     Ok(())
 }

@@ -18,12 +18,16 @@ pub(crate) async fn run_events(client: Weak<Client>) {
     let mut seen = 0;
     let mut backoff = Backoff::default();
     while let Some(client) = client.upgrade() {
-        if client.session.is_closed() {
-            return;
+        let is_over = client.is_abandoned() && client.dirty_inodes().is_empty();
+        if is_over || client.session.is_closed() {
+            return client.session.close();
         }
         let life = client.session.current();
         match next_events(&client, &life, &mut seen).await {
             Ok(()) => backoff = Backoff::default(),
+            Err(Status::SessionExpired | Status::Fenced) if client.is_abandoned() => {
+                return client.session.close();
+            }
             Err(Status::SessionExpired | Status::Fenced) => {
                 replace_life(&client, &life).await;
                 seen = 0;
@@ -60,7 +64,7 @@ fn handle(client: &Arc<Client>, life: &Arc<Life>, event: Event) {
     let client = client.clone();
     match event {
         Event::Recall { recall, ino, right } => {
-            // Grants on their way to us are older than this recall.
+            // Counted before the file is looked up: see `create_open`.
             client.files.count_recall();
             let life = life.clone();
             let runtime = client.runtime.clone();

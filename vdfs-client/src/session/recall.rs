@@ -25,12 +25,15 @@ pub(super) async fn answer_recall(
         recall,
         outcome,
     };
-    // A right that is still on its way is asked for again: see `Files::recalls`. Waiting for it
-    // would wait for whoever recalls it.
-    let holder = client.files.find(ino).filter(|file| file.holds(right));
-    let Some(file) = holder else {
+    // A right that is still on its way is not taken when it comes, and asked for again: waiting for
+    // it here would wait for whoever recalls it.
+    let Some(file) = client.files.find(ino) else {
         return report(client, life, answer(RecallOutcome::Done)).await;
     };
+    if !file.begin_recall(right) {
+        report(client, life, answer(RecallOutcome::Done)).await;
+        return file.end_recall();
+    }
     let mut giving = Box::pin(give_back(client, &file, right));
     let outcome = loop {
         match timeout(RECALL_BLOCKED, &mut giving).await {
@@ -45,22 +48,42 @@ pub(super) async fn answer_recall(
     drop(giving);
     report(client, life, answer(outcome)).await;
     // Only now: what was written meanwhile asks for the layout that comes after.
+    file.end_recall();
     file.unhold();
     crate::write_behind::launch(client, &file);
 }
 
 /// Flushes what was written so far and lets go of the right. The file is held when this returns.
 async fn give_back(client: &Arc<Client>, file: &Arc<File>, right: Right) -> RecallOutcome {
-    let append = match right {
-        Right::Append => Some(file.append_turn.lock().await),
+    let turn = match right {
         Right::Layout => None,
+        // Whoever has the turn may wait for this very recall once the token is gone.
+        Right::Append => tokio::select! {
+            turn = file.append_turn.lock() => Some(turn),
+            () = without_token(file) => None,
+        },
     };
+    if right == Right::Append && !file.has_token() {
+        file.hold();
+        return RecallOutcome::Done;
+    }
     flush_held(client, file).await;
     let outcome = file.let_go(right);
     match right {
         Right::Layout => client.config.kernel_cache.invalidate_data(file.ino, 0, 0),
         Right::Append => client.config.kernel_cache.invalidate_attributes(file.ino),
     }
-    drop(append);
+    drop(turn);
     outcome
+}
+
+/// Waits until the append token has gone with the layout.
+async fn without_token(file: &File) {
+    loop {
+        let progress = file.progress.notified();
+        if !file.has_token() {
+            return;
+        }
+        progress.await;
+    }
 }

@@ -1,12 +1,13 @@
 //! From a session that has ended to the next one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream;
-use vdfs_proto::Status;
 use vdfs_proto::meta::{Answer, Open, Query, QueryRequest};
 use vdfs_proto::session::{OpenSession, SessionOpened};
+use vdfs_proto::{HandleId, Status};
 
 use super::Life;
 use crate::client::Client;
@@ -72,9 +73,13 @@ pub(super) async fn replace_life(client: &Arc<Client>, old: &Arc<Life>) {
         match open_session(&client.master, &client.config).await {
             Ok((life, opened)) => {
                 client.volumes.install(opened.table);
-                reopen_all(client, &life).await;
+                let life = Arc::new(life);
+                let reopened = reopen_all(client, &life, &HashSet::new()).await;
                 tracing::info!(session = %life.id, "a new session");
-                return client.session.begin(Arc::new(life));
+                client.session.begin(life.clone());
+                // Opens of the old session that were answered meanwhile.
+                reopen_all(client, &life, &reopened).await;
+                return;
             }
             Err(status) => {
                 tracing::error!(%status, "the master refuses a new session");
@@ -84,13 +89,22 @@ pub(super) async fn replace_life(client: &Arc<Client>, old: &Arc<Life>) {
     }
 }
 
-async fn reopen_all(client: &Arc<Client>, life: &Life) {
-    stream::iter(client.files.handles())
+/// Opens every handle but `done` again; returns which.
+async fn reopen_all(
+    client: &Arc<Client>,
+    life: &Life,
+    done: &HashSet<HandleId>,
+) -> HashSet<HandleId> {
+    let mut handles = client.files.handles();
+    handles.retain(|handle| !done.contains(&handle.id));
+    let ids = handles.iter().map(|handle| handle.id).collect();
+    stream::iter(handles)
         .for_each_concurrent(PARALLEL_MAX, |handle| reopen(client, life, handle))
         .await;
+    ids
 }
 
-async fn reopen(client: &Client, life: &Life, handle: Arc<Handle>) {
+pub(crate) async fn reopen(client: &Client, life: &Life, handle: Arc<Handle>) {
     let request = QueryRequest {
         session: life.id,
         query: Query::Open(Open {
@@ -102,7 +116,11 @@ async fn reopen(client: &Client, life: &Life, handle: Arc<Handle>) {
     let mut backoff = Backoff::default();
     loop {
         match client.master.query(&request).await {
-            Ok(Answer::Open(opened)) => return handle.file.install_layout(opened.layout),
+            Ok(Answer::Open(opened)) => {
+                let file = &handle.file;
+                file.install_layout(opened.layout, file.recalls());
+                return;
+            }
             Ok(_) => return handle.lose(Status::Malformed),
             Err(Status::SessionExpired) => return,
             Err(status @ (Status::StaleInode | Status::NotFound)) => return handle.lose(status),

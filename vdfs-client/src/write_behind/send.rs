@@ -20,12 +20,9 @@ use crate::session::Life;
 
 pub(super) async fn send_run(client: &Arc<Client>, file: &Arc<File>, life: Arc<Life>, run: Run) {
     let outcome = write_run(client, file, &life, &run).await;
-    if let Ok(written) = &outcome {
-        client
-            .is_space_low
-            .store(written.low_space, Ordering::Relaxed);
-    }
+    note_space(client, &outcome);
     let (offset, len) = (run.offset, run.bytes.len() as u64);
+    tracing::debug!(ino = %file.ino, off = offset, len, ok = outcome.is_ok(), layout = ?file.layout(), "landed");
     if file.land(&run, outcome.map(drop))
         && let Err(status) = outcome
     {
@@ -35,6 +32,15 @@ pub(super) async fn send_run(client: &Arc<Client>, file: &Arc<File>, life: Arc<L
     }
     drop(run);
     launch(client, file);
+}
+
+fn note_space(client: &Client, outcome: &Result<Written, Status>) {
+    let is_low = match outcome {
+        Ok(written) => written.low_space,
+        Err(Status::NoSpace) => true,
+        Err(_) => return,
+    };
+    client.is_space_low.store(is_low, Ordering::Relaxed);
 }
 
 /// Sends until the answer is final.

@@ -142,3 +142,27 @@ async fn last_close_gives_the_token_back() {
     fs.release(open.handle).await.unwrap();
     assert_eq!(fake.count("ReturnAppend"), 1);
 }
+
+#[tokio::test]
+async fn append_goes_behind_what_others_have_written_meanwhile() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (attr, open) = fs
+        .create_open(regular("log"), APPENDER, true)
+        .await
+        .unwrap();
+    fs.write(open.handle, 0, Bytes::from("ours "), APPEND)
+        .await
+        .unwrap();
+    {
+        let mut state = fake.state.lock();
+        let file = state.files.get_mut(&attr.ino).unwrap();
+        file.attr.size = 12;
+        file.layout.size = 12;
+        state.chunks.values_mut().next().unwrap().extend(b"theirs ");
+    }
+    fs.write(open.handle, 0, Bytes::from("last"), APPEND)
+        .await
+        .unwrap();
+    assert_eq!(fake.bytes(attr.ino), b"ours theirs last");
+}

@@ -1,5 +1,10 @@
 //! The client against a small cluster in memory, with faults.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod append;
 mod fake;
 mod model;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use vdfs_client::WriteFlags;
+use vdfs_client::{AttrChanges, WriteFlags};
 use vdfs_proto::Status;
 use vdfs_proto::session::{RecallOutcome, Right};
 
@@ -115,4 +115,26 @@ async fn recalls_do_not_wait_for_each_other() {
             .all(|(number, _)| *number != first)
     );
     fake.until_recalled(first).await;
+}
+
+#[tokio::test]
+async fn reply_of_a_truncation_does_not_grant_a_layout() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (attr, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
+    let recall = fake.recall(attr.ino, Right::Layout);
+    fake.until_recalled(recall).await;
+    let changes = AttrChanges {
+        size: Some(100),
+        ..AttrChanges::default()
+    };
+    fs.set_attr(attr.ino, changes).await.unwrap();
+    // The master knows of no layout here, so it asks for none back.
+    fake.truncate_by_another(attr.ino);
+    let bytes = Bytes::from_static(b"new");
+    fs.write(open.handle, 0, bytes, WriteFlags::default())
+        .await
+        .unwrap();
+    assert_eq!(fs.flush(open.handle).await, Ok(()));
+    assert_eq!(fake.bytes(attr.ino), b"new");
 }

@@ -141,13 +141,16 @@ fn receive_device(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     }))
 }
 
+/// What the program said last, without its name.
 fn last_line(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
-    text.lines()
+    let line = text
+        .lines()
         .last()
         .unwrap_or("failed without a word")
-        .trim()
-        .to_owned()
+        .trim();
+    let name = format!("{FUSERMOUNT}: ");
+    line.strip_prefix(&name).unwrap_or(line).to_owned()
 }
 
 #[cfg(test)]

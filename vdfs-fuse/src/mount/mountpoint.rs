@@ -15,7 +15,7 @@ use crate::mount::{FS_TYPE, MountError, stat_within};
 const DEAD_MOUNTS_MAX: usize = 64;
 
 /// Takes dead VDFS mounts away and checks the rest; gives the place with links resolved.
-pub(super) fn prepare(dir: &Path) -> Result<PathBuf, MountError> {
+pub(crate) fn prepare(dir: &Path) -> Result<PathBuf, MountError> {
     let place = detach_dead_mounts(dir)?;
     check_empty(&place)?;
     Ok(place)

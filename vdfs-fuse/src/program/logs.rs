@@ -1,7 +1,7 @@
 //! Logs: to standard error in the foreground, else to a file or to syslog.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Mutex;
@@ -9,7 +9,10 @@ use std::sync::Mutex;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::log_filter::log_filter;
 use crate::program::Failure;
 
 const SYSLOG: &str = "/dev/log";
@@ -30,20 +33,35 @@ pub(super) fn start(target: LogTarget<'_>, verbose: bool) -> Result<(), Failure>
     } else {
         LevelFilter::WARN
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level);
+    let filter = log_filter(level);
+    let lines = tracing_subscriber::fmt().with_max_level(level);
     let started = match target {
-        LogTarget::StandardError => builder.with_writer(io::stderr).try_init(),
+        LogTarget::StandardError => {
+            let colours = io::stderr().is_terminal();
+            lines
+                .with_ansi(colours)
+                .with_writer(io::stderr)
+                .finish()
+                .with(filter)
+                .try_init()
+        }
         LogTarget::File(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path);
             let file = file.map_err(|error| Failure::at(path.display(), error))?;
-            builder
+            lines
                 .with_ansi(false)
                 .with_writer(Mutex::new(file))
+                .finish()
+                .with(filter)
                 .try_init()
         }
         LogTarget::Syslog => {
-            let builder = builder.with_ansi(false).without_time().with_level(false);
-            builder.with_writer(Syslog::open()).try_init()
+            let lines = lines.with_ansi(false).without_time().with_level(false);
+            lines
+                .with_writer(Syslog::open())
+                .finish()
+                .with(filter)
+                .try_init()
         }
     };
     started.map_err(|error| Failure::at("logs", error))

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 use tracing::{info, warn};
 use vdfs_client::{ClientConfig, Fs};
 use vdfs_net::host::Host;
 use vdfs_net::{Identity, QuicConfig, QuicEndpoint, Target};
 
 use crate::kernel_notifier::KernelNotifier;
-use crate::mount::{Mount, MountOptions, Unmounted, become_io_flusher};
+use crate::mount::{Mount, MountOptions, Unmounted, become_io_flusher, prepare_mountpoint};
 use crate::program::arguments::Arguments;
 use crate::program::logs::LogTarget;
 use crate::program::options::Options;
@@ -24,6 +25,9 @@ use crate::program::{Failure, background, logs};
 const STOP_MAX: Duration = Duration::from_secs(9);
 /// The part of it that programs get to let go of the mount.
 const UNMOUNT_MAX: Duration = Duration::from_secs(3);
+/// How long a mount waits for its first word from a master, if no `timeout` says otherwise: it may
+/// be starting as well.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// How long peers get to hear that this end closes.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
@@ -44,7 +48,7 @@ pub(super) fn serve(
     become_io_flusher();
     let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::at("runtime", error))?;
-    let served = Served::start(&runtime, arguments, options, dir, masters)?;
+    let served = Served::start(&runtime, &arguments.source, options, dir, masters)?;
     detach_on_panic(&served.mount);
     say_ready(arguments, &runtime.block_on(served.ready_line())?)?;
     runtime.block_on(served.wait_for_end())?;
@@ -108,11 +112,13 @@ struct Served {
 impl Served {
     fn start(
         runtime: &Runtime,
-        arguments: &Arguments,
+        source: &str,
         options: Options,
         dir: PathBuf,
         masters: Vec<Target>,
     ) -> Result<Served, Failure> {
+        // Before anybody is asked anything.
+        prepare_mountpoint(&dir).map_err(Failure::not_mounted)?;
         let identity = Identity::load(&options.identity).map_err(Failure::not_mounted)?;
         let endpoint = QuicEndpoint::start(
             &identity,
@@ -124,10 +130,8 @@ impl Served {
         let kernel_cache =
             KernelNotifier::start().map_err(|error| Failure::at("notifier", error))?;
         let config = client_config(&endpoint, &options, &dir, masters, kernel_cache.clone())?;
-        let fs = runtime
-            .block_on(Fs::connect(config))
-            .map_err(|status| Failure::at(format!("master {}", arguments.source), status))?;
-        let options = mount_options(options, dir, &arguments.source, kernel_cache);
+        let fs = connect(runtime, &endpoint, config)?;
+        let options = mount_options(options, dir, source, kernel_cache);
         let mount = Mount::start(fs.clone(), options, runtime.handle().clone());
         let mount = mount.map_err(Failure::not_mounted)?;
         Ok(Served {
@@ -181,6 +185,27 @@ impl Served {
             status: 1,
         })
     }
+}
+
+fn connect(
+    runtime: &Runtime,
+    endpoint: &QuicEndpoint,
+    config: ClientConfig,
+) -> Result<Fs, Failure> {
+    let masters = config.master.clone();
+    let limit = config.timeout.unwrap_or(CONNECT_MAX);
+    let connected = runtime.block_on(async { timeout(limit, Fs::connect(config)).await });
+    let why = match connected {
+        Ok(Ok(fs)) => return Ok(fs),
+        Ok(Err(status)) => status.to_string(),
+        Err(_) => format!("no answer within {} s", limit.as_secs_f32()),
+    };
+    let reason = |master| endpoint.last_failure(master).unwrap_or_else(|| why.clone());
+    let reasons: Vec<String> = masters
+        .iter()
+        .map(|master| format!("master {}: {}", master.addr, reason(master)))
+        .collect();
+    Err(Failure::not_mounted(reasons.join("; ")))
 }
 
 /// Any address of this host, of the masters' family.
@@ -241,8 +266,28 @@ fn human(bytes: u64) -> String {
         ("MiB", 1 << 20),
         ("KiB", 1 << 10),
     ];
-    let Some((name, unit)) = UNITS.iter().find(|(_, unit)| bytes >= *unit) else {
-        return format!("{bytes} B");
-    };
-    format!("{:.1} {name}", bytes as f64 / *unit as f64)
+    let (name, unit) = UNITS
+        .into_iter()
+        .find(|(_, unit)| bytes >= *unit)
+        .unwrap_or(("B", 1));
+    let number = format!("{:.1}", bytes as f64 / unit as f64);
+    format!("{} {name}", number.trim_end_matches(".0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn human_rounds_to_one_decimal() {
+        let table = [
+            (17, "17 B"),
+            (1536, "1.5 KiB"),
+            (1008 << 20, "1008 MiB"),
+            (4 << 30, "4 GiB"),
+        ];
+        for (bytes, text) in table {
+            assert_eq!(human(bytes), text);
+        }
+    }
 }

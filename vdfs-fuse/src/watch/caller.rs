@@ -22,14 +22,38 @@ const KILL: SignalSet = SignalSet::of(&[libc::SIGKILL]);
 /// `PF_EXITING` of the kernel's `sched.h`.
 const FLAG_EXITING: u64 = 0x4;
 
-/// True if the thread has a signal pending that ends it, or is on its way out because of one (it
-/// closes its files then, and each close waits for a flush).
-pub(crate) fn is_dying(tid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{tid}/status"));
-    if status.is_ok_and(|text| Signals::parse(&text).is_some_and(|signals| signals.end())) {
-        return true;
+/// Who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The process that the thread belongs to.
+    pub(crate) process: u32,
+    /// The thread has a signal pending that ends it, or is on its way out because of one (it closes
+    /// its files then, and each close waits for a flush).
+    pub(crate) is_dying: bool,
+}
+
+impl Caller {
+    /// `None` if there is no such thread to be seen.
+    pub(crate) fn look(tid: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+        let process = field(&status, "Tgid")?.parse().ok()?;
+        let is_ended_by_signal = Signals::parse(&status).is_some_and(Signals::end);
+        let is_dying = is_ended_by_signal || exits_by_signal(&stat_of(tid));
+        Some(Caller { process, is_dying })
     }
-    fs::read_to_string(format!("/proc/{tid}/stat")).is_ok_and(|text| exits_by_signal(&text))
+}
+
+/// Empty if the thread is gone.
+fn stat_of(tid: u32) -> String {
+    fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default()
+}
+
+/// The value of a line of `/proc/TID/status`.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(value.trim())
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,10 +100,8 @@ struct Signals {
 impl Signals {
     fn parse(status: &str) -> Option<Self> {
         let set = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            u64::from_str_radix(line.strip_prefix(':')?.trim(), 16)
-                .ok()
-                .map(SignalSet)
+            let bits = u64::from_str_radix(field(status, name)?, 16);
+            bits.ok().map(SignalSet)
         };
         Some(Signals {
             pending: set("SigPnd")?,
@@ -188,7 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn is_dying_of_this_thread_is_false() {
-        assert!(!is_dying(std::process::id()));
+    fn look_at_this_thread_sees_a_living_process() {
+        let process = std::process::id();
+        let here = Caller {
+            process,
+            is_dying: false,
+        };
+        assert_eq!(Caller::look(process), Some(here));
+        assert_eq!(Caller::look(u32::MAX), None);
     }
 }

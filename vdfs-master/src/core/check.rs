@@ -14,7 +14,10 @@ pub(crate) fn check_state(state: &State) {
     check_orphans(state);
     check_data_ids(state);
     for (ino, xattrs) in state.xattrs.iter() {
-        assert!(state.inode(ino).is_ok(), "attributes of {ino}, which is dead");
+        assert!(
+            state.inode(ino).is_ok(),
+            "attributes of {ino}, which is dead"
+        );
         assert!(!xattrs.is_empty(), "{ino} has an empty set of attributes");
     }
 }
@@ -35,7 +38,10 @@ fn check_names(state: &State) {
                 subdirectories += 1;
             }
         }
-        assert_eq!(directory.subdirectories, subdirectories, "subdirectories of {parent}");
+        assert_eq!(
+            directory.subdirectories, subdirectories,
+            "subdirectories of {parent}"
+        );
         check_reaches_root(state, parent);
     }
     for (ino, inode) in state.inodes.iter() {
@@ -58,9 +64,17 @@ fn check_reaches_root(state: &State, directory: Ino) {
 
 fn check_free_list(state: &State) {
     let listed: BTreeSet<u32> = state.inodes.free_slots().collect();
-    assert_eq!(listed.len() as u64, state.inodes.free_count(), "length of the free list");
+    assert_eq!(
+        listed.len() as u64,
+        state.inodes.free_count(),
+        "length of the free list"
+    );
     let is_free = |inode: &Inode| matches!(inode.body, Body::Free { .. });
-    let free = state.inodes.slots().enumerate().filter(|(_, inode)| is_free(inode));
+    let free = state
+        .inodes
+        .slots()
+        .enumerate()
+        .filter(|(_, inode)| is_free(inode));
     assert!(
         free.map(|(slot, _)| slot as u32).eq(listed.iter().copied()),
         "free slots are in the free list"
@@ -72,7 +86,10 @@ fn check_free_list(state: &State) {
 fn check_orphans(state: &State) {
     let orphans: Vec<Ino> = state.orphans.iter().map(|(ino, ())| ino).collect();
     let nameless = state.inodes.iter().filter(|(_, inode)| inode.nlink == 0);
-    assert!(nameless.map(|(ino, _)| ino).eq(sorted_by_slot(orphans)), "orphans have no names");
+    assert!(
+        nameless.map(|(ino, _)| ino).eq(sorted_by_slot(orphans)),
+        "orphans have no names"
+    );
     for (ino, _) in state.trims.iter() {
         assert!(state.file(ino).is_ok(), "{ino} is trimmed and no file");
     }
@@ -102,17 +119,26 @@ pub(crate) fn check_live(state: &State, live: &Live) {
     // Before its first term a core only replays: nobody is known to it.
     let has_begun = !live.sessions.is_empty() || state.sessions.is_empty();
     for (session, _) in state.sessions.iter().filter(|_| has_begun) {
-        assert!(live.sessions.contains_key(&session), "{session} has no lease");
+        assert!(
+            live.sessions.contains_key(&session),
+            "{session} has no lease"
+        );
     }
     for session in live.sessions.keys() {
         assert!(state.sessions.contains(*session), "{session} has ended");
     }
     check_handles(state, live);
     for (session, _) in live.in_progress.keys() {
-        assert!(state.sessions.contains(*session) || !live.works.is_empty(), "{session} waits");
+        assert!(
+            state.sessions.contains(*session) || !live.works.is_empty(),
+            "{session} waits"
+        );
     }
     for recall in live.recalls.values() {
-        assert!(live.sessions.contains_key(&recall.session), "{recall:?} of nobody");
+        assert!(
+            live.sessions.contains_key(&recall.session),
+            "{recall:?} of nobody"
+        );
     }
 }
 
@@ -120,7 +146,11 @@ fn check_handles(state: &State, live: &Live) {
     let mut counted: BTreeMap<(Ino, SessionId), u32> = BTreeMap::new();
     for (session, of) in &live.sessions {
         for open in of.handles.values() {
-            assert!(state.file(open.ino).is_ok(), "{} is open and dead", open.ino);
+            assert!(
+                state.file(open.ino).is_ok(),
+                "{} is open and dead",
+                open.ino
+            );
             *counted.entry((open.ino, *session)).or_default() += 1;
         }
     }
@@ -130,6 +160,9 @@ fn check_handles(state: &State, live: &Live) {
         .collect();
     assert_eq!(counted, known, "handles are counted by inode");
     for (ino, session) in live.opens.appenders() {
-        assert!(live.opens.has_handle(ino, session), "{session} appends to closed {ino}");
+        assert!(
+            live.opens.has_handle(ino, session),
+            "{session} appends to closed {ino}"
+        );
     }
 }

@@ -7,6 +7,7 @@
 //! Two levels are enough: a directory of a million names has about 20,000 leaves, whose list is
 //! moved once per some 32 insertions. A persistent tree (`imbl`) takes 2 to 4 times the memory.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// Entries of a full leaf: copying one costs a microsecond.
@@ -14,13 +15,13 @@ const LEAF_ENTRIES_MAX: usize = 64;
 /// Leaves grow by this many entries: powers of two would leave a third of the memory unused.
 const LEAF_GROWTH: usize = 8;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct CowMap<K, V> {
     leaves: Arc<Vec<Leaf<K, V>>>,
     len: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Leaf<K, V> {
     first: K,
     entries: Arc<Vec<(K, V)>>,
@@ -32,6 +33,13 @@ impl<K, V> Default for CowMap<K, V> {
             leaves: Arc::default(),
             len: 0,
         }
+    }
+}
+
+/// What it holds; how leaves are cut does not show.
+impl<K: Ord + Copy + fmt::Debug, V: Clone + fmt::Debug> fmt::Debug for CowMap<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 

@@ -165,7 +165,10 @@ mod tests {
         let cookie_of_4 = directory.find(hash, &name(4)).expect("there").0;
         assert_eq!(cookie_of_4, hash.key(4));
         directory.insert(hash, name(300), Ino(999));
-        assert_eq!(directory.find(hash, &name(300)).expect("there").0, hash.key(3));
+        assert_eq!(
+            directory.find(hash, &name(300)).expect("there").0,
+            hash.key(3)
+        );
     }
 
     #[test]

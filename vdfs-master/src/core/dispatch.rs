@@ -1,4 +1,4 @@
-//! Requests: who may ask, whether it was asked before, who has to be waited for; and the log.
+//! Requests: who may ask, whether it was asked before, who has to be waited for.
 
 use std::collections::VecDeque;
 
@@ -9,12 +9,11 @@ use vdfs_proto::{DataId, Ino, OpId, SessionId, Status};
 
 use super::inode::NewData;
 use super::limits::WAITERS_MAX;
-use super::live::{AfterDurable, InProgress, Parked};
+use super::live::{InProgress, Parked};
 use super::namespace::Facts;
 use super::record::Record;
 use super::replies::{Novelty, Outcome};
-use super::state::Applied;
-use super::{Core, CoreReply, CoreRequest, Effect, Ticket};
+use super::{Core, CoreReply, CoreRequest, Ticket};
 
 impl Core {
     pub(crate) fn take_request(&mut self, ticket: Ticket, request: CoreRequest) {
@@ -148,7 +147,10 @@ impl Core {
             Mutation::Create(create) if create.open.is_some() => Some(create.clone()),
             _ => None,
         };
-        let planned = match create.as_ref().map(|create| self.check_create_handle(op, create)) {
+        let planned = match create
+            .as_ref()
+            .map(|create| self.check_create_handle(op, create))
+        {
             Some(Err(status)) => Err(status),
             Some(Ok(())) | None => self.plan(mutation),
         };
@@ -201,7 +203,7 @@ impl Core {
         }
     }
 
-    /// Where a new data id lies: its first chunk on a volume that serves, if there is one.
+    /// Where a new data id lies: its first chunk on a volume that takes it, if there is one.
     fn place(&self, data: DataId) -> NewData {
         let group = self.state.present_group();
         let first = data.0 as u32;
@@ -210,7 +212,7 @@ impl Core {
         let place = |seed| NewData { data, group, seed };
         seeds
             .map(place)
-            .find(|place| self.is_served(*place))
+            .find(|place| self.takes_new_data(*place))
             .unwrap_or(place(first))
     }
 
@@ -300,63 +302,6 @@ impl Core {
         }
         for volume in self.live.volumes.values_mut() {
             volume.outbox.abandon(ticket);
-        }
-    }
-
-    /// Appends a record and applies it.
-    pub(crate) fn log(&mut self, record: Record) -> Applied {
-        self.live.effects.push(Effect::Append(record.encode()));
-        let mut applied = self.state.apply(&record);
-        let reaped = std::mem::take(&mut applied.reaped);
-        if !reaped.is_empty() {
-            self.after_durable(AfterDurable::Reap(reaped));
-        }
-        applied
-    }
-
-    /// Does `what` when everything logged so far is on the disk.
-    pub(crate) fn after_durable(&mut self, what: AfterDurable) {
-        let record = self.state.records;
-        self.live.after_durable.entry(record).or_default().push(what);
-    }
-
-    /// The same, with a sync at once.
-    pub(crate) fn after_sync(&mut self, what: AfterDurable) {
-        self.after_durable(what);
-        if self.live.effects.last() != Some(&Effect::Sync) {
-            self.live.effects.push(Effect::Sync);
-        }
-    }
-
-    pub(crate) fn log_became_durable(&mut self, records: u64) {
-        assert!(records <= self.state.records, "what is durable was logged");
-        self.live.durable = self.live.durable.max(records);
-        while let Some(entry) = self.live.after_durable.first_entry() {
-            if *entry.key() > records {
-                return;
-            }
-            for what in entry.remove() {
-                self.do_after_durable(what);
-            }
-        }
-    }
-
-    fn do_after_durable(&mut self, what: AfterDurable) {
-        match what {
-            AfterDurable::Reply(ticket, reply) => self.live.reply(ticket, Ok(reply)),
-            AfterDurable::Registered {
-                ticket,
-                volume,
-                register,
-                table,
-            } => {
-                self.publish_table(table);
-                self.finish_registration(ticket, volume, &register);
-            }
-            AfterDurable::Fence(session) => self.send_fences(session),
-            AfterDurable::Forget(session) => self.send_forget(session),
-            AfterDurable::Trim(ino) => self.begin_trimming(ino),
-            AfterDurable::Reap(ids) => self.reap_is_durable(&ids),
         }
     }
 }

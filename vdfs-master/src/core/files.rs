@@ -77,7 +77,11 @@ impl State {
     /// never committed, so it is at most as long as what the volumes hold.
     pub(crate) fn tail_end_chunk(&self, file: &FileBody) -> u32 {
         let chunk = u64::from(self.config.chunk_size.bytes());
-        let held: u64 = self.volumes.values().map(|volume| volume.capacity_bytes).sum();
+        let held: u64 = self
+            .volumes
+            .values()
+            .map(|volume| volume.capacity_bytes)
+            .sum();
         let end = u64::from(file.chunks) + held.div_ceil(chunk) + 1;
         u32::try_from(end).unwrap_or(u32::MAX)
     }

@@ -108,9 +108,15 @@ impl Iterator for Blocks {
             "inodes" => block.fill(from, state.inodes.slots().skip(from.item)),
             "names" => block.fill_names(state, from),
             "xattrs" => block.fill(from, state.xattrs.iter().skip(from.item)),
-            "orphans" => block.fill(from, state.orphans.iter().map(|(ino, ())| ino).skip(from.item)),
+            "orphans" => block.fill(
+                from,
+                state.orphans.iter().map(|(ino, ())| ino).skip(from.item),
+            ),
             "trims" => block.fill(from, state.trims.iter().skip(from.item)),
-            "reaps" => block.fill(from, state.reaps.iter().map(|(key, ())| key).skip(from.item)),
+            "reaps" => block.fill(
+                from,
+                state.reaps.iter().map(|(key, ())| key).skip(from.item),
+            ),
             "sessions" => block.fill(from, state.sessions.iter().skip(from.item)),
             name => unreachable!("no section is named {name}"),
         };
@@ -179,7 +185,9 @@ fn base_of(state: &State) -> Base {
         records: state.records,
         numbers: state.numbers.clone(),
         counters: state.inodes.counters.clone(),
-        volumes: volumes.map(|(volume, stored)| (*volume, stored.clone())).collect(),
+        volumes: volumes
+            .map(|(volume, stored)| (*volume, stored.clone()))
+            .collect(),
         table: (*state.table).clone(),
     }
 }
@@ -258,10 +266,7 @@ fn restore_block(state: &mut State, name: &str, bytes: &[u8]) -> Result<(), Rest
     Ok(())
 }
 
-fn restore_names(
-    state: &mut State,
-    names: Vec<(Ino, NameKey, Entry)>,
-) -> Result<(), RestoreError> {
+fn restore_names(state: &mut State, names: Vec<(Ino, NameKey, Entry)>) -> Result<(), RestoreError> {
     for (ino, key, entry) in names {
         if state.directory(ino).is_err() {
             return Err(RestoreError::BadSection);
@@ -293,16 +298,8 @@ impl State {
         let mut text = format!("{:?}\n", base_of(self));
         for (slot, inode) in self.inodes.slots().enumerate() {
             text += &format!("{slot} {inode:?}\n");
-            let directory = inode.directory().into_iter();
-            for (key, entry) in directory.flat_map(|directory| directory.entries()) {
-                text += &format!("  {key:?} {entry:?}\n");
-            }
         }
-        let xattrs: Vec<_> = self.xattrs.iter().collect();
-        let orphans: Vec<_> = self.orphans.iter().collect();
-        let trims: Vec<_> = self.trims.iter().collect();
-        let reaps: Vec<_> = self.reaps.iter().collect();
-        let sessions: Vec<_> = self.sessions.iter().collect();
-        text + &format!("{xattrs:?}\n{orphans:?}\n{trims:?}\n{reaps:?}\n{sessions:?}\n")
+        text += &format!("{:?}\n{:?}\n{:?}\n", self.xattrs, self.orphans, self.trims);
+        text + &format!("{:?}\n{:?}\n", self.reaps, self.sessions)
     }
 }

@@ -194,9 +194,7 @@ impl Inode {
             Body::Directory(directory) => {
                 (2 + directory.subdirectories, directory.len() as u64, 0, 0)
             }
-            Body::Symlink(target) => {
-                (u32::from(self.nlink), target.as_bytes().len() as u64, 0, 0)
-            }
+            Body::Symlink(target) => (u32::from(self.nlink), target.as_bytes().len() as u64, 0, 0),
             Body::Special { rdev, .. } => (u32::from(self.nlink), 0, *rdev, 0),
             Body::Free { .. } | Body::Retired => unreachable!("a free slot has no attributes"),
         };
@@ -268,7 +266,13 @@ mod tests {
     fn nanos_keep_times_before_1970_and_cut_those_out_of_range() {
         let before = Timestamp { secs: -2, nanos: 5 };
         assert_eq!(Timestamp::from(Nanos::from(before)), before);
-        let far = Timestamp { secs: i64::MAX, nanos: 0 };
-        assert_eq!(Timestamp::from(Nanos::from(far)).secs, i64::MAX / NANOS_PER_SEC);
+        let far = Timestamp {
+            secs: i64::MAX,
+            nanos: 0,
+        };
+        assert_eq!(
+            Timestamp::from(Nanos::from(far)).secs,
+            i64::MAX / NANOS_PER_SEC
+        );
     }
 }

@@ -241,7 +241,9 @@ mod tests {
     fn inodes_reuse_slots_first_in_first_out_with_a_new_generation() {
         let mut inodes = Inodes::new();
         assert_eq!(occupy(&mut inodes), Ino::ROOT);
-        let taken: Vec<Ino> = (0..FREE_SLOTS_RESTING + 1).map(|_| occupy(&mut inodes)).collect();
+        let taken: Vec<Ino> = (0..FREE_SLOTS_RESTING + 1)
+            .map(|_| occupy(&mut inodes))
+            .collect();
         for ino in &taken {
             inodes.vacate(*ino);
         }

@@ -11,6 +11,8 @@ pub(crate) const GROUPS_MAX: usize = 64;
 /// Free slots of the inode slab that rest before one is used again, so that generations of a few
 /// slots are not used up by programs that create and unlink in a loop.
 pub(crate) const FREE_SLOTS_RESTING: u64 = 1024;
+/// A volume with less than this part of its budget free gets no new files while another has room.
+pub(crate) const LOW_SPACE_FRACTION: u64 = 20;
 /// Time between two looks at leases and parked polls.
 pub(crate) const TICK_MS: u64 = 250;
 /// A step that comes this much later than it was due means that this process stood still: nobody

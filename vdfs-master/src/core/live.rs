@@ -9,12 +9,12 @@ use vdfs_proto::session::{Event, OpenHandle, OpenSession, Right};
 use vdfs_proto::volume::{Command, Register};
 use vdfs_proto::{ChainTable, DataId, HandleId, Ino, SessionId, VolumeId};
 
-use super::limits::TICK_MS;
+use super::limits::LOW_SPACE_FRACTION;
 use super::opens::Opens;
 use super::outbox::Outbox;
 use super::state::State;
 use super::truncation::Work;
-use super::{Core, CoreReply, Effect, Now, Ticket};
+use super::{CoreReply, Effect, Now, Ticket};
 
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -33,6 +33,8 @@ pub(crate) struct Live {
     /// What waits for a record to be durable, by its number.
     pub(crate) after_durable: BTreeMap<u64, Vec<AfterDurable>>,
     pub(crate) sessions: BTreeMap<SessionId, LiveSession>,
+    /// Sessions whose parked poll may have its answer.
+    pub(crate) woken: BTreeSet<SessionId>,
     /// Live sessions that have not yet said what they hold open, after a restart.
     pub(crate) unresumed: BTreeSet<SessionId>,
     pub(crate) closings: BTreeMap<SessionId, LiveClosing>,
@@ -101,7 +103,10 @@ pub(crate) struct LiveVolume {
 /// What a command to a volume was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
-    Trim { ino: Ino, index: u32 },
+    Trim {
+        ino: Ino,
+        index: u32,
+    },
     Reap,
     Fence(SessionId),
     /// Nobody waits for its result.
@@ -167,6 +172,7 @@ impl Live {
             durable: 0,
             after_durable: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            woken: BTreeSet::new(),
             unresumed: BTreeSet::new(),
             closings: BTreeMap::new(),
             opening: Vec::new(),
@@ -190,11 +196,7 @@ impl Live {
         !self.unresumed.is_empty() || self.opens.is_open(ino) || self.works.contains_key(&ino)
     }
 
-    pub(crate) fn reply(
-        &mut self,
-        ticket: Ticket,
-        outcome: Result<CoreReply, vdfs_proto::Status>,
-    ) {
+    pub(crate) fn reply(&mut self, ticket: Ticket, outcome: Result<CoreReply, vdfs_proto::Status>) {
         self.effects.push(Effect::Reply { ticket, outcome });
     }
 
@@ -214,6 +216,7 @@ impl Live {
 
     /// Queues an event. A session that does not fetch its events is ended by its lease.
     pub(crate) fn notify(&mut self, session: SessionId, event: Event) {
+        self.woken.insert(session);
         if let Some(live) = self.sessions.get_mut(&session) {
             let pushed = live.outbox.push(event);
             live.deaf |= pushed.is_none();
@@ -255,6 +258,11 @@ impl LiveVolume {
         self.incarnation.is_some()
     }
 
+    /// New files go elsewhere before it is full.
+    pub(crate) fn has_room(&self) -> bool {
+        self.used_bytes < self.capacity_bytes - self.capacity_bytes / LOW_SPACE_FRACTION
+    }
+
     /// It must register again before it is served or asked anything.
     pub(crate) fn leave(&mut self) {
         self.incarnation = None;
@@ -267,70 +275,5 @@ impl LiveVolume {
         for id in self.reaping.drain(..).rev() {
             self.reap_ready.push_front(id);
         }
-    }
-}
-
-impl Core {
-    pub(crate) fn of_state(state: State) -> Self {
-        let live = Live::new(&state);
-        Core { state, live }
-    }
-
-    pub(crate) fn begin_turn(&mut self, now: Now) {
-        assert!(self.live.effects.is_empty(), "every turn hands its effects out");
-        self.live.now = now;
-    }
-
-    pub(crate) fn end_turn(&mut self, effects: &mut Vec<Effect>) {
-        self.answer_polls();
-        effects.append(&mut self.live.effects);
-    }
-
-    /// If this process stood still, nobody was heard and nobody is to blame.
-    pub(crate) fn notice_stall(&mut self) {
-        let late_ms = self.live.now.boot_ms.saturating_sub(self.live.next_tick_ms);
-        if late_ms > super::limits::STALL_MS {
-            self.renew_all_leases();
-        }
-    }
-
-    pub(crate) fn renew_all_leases(&mut self) {
-        let now_ms = self.live.now.boot_ms;
-        for session in self.live.sessions.values_mut() {
-            session.heard_ms = now_ms;
-        }
-        for volume in self.live.volumes.values_mut() {
-            volume.heard_ms = now_ms;
-        }
-    }
-
-    pub(crate) fn run_timers(&mut self) {
-        let now_ms = self.live.now.boot_ms;
-        if now_ms < self.live.next_tick_ms {
-            return;
-        }
-        self.live.next_tick_ms = now_ms + TICK_MS;
-        self.expire_volumes();
-        self.expire_sessions();
-        self.retry_trims();
-    }
-
-    /// What is due whenever its conditions hold; nothing while the log is full.
-    pub(crate) fn housekeep(&mut self) {
-        if self.live.log_full.is_some() {
-            return;
-        }
-        self.mark_tails();
-        self.finish_trims();
-        self.close_fenced_sessions();
-        self.drop_dead_orphans();
-        self.log_reaped();
-        self.send_reaps();
-    }
-
-    /// Answers parked polls that have something to say, or whose time is over.
-    fn answer_polls(&mut self) {
-        self.answer_session_polls();
-        self.answer_volume_polls();
     }
 }

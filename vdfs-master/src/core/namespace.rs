@@ -135,9 +135,9 @@ impl State {
 
     fn count_subdirectory(&mut self, parent: Ino, by: i32) {
         let directory = self.inodes.get_mut(parent).directory_mut();
-        let count = &mut directory
-            .expect("a parent is a directory")
-            .subdirectories;
-        *count = count.checked_add_signed(by).expect("subdirectories are counted");
+        let count = &mut directory.expect("a parent is a directory").subdirectories;
+        *count = count
+            .checked_add_signed(by)
+            .expect("subdirectories are counted");
     }
 }

@@ -36,6 +36,14 @@ impl Opens {
             .is_some_and(|openers| openers.values().any(|opener| opener.writers > 0))
     }
 
+    pub(crate) fn holds_layout(&self, ino: Ino, session: SessionId) -> bool {
+        let opener = self
+            .openers
+            .get(&ino)
+            .and_then(|openers| openers.get(&session));
+        opener.is_some_and(|opener| opener.holds_layout)
+    }
+
     /// Sessions but `except` that hold the layout.
     pub(crate) fn layout_holders(&self, ino: Ino, except: SessionId) -> Vec<SessionId> {
         let openers = self.openers.get(&ino).into_iter().flatten();
@@ -110,7 +118,10 @@ impl Opens {
     }
 
     fn remove(&mut self, session: SessionId, open: OpenHandle) {
-        let openers = self.openers.get_mut(&open.ino).expect("a handle is counted");
+        let openers = self
+            .openers
+            .get_mut(&open.ino)
+            .expect("a handle is counted");
         let opener = openers.get_mut(&session).expect("a handle is counted");
         opener.handles -= 1;
         opener.writers -= u32::from(open.access.write);
@@ -157,11 +168,7 @@ impl Live {
     }
 
     /// Gives what the handle was; `None` if it was not open.
-    pub(crate) fn release(
-        &mut self,
-        session: SessionId,
-        handle: HandleId,
-    ) -> Option<OpenHandle> {
+    pub(crate) fn release(&mut self, session: SessionId, handle: HandleId) -> Option<OpenHandle> {
         let open = self.sessions.get_mut(&session)?.handles.remove(&handle)?;
         self.opens.remove(session, open);
         self.maybe_dead.insert(open.ino);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use vdfs_proto::limits::{EVENTS_PER_REPLY_MAX, EVENTS_PARK_MS, OUTBOX_EVENTS_MAX};
+use vdfs_proto::limits::{EVENTS_PARK_MS, EVENTS_PER_REPLY_MAX, OUTBOX_EVENTS_MAX};
 
 use super::Ticket;
 
@@ -53,7 +53,11 @@ impl<T: Clone> Outbox<T> {
     /// The peer has taken everything up to `seen` and waits for more. Gives the poll that was
     /// parked before: it is answered with nothing.
     pub(crate) fn poll(&mut self, seen: u64, ticket: Ticket, now_ms: u64) -> Option<Ticket> {
-        while self.queue.front().is_some_and(|(number, _)| *number <= seen) {
+        while self
+            .queue
+            .front()
+            .is_some_and(|(number, _)| *number <= seen)
+        {
             self.queue.pop_front();
         }
         let poll = Poll {
@@ -100,10 +104,16 @@ mod tests {
         outbox.poll(0, Ticket(1), 0);
         assert_eq!(outbox.take_answer(0), Some((Ticket(1), vec![(first, 'a')])));
         outbox.poll(0, Ticket(2), 10);
-        assert_eq!(outbox.take_answer(10), Some((Ticket(2), vec![(first, 'a')])));
+        assert_eq!(
+            outbox.take_answer(10),
+            Some((Ticket(2), vec![(first, 'a')]))
+        );
         outbox.poll(first, Ticket(3), 20);
         assert_eq!(outbox.take_answer(20), None);
-        assert_eq!(outbox.take_answer(20 + EVENTS_PARK_MS), Some((Ticket(3), vec![])));
+        assert_eq!(
+            outbox.take_answer(20 + EVENTS_PARK_MS),
+            Some((Ticket(3), vec![]))
+        );
     }
 
     #[test]

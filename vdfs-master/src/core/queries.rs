@@ -91,7 +91,9 @@ impl Core {
 
     fn get_layout(&mut self, session: SessionId, ino: Ino) -> Asked {
         let layout = self.state.file(ino)?.layout();
-        if let Some(ino) = self.work_on(ino) {
+        if let Some(ino) = self.work_on(ino)
+            && !self.is_being_recalled(ino, session)
+        {
             return Err(Wait::For(WaitFor::Work(ino)));
         }
         self.live.opens.grant_layout(ino, session);
@@ -105,7 +107,10 @@ impl Core {
         if !self.live.opens.has_handle(ino, session) {
             return Err(Status::BadHandle.into());
         }
-        if let Some(ino) = self.work_on(ino) {
+        let holds = self.live.opens.appender(ino) == Some(session);
+        if let Some(ino) = self.work_on(ino)
+            && !(holds && self.is_being_recalled(ino, session))
+        {
             return Err(Wait::For(WaitFor::Work(ino)));
         }
         if !self.live.unresumed.is_empty() {
@@ -143,7 +148,11 @@ impl Core {
 
     /// Room and use, of the volumes that serve.
     pub(crate) fn stats(&self) -> FsStats {
-        let serving = self.live.volumes.values().filter(|live| live.is_registered());
+        let serving = self
+            .live
+            .volumes
+            .values()
+            .filter(|live| live.is_registered());
         let (mut capacity_bytes, mut free_bytes) = (0, 0);
         for live in serving {
             capacity_bytes += live.capacity_bytes;

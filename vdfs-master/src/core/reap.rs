@@ -6,9 +6,10 @@
 
 use vdfs_proto::limits::REAP_BATCH_MAX;
 use vdfs_proto::volume::Command;
-use vdfs_proto::{DataId, VolumeId};
+use vdfs_proto::{DataId, Ino, VolumeId};
 
 use super::Core;
+use super::limits::BATCH_MAX;
 use super::live::Sent;
 use super::record::Record;
 use super::state::{Applied, State};
@@ -93,6 +94,22 @@ impl Core {
     pub(crate) fn reap_is_durable(&mut self, ids: &[DataId]) {
         for live in self.live.volumes.values_mut() {
             live.reap_ready.extend(ids);
+        }
+    }
+
+    /// Ends orphans that nobody has open any more.
+    pub(crate) fn drop_dead_orphans(&mut self) {
+        if !self.live.unresumed.is_empty() || self.live.maybe_dead.is_empty() {
+            return;
+        }
+        let candidates = std::mem::take(&mut self.live.maybe_dead);
+        let dead: Vec<Ino> = candidates
+            .into_iter()
+            .filter(|ino| self.state.orphans.contains(*ino) && !self.live.is_pinned(*ino))
+            .collect();
+        for inos in dead.chunks(BATCH_MAX) {
+            let inos = inos.to_vec();
+            self.log(Record::Dropped { inos });
         }
     }
 }

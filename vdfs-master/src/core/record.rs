@@ -16,9 +16,14 @@ use super::inode::NewData;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Record {
     /// The first record: makes the filesystem with its root.
-    Format { config: FsConfig, at: Timestamp },
+    Format {
+        config: FsConfig,
+        at: Timestamp,
+    },
     /// A life of the master begins.
-    Term { skip_ids: bool },
+    Term {
+        skip_ids: bool,
+    },
     /// A mutation, done.
     Change {
         op: OpId,
@@ -26,15 +31,27 @@ pub(crate) enum Record {
         change: Change,
     },
     /// A mutation, refused for good: a retry gets the same answer.
-    Refused { op: OpId, status: Status },
+    Refused {
+        op: OpId,
+        status: Status,
+    },
     /// The pending trim of this inode is done.
-    Trimmed { ino: Ino },
+    Trimmed {
+        ino: Ino,
+    },
     /// Cut what may lie behind the committed size, up to chunk `end_chunk`.
-    TailTrim { ino: Ino, end_chunk: u32 },
+    TailTrim {
+        ino: Ino,
+        end_chunk: u32,
+    },
     /// Bytes behind the committed size may lie on the volumes.
-    TailUnknown { ino: Ino },
+    TailUnknown {
+        ino: Ino,
+    },
     /// Orphans that nobody has open any more.
-    Dropped { inos: Vec<Ino> },
+    Dropped {
+        inos: Vec<Ino>,
+    },
     SessionOpened {
         session: SessionId,
         identity: String,
@@ -42,11 +59,19 @@ pub(crate) enum Record {
         mount: String,
     },
     /// Fences go out when this is durable. `tails`: files the session had open for writing.
-    SessionClosing { session: SessionId, tails: Vec<Ino> },
-    SessionClosed { session: SessionId },
+    SessionClosing {
+        session: SessionId,
+        tails: Vec<Ino>,
+    },
+    SessionClosed {
+        session: SessionId,
+    },
     VolumeRegistered(VolumeRegistered),
     /// The volume has dropped these.
-    Reaped { volume: VolumeId, ids: Vec<DataId> },
+    Reaped {
+        volume: VolumeId,
+        ids: Vec<DataId>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +100,9 @@ pub(crate) enum Change {
         gid: u32,
     },
     /// A create of a name that exists: opens it.
-    Existing { ino: Ino },
+    Existing {
+        ino: Ino,
+    },
     Link {
         ino: Ino,
         parent: Ino,
@@ -87,7 +114,10 @@ pub(crate) enum Change {
         /// The inode outlives its last name.
         keep: bool,
     },
-    Rmdir { parent: Ino, name: FileName },
+    Rmdir {
+        parent: Ino,
+        name: FileName,
+    },
     Rename {
         parent: Ino,
         name: FileName,
@@ -127,7 +157,10 @@ pub(crate) enum Change {
         name: XattrName,
         value: Vec<u8>,
     },
-    RemoveXattr { ino: Ino, name: XattrName },
+    RemoveXattr {
+        ino: Ino,
+        name: XattrName,
+    },
 }
 
 /// [`NewKind`] with its place.

@@ -1,23 +1,19 @@
-//! Sessions: opening, leases, events, recalls, and the end.
-//!
-//! A session that is silent for its lease, or whose mount comes again, ends in steps: *closing* is
-//! logged; when that is durable it is fenced at every volume; when each has acknowledged, or has
-//! lost its own lease, *closed* is logged; only then are its handles, rights and retry records
-//! released. A session that closes itself has nothing in flight and ends at once.
+//! Sessions: opening, resuming, events, recalls; how they end is in [`ending`].
 
-use std::collections::BTreeSet;
+mod ending;
+
 use std::sync::Arc;
 
 use vdfs_proto::limits::{SESSION_LEASE_MS, SESSIONS_MAX};
 use vdfs_proto::session::{
-    CloseSession, Event, Events, NextEvents, OpenHandle, OpenSession, RecallOutcome, Recalled,
-    ResumeSession, Right, SessionOpened, SessionReply, SessionRequest, SessionResumed,
+    Event, Events, NextEvents, OpenHandle, OpenSession, RecallOutcome, Recalled, ResumeSession,
+    Right, SessionOpened, SessionReply, SessionRequest, SessionResumed,
 };
-use vdfs_proto::volume::{Command, Fence};
-use vdfs_proto::{HandleId, Ino, SessionId, Status, VolumeId};
+use vdfs_proto::volume::Fence;
+use vdfs_proto::{HandleId, Ino, SessionId, Status};
 
-use super::limits::{BATCH_MAX, LABEL_BYTES_MAX};
-use super::live::{AfterDurable, LiveClosing, LiveSession, LiveVolume, Sent};
+use super::limits::LABEL_BYTES_MAX;
+use super::live::LiveSession;
 use super::record::Record;
 use super::replies::Slots;
 use super::state::{Closing, Session, State};
@@ -31,7 +27,10 @@ impl State {
         host: &str,
         mount: &str,
     ) {
-        assert_eq!(session, self.numbers.session, "sessions are numbered in order");
+        assert_eq!(
+            session, self.numbers.session,
+            "sessions are numbered in order"
+        );
         self.numbers.session.0 += 1;
         let opened = Session {
             identity: identity.to_owned(),
@@ -46,7 +45,10 @@ impl State {
     pub(crate) fn apply_session_closing(&mut self, session: SessionId, tails: &[Ino]) {
         let fence = self.numbers.fence;
         self.numbers.fence += 1;
-        let stored = self.sessions.get_mut(session).expect("a live session closes");
+        let stored = self
+            .sessions
+            .get_mut(session)
+            .expect("a live session closes");
         assert!(stored.closing.is_none(), "{session} closes once");
         stored.closing = Some(Closing {
             fence,
@@ -55,8 +57,15 @@ impl State {
     }
 
     pub(crate) fn apply_session_closed(&mut self, session: SessionId) {
-        let stored = self.sessions.remove(session).expect("a session closes once");
-        for ino in stored.closing.map(|closing| closing.tails).unwrap_or_default() {
+        let stored = self
+            .sessions
+            .remove(session)
+            .expect("a session closes once");
+        for ino in stored
+            .closing
+            .map(|closing| closing.tails)
+            .unwrap_or_default()
+        {
             self.mark_tail_unknown(ino);
         }
     }
@@ -124,7 +133,9 @@ impl Core {
     /// The latest caller of an identity is the one that is alive.
     fn replace_waiting_open(&mut self, ticket: Ticket, open: OpenSession) {
         let opening = &mut self.live.opening;
-        let same = opening.iter().position(|(_, other)| other.identity == open.identity);
+        let same = opening
+            .iter()
+            .position(|(_, other)| other.identity == open.identity);
         let before = same.map(|index| opening.remove(index));
         opening.push((ticket, open));
         if let Some((before, _)) = before {
@@ -176,7 +187,10 @@ impl Core {
             .get(&session)
             .is_some_and(|live| live.handles.get(&open.handle) != Some(&open));
         let fits = self.state.file(open.ino).is_ok()
-            && self.live.check_handle(session, open.handle, Some(open.ino)).is_ok();
+            && self
+                .live
+                .check_handle(session, open.handle, Some(open.ino))
+                .is_ok();
         // What is known already may have been recalled since: resuming does not give it back.
         if is_new && fits {
             self.live.open(session, open);
@@ -192,7 +206,7 @@ impl Core {
     }
 
     /// One session less of which it is unknown what it holds.
-    fn session_is_known(&mut self) {
+    pub(super) fn session_is_known(&mut self) {
         if !self.live.unresumed.is_empty() {
             return;
         }
@@ -209,6 +223,7 @@ impl Core {
             return Err(Status::Disconnected);
         }
         let now_ms = self.live.now.boot_ms;
+        self.live.woken.insert(next.session);
         let live = self.live.sessions.get_mut(&next.session);
         let outbox = &mut live.expect("heard above").outbox;
         if let Some(before) = outbox.poll(next.seen, ticket, now_ms) {
@@ -219,12 +234,11 @@ impl Core {
 
     pub(crate) fn answer_session_polls(&mut self) {
         let now_ms = self.live.now.boot_ms;
-        let sessions = self.live.sessions.values_mut();
-        let batches: Vec<_> = sessions
-            .filter_map(|session| session.outbox.take_answer(now_ms))
-            .collect();
-        for (ticket, batch) in batches {
-            self.live.reply(ticket, Ok(events(batch)));
+        for session in std::mem::take(&mut self.live.woken) {
+            let live = self.live.sessions.get_mut(&session);
+            if let Some((ticket, batch)) = live.and_then(|l| l.outbox.take_answer(now_ms)) {
+                self.live.reply(ticket, Ok(events(batch)));
+            }
         }
     }
 
@@ -279,192 +293,6 @@ impl Core {
             recalls.retain(|_, recall| (recall.session, recall.ino) != (session, open.ino));
         }
         self.rights_changed(open.ino);
-    }
-
-    fn close_session(&mut self, close: &CloseSession) -> Result<SessionReply, Status> {
-        let session = close.session;
-        self.hear(session)?;
-        if self.live.log_full.is_some() {
-            return Err(Status::Busy);
-        }
-        self.end_session(session);
-        Ok(SessionReply::CloseSession(()))
-    }
-
-    pub(crate) fn expire_sessions(&mut self) {
-        if self.live.log_full.is_some() {
-            return;
-        }
-        let now_ms = self.live.now.boot_ms;
-        let is_over = |live: &LiveSession| live.deaf || live.heard_ms + SESSION_LEASE_MS < now_ms;
-        let sessions = self.live.sessions.iter();
-        let over: Vec<SessionId> = sessions
-            .filter(|(_, live)| is_over(live))
-            .map(|(session, _)| *session)
-            .collect();
-        for session in over {
-            self.begin_closing(session);
-        }
-    }
-
-    /// The first step of the end; nothing if it has begun.
-    pub(crate) fn begin_closing(&mut self, session: SessionId) {
-        let stored = self.state.sessions.get(session);
-        if stored.is_none_or(|stored| stored.closing.is_some()) {
-            return;
-        }
-        let tails = self.files_written_by(session);
-        self.log(Record::SessionClosing { session, tails });
-        self.live.closings.insert(session, LiveClosing::default());
-        self.after_sync(AfterDurable::Fence(session));
-        self.refuse_polls(session);
-    }
-
-    fn files_written_by(&self, session: SessionId) -> Vec<Ino> {
-        let handles = self.live.sessions.get(&session).map(|live| &live.handles);
-        let written: BTreeSet<Ino> = handles
-            .into_iter()
-            .flat_map(|handles| handles.values())
-            .filter(|open| open.access.write)
-            .map(|open| open.ino)
-            .collect();
-        written.into_iter().collect()
-    }
-
-    fn refuse_polls(&mut self, session: SessionId) {
-        let live = self.live.sessions.get_mut(&session);
-        if let Some(ticket) = live.and_then(|live| live.outbox.take_parked()) {
-            self.live.reply(ticket, Err(Status::SessionExpired));
-        }
-    }
-
-    /// *Closing* is durable: the fences go out.
-    pub(crate) fn send_fences(&mut self, session: SessionId) {
-        if !self.live.closings.contains_key(&session) {
-            return;
-        }
-        let may_write = |live: &LiveVolume| !live.away;
-        let volumes = self.live.volumes.iter();
-        let awaiting: BTreeSet<VolumeId> = volumes
-            .filter(|(_, live)| may_write(live))
-            .map(|(volume, _)| *volume)
-            .collect();
-        for volume in &awaiting {
-            self.send_fence(*volume, session);
-        }
-        let closing = LiveClosing {
-            durable: true,
-            awaiting,
-        };
-        self.live.closings.insert(session, closing);
-    }
-
-    pub(crate) fn send_fence(&mut self, volume: VolumeId, session: SessionId) {
-        let stored = self.state.sessions.get(session);
-        if let Some(closing) = stored.and_then(|stored| stored.closing.as_ref()) {
-            let number = closing.fence;
-            let command = Command::Fence(Fence { number, session });
-            self.live.send(volume, command, Sent::Fence(session));
-        }
-    }
-
-    /// The volume takes no more writes of the session.
-    pub(crate) fn fenced_at(&mut self, volume: VolumeId, session: SessionId) {
-        if let Some(closing) = self.live.closings.get_mut(&session) {
-            closing.awaiting.remove(&volume);
-        }
-    }
-
-    /// The volume knows all fences whose records are durable, or serves nobody.
-    pub(crate) fn all_fenced_at(&mut self, volume: VolumeId) {
-        for closing in self.live.closings.values_mut() {
-            closing.awaiting.remove(&volume);
-        }
-    }
-
-    pub(crate) fn close_fenced_sessions(&mut self) {
-        let closings = self.live.closings.iter();
-        let fenced: Vec<SessionId> = closings
-            .filter(|(_, closing)| closing.durable && closing.awaiting.is_empty())
-            .map(|(session, _)| *session)
-            .collect();
-        for session in fenced {
-            self.end_session(session);
-        }
-    }
-
-    /// The last step: everything of the session is released.
-    fn end_session(&mut self, session: SessionId) {
-        self.refuse_polls(session);
-        self.log(Record::SessionClosed { session });
-        self.after_durable(AfterDurable::Forget(session));
-        self.live.closings.remove(&session);
-        self.give_up_ops(session);
-        self.live.recalls.retain(|_, recall| recall.session != session);
-        self.release_all(session);
-        self.live.sessions.remove(&session);
-        if self.live.unresumed.remove(&session) {
-            self.session_is_known();
-        }
-        self.go_on_opening();
-    }
-
-    fn give_up_ops(&mut self, session: SessionId) {
-        let ops = self.live.in_progress.range((session, 0)..=(session, u16::MAX));
-        let keys: Vec<(SessionId, u16)> = ops.map(|(key, _)| *key).collect();
-        for key in keys {
-            self.give_up(key, Status::SessionExpired);
-        }
-    }
-
-    fn release_all(&mut self, session: SessionId) {
-        let live = self.live.sessions.get(&session);
-        let handles: Vec<HandleId> = live.map_or(Vec::new(), |live| {
-            live.handles.keys().copied().collect()
-        });
-        for handle in handles {
-            self.release_handle(session, handle, false);
-        }
-        let works: Vec<Ino> = self.live.works.keys().copied().collect();
-        for ino in works {
-            self.rights_changed(ino);
-        }
-    }
-
-    fn go_on_opening(&mut self) {
-        for (ticket, open) in std::mem::take(&mut self.live.opening) {
-            if self.sessions_of(&open.identity).is_empty() {
-                let reply = self.begin_session(open);
-                self.live.reply(ticket, Ok(CoreReply::Session(reply)));
-            } else {
-                self.live.opening.push((ticket, open));
-            }
-        }
-    }
-
-    /// *Closed* is durable: volumes drop the session's records.
-    pub(crate) fn send_forget(&mut self, session: SessionId) {
-        let volumes: Vec<VolumeId> = self.live.volumes.keys().copied().collect();
-        for volume in volumes {
-            let command = Command::ForgetSession(session);
-            self.live.send(volume, command, Sent::News);
-        }
-    }
-
-    /// Ends orphans that nobody has open any more.
-    pub(crate) fn drop_dead_orphans(&mut self) {
-        if !self.live.unresumed.is_empty() || self.live.maybe_dead.is_empty() {
-            return;
-        }
-        let candidates = std::mem::take(&mut self.live.maybe_dead);
-        let dead: Vec<Ino> = candidates
-            .into_iter()
-            .filter(|ino| self.state.orphans.contains(*ino) && !self.live.is_pinned(*ino))
-            .collect();
-        for inos in dead.chunks(BATCH_MAX) {
-            let inos = inos.to_vec();
-            self.log(Record::Dropped { inos });
-        }
     }
 
     /// Tells all sessions that the published table has changed.

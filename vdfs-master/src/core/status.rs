@@ -111,12 +111,19 @@ impl Core {
         if counted.is_some_and(|counted_ms| now_ms < counted_ms + LOST_COUNT_GOOD_MS) {
             return;
         }
-        let files = self.state.inodes.iter().filter_map(|(_, inode)| inode.file());
+        let files = self
+            .state
+            .inodes
+            .iter()
+            .filter_map(|(_, inode)| inode.file());
         let mut count = LostCount {
             counted_ms: Some(now_ms),
             ..LostCount::default()
         };
-        for lost_bytes in files.map(|file| self.lost_bytes(file)).filter(|bytes| *bytes > 0) {
+        for lost_bytes in files
+            .map(|file| self.lost_bytes(file))
+            .filter(|bytes| *bytes > 0)
+        {
             count.files += 1;
             count.bytes += lost_bytes;
         }

@@ -1,6 +1,7 @@
 //! The core as its shell sees it: inputs in, effects out.
 
 mod append;
+mod chaos;
 mod names;
 mod reaping;
 mod replay;

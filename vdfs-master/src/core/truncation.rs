@@ -64,6 +64,13 @@ impl Core {
         self.live.works.contains_key(&ino).then_some(ino)
     }
 
+    /// The session still holds the layout that a truncation recalls: until it has given it up, it
+    /// may ask again for what it needs to flush.
+    pub(crate) fn is_being_recalled(&self, ino: Ino, session: SessionId) -> bool {
+        let phase = self.live.works.get(&ino).map(|work| &work.phase);
+        matches!(phase, Some(Phase::Recalling(..))) && self.live.opens.holds_layout(ino, session)
+    }
+
     /// The work that an open has to wait for. A first writer of a file with an unknown tail begins
     /// one: the tail is cut before anything can be written behind it.
     pub(crate) fn work_before_open(&mut self, ino: Ino, access: Access) -> Option<Ino> {
@@ -135,8 +142,12 @@ impl Core {
 
     /// Goes on with the trims that were pending when this term began.
     pub(crate) fn resume_trims(&mut self) {
-        let pending: Vec<(Ino, PendingTrim)> =
-            self.state.trims.iter().map(|(ino, trim)| (ino, *trim)).collect();
+        let pending: Vec<(Ino, PendingTrim)> = self
+            .state
+            .trims
+            .iter()
+            .map(|(ino, trim)| (ino, *trim))
+            .collect();
         for (ino, trim) in pending {
             if let Some(op) = trim.op {
                 let waiting = InProgress {
@@ -298,7 +309,8 @@ impl Core {
             },
             len: self.state.config.chunk_size.chunk_len(trim.size, index),
         };
-        self.live.send(cut.volume, command, Sent::Trim { ino, index });
+        self.live
+            .send(cut.volume, command, Sent::Trim { ino, index });
     }
 
     pub(crate) fn trim_answered(&mut self, ino: Ino, index: u32, result: Result<(), Status>) {
@@ -324,8 +336,7 @@ impl Core {
         self.pump_trims();
     }
 
-    /// Sends trims again that a volume could not do, or all of a volume that has registered again;
-    /// each with its op id, so that none is done twice.
+    /// Sends trims again.
     fn resend_trims(&mut self, which: impl Fn(&Cut) -> bool) {
         let mut again = Vec::new();
         for (ino, work) in &mut self.live.works {
@@ -344,10 +355,25 @@ impl Core {
         }
     }
 
+    /// Tries again what volumes refused: a new op in the same slot, as the refusal was an answer.
     pub(crate) fn retry_trims(&mut self) {
+        for work in self.live.works.values_mut() {
+            let Phase::Trimming(trimming) = &mut work.phase else {
+                continue;
+            };
+            let failed = trimming.outstanding.values_mut().filter(|cut| cut.failed);
+            for cut in failed {
+                let live = self.live.volumes.get_mut(&cut.volume);
+                let next_seq = &mut live.expect("its slot is taken").next_seq;
+                cut.op.seq = *next_seq;
+                *next_seq += 1;
+            }
+        }
         self.resend_trims(|cut| cut.failed);
     }
 
+    /// The volume has registered again, and may have missed any of them: each goes with its op id,
+    /// so that none is done twice.
     pub(crate) fn resend_trims_to(&mut self, volume: VolumeId) {
         self.resend_trims(|cut| cut.volume == volume);
     }
@@ -374,4 +400,3 @@ impl Core {
         }
     }
 }
-

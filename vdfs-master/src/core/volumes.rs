@@ -1,86 +1,26 @@
-//! Volumes: registration, heartbeats, leases, commands; and the begin of a term, which greets all.
+//! Volumes: registration, heartbeats, leases, commands.
 //!
 //! A volume that was silent for its lease is *away*: it must register again before it is served, so
 //! it learns all fences before its next lease. With one replica nothing else follows from it: its
 //! chains wait.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::volume::{
-    Command, Commands, Fence, Heartbeat, HeartbeatAck, NextCommands, Register, Registered, VolumeReply,
-    VolumeRequest,
+    Command, Commands, Fence, Heartbeat, HeartbeatAck, NextCommands, Register, Registered,
+    VolumeReply, VolumeRequest,
 };
-use vdfs_proto::{ChainTable, DataId, SessionId, Status, VolumeId, VolumeInfo};
+use vdfs_proto::{ChainTable, Status, VolumeId, VolumeInfo};
 
 use super::inode::NewData;
-use super::limits::{LABEL_BYTES_MAX, TICK_MS};
-use super::live::{AfterDurable, LiveClosing, LiveSession, LiveVolume, Sent};
+use super::limits::LABEL_BYTES_MAX;
+use super::live::{AfterDurable, LiveVolume, Sent};
 use super::record::{Record, VolumeRegistered};
 use super::truncation::MASTER_SESSION;
 use super::{Core, CoreReply, Ticket};
 
 impl Core {
-    /// After replay: a new term, fresh leases, and what was under way goes on.
-    pub(crate) fn start_term(&mut self, same_boot: bool) {
-        let skip_ids = !same_boot;
-        self.log(Record::Term { skip_ids });
-        let (term, now_ms) = (self.state.numbers.term, self.live.now.boot_ms);
-        self.live.started_ms = now_ms;
-        self.live.next_tick_ms = now_ms + TICK_MS;
-        self.live.next_recall = (term << 32) + 1;
-        self.live.table = self.state.table.clone();
-        for volume in self.state.volumes.keys() {
-            let live = LiveVolume::new(term, now_ms);
-            self.live.volumes.insert(*volume, live);
-        }
-        let closing = self.greet_sessions();
-        self.resume_trims();
-        self.resume_reaps();
-        for session in closing {
-            self.live.closings.insert(session, LiveClosing::default());
-            self.after_sync(AfterDurable::Fence(session));
-        }
-        if !same_boot {
-            self.end_all_sessions();
-        }
-    }
-
-    /// Gives all sessions a fresh lease. Gives those that were closing.
-    fn greet_sessions(&mut self) -> Vec<SessionId> {
-        let (term, now_ms) = (self.state.numbers.term, self.live.now.boot_ms);
-        let mut closing = Vec::new();
-        for (session, stored) in self.state.sessions.iter() {
-            let live = LiveSession::new(term, now_ms);
-            self.live.sessions.insert(session, live);
-            self.live.unresumed.insert(session);
-            if stored.closing.is_some() {
-                closing.push(session);
-            }
-        }
-        if self.live.unresumed.is_empty() {
-            let orphans = self.state.orphans.iter().map(|(ino, ())| ino);
-            self.live.maybe_dead.extend(orphans);
-        }
-        closing
-    }
-
-    fn resume_reaps(&mut self) {
-        let ids: BTreeSet<DataId> = self.state.reaps.iter().map(|((_, id), ())| id).collect();
-        if !ids.is_empty() {
-            let ids = ids.into_iter().collect();
-            self.after_durable(AfterDurable::Reap(ids));
-        }
-    }
-
-    fn end_all_sessions(&mut self) {
-        let sessions: Vec<SessionId> = self.live.sessions.keys().copied().collect();
-        for session in sessions {
-            self.begin_closing(session);
-        }
-    }
-
     pub(crate) fn take_volume_request(
         &mut self,
         ticket: Ticket,
@@ -90,9 +30,7 @@ impl Core {
         let outcome = match request {
             VolumeRequest::Register(register) => self.register(ticket, node, register),
             VolumeRequest::Heartbeat(heartbeat) => self.heartbeat(&heartbeat).map(Some),
-            VolumeRequest::NextCommands(next) => {
-                self.next_commands(ticket, &next).map(|()| None)
-            }
+            VolumeRequest::NextCommands(next) => self.next_commands(ticket, &next).map(|()| None),
         };
         match outcome {
             Ok(None) => {}
@@ -112,7 +50,12 @@ impl Core {
         if labels.iter().any(|label| label.len() > LABEL_BYTES_MAX) {
             return Err(Status::Invalid);
         }
-        let known = self.state.table.volumes.iter().find(|info| info.node == node);
+        let known = self
+            .state
+            .table
+            .volumes
+            .iter()
+            .find(|info| info.node == node);
         let volume = known.map_or(self.state.numbers.volume, |info| info.id);
         let lost = register.data_id_max >= self.state.numbers.data;
         if known.is_some_and(|info| self.is_unchanged(info, &register)) && !lost {
@@ -140,7 +83,10 @@ impl Core {
             let live = LiveVolume::new(self.state.numbers.term, self.live.now.boot_ms);
             self.live.volumes.insert(volume, live);
         }
-        self.live.volumes.entry(volume).and_modify(|live| live.keeps_all |= lost);
+        self.live
+            .volumes
+            .entry(volume)
+            .and_modify(|live| live.keeps_all |= lost);
         self.live.lost.counted_ms = None;
         self.after_sync(AfterDurable::Registered {
             ticket,
@@ -175,7 +121,11 @@ impl Core {
         register: &Register,
     ) {
         let now_ms = self.live.now.boot_ms;
-        let live = self.live.volumes.get_mut(&volume).expect("known since it was logged");
+        let live = self
+            .live
+            .volumes
+            .get_mut(&volume)
+            .expect("known since it was logged");
         let parked = live.outbox.take_parked();
         live.leave();
         live.incarnation = Some(register.incarnation);
@@ -212,15 +162,20 @@ impl Core {
 
     /// The table's last change is durable: everybody may see it.
     pub(crate) fn publish_table(&mut self, table: Arc<ChainTable>) {
-        assert!(self.live.table.version < table.version, "tables are published in order");
+        assert!(
+            self.live.table.version < table.version,
+            "tables are published in order"
+        );
         self.live.table = table;
         let table: ChainTable = (*self.live.table).clone();
         let volumes: Vec<VolumeId> = self.live.volumes.keys().copied().collect();
         for volume in volumes {
             if let Some(live) = self.live.volumes.get_mut(&volume) {
-                live.outbox.retain(|command| !matches!(command, Command::Table(_)));
+                live.outbox
+                    .retain(|command| !matches!(command, Command::Table(_)));
             }
-            self.live.send(volume, Command::Table(table.clone()), Sent::News);
+            self.live
+                .send(volume, Command::Table(table.clone()), Sent::News);
         }
         self.announce_table();
     }
@@ -320,12 +275,12 @@ impl Core {
         self.all_fenced_at(volume);
     }
 
-    /// The first chunk of what lies there is on a volume that serves.
-    pub(crate) fn is_served(&self, place: NewData) -> bool {
+    /// The first chunk of what lies there is on a volume that serves and has room.
+    pub(crate) fn takes_new_data(&self, place: NewData) -> bool {
         let layout = super::inode::FileBody::new(place, 0).layout();
         let chain = self.state.table.chain(layout.chain(0));
         let head = chain.and_then(|chain| chain.members.first());
         head.and_then(|member| self.live.volumes.get(&member.volume))
-            .is_some_and(LiveVolume::is_registered)
+            .is_some_and(|live| live.is_registered() && live.has_room())
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -26,6 +27,7 @@ struct Shared {
     /// Bytes that may still be written; `None`: no limit.
     room: Option<u64>,
     fails_sync: bool,
+    holds_log_syncs: bool,
 }
 
 /// Everything about a disk at one moment.
@@ -160,6 +162,18 @@ impl FakeDisk {
 
     pub(crate) fn set_fails_sync(&self, fails: bool) {
         self.shared.lock().fails_sync = fails;
+    }
+
+    /// Lets no sync of the log's segments begin while set.
+    pub(crate) fn set_holds_log_syncs(&self, holds: bool) {
+        self.shared.lock().holds_log_syncs = holds;
+    }
+
+    fn is_held(&self, file: usize) -> bool {
+        let shared = self.shared.lock();
+        let mut names = shared.state.names.iter();
+        shared.holds_log_syncs
+            && names.any(|(name, &number)| number == file && name.starts_with("wal-"))
     }
 
     /// Changes a file's bytes on the disk, as damage does.
@@ -297,6 +311,11 @@ impl DiskFile for FakeFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        // Bounded, so that a test that fails ends.
+        let until = Instant::now() + Duration::from_secs(5);
+        while self.disk.is_held(self.number) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.disk.change(|shared| {
             if shared.fails_sync {
                 return Err(io::Error::from_raw_os_error(libc::EIO));

@@ -352,7 +352,7 @@ fn log_truncated_below_the_mark_is_refused_with_file_and_offset() {
     disk.damage(SECOND, Vec::clear);
     let message = refusal(&disk).to_string();
     assert!(
-        message.contains(SECOND) && message.contains("byte 0"),
+        message.contains(SECOND) && message.contains("offset 0:"),
         "{message}"
     );
     let disk = synced_disk();

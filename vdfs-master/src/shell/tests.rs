@@ -263,6 +263,26 @@ fn master_with_sync_log_acknowledges_only_what_is_on_the_disk() {
 }
 
 #[test]
+fn master_with_sync_log_acknowledges_nothing_while_the_disk_does_not_sync() {
+    let disk = FakeDisk::default();
+    let synced = MasterConfig {
+        sync_log: true,
+        ..config()
+    };
+    let master = start_with(&disk, synced, "boot").expect("starts");
+    let mut client = Client::open(&master, "a");
+    disk.set_holds_log_syncs(true);
+    let request = client.mutation(mkdir("x"));
+    let early = client.send(&request, Duration::from_millis(200));
+    assert_eq!(early, Err(Status::DeadlineExceeded));
+    disk.set_holds_log_syncs(false);
+    assert!(matches!(
+        client.send(&request, DEADLINE),
+        Ok(Mutated::Create(_))
+    ));
+}
+
+#[test]
 fn master_without_room_refuses_changes_serves_reads_and_goes_on_when_there_is_room() {
     let disk = FakeDisk::default();
     disk.set_room(Some(TURN_BYTES_MAX + 8192));
@@ -351,6 +371,26 @@ fn write_checkpoints(disk: &FakeDisk, client: &mut Client, count: u8) {
         };
         eventually("a checkpoint", written);
     }
+}
+
+#[test]
+fn checkpoint_does_not_count_before_the_log_on_the_disk_has_reached_it() {
+    let disk = FakeDisk::default();
+    let master = start_with(&disk, small_checkpoints(), "boot").expect("starts");
+    let mut client = Client::open(&master, "a");
+    disk.set_holds_log_syncs(true);
+    eventually("a checkpoint in the making", || {
+        client.mutate(set_xattr(60_000, 1)).expect("set");
+        disk.open("checkpoint.tmp").ok()
+    });
+    let until = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < until {
+        client.lookup("none").expect_err("time passes");
+        assert_eq!(checkpoint::list(&disk).expect("lists"), []);
+    }
+    disk.set_holds_log_syncs(false);
+    let newest = || checkpoint::list(&disk).expect("lists").first().copied();
+    eventually("a checkpoint", newest);
 }
 
 fn log_segments(disk: &FakeDisk) -> usize {
@@ -488,7 +528,10 @@ fn master_with_a_damaged_log_refuses_and_names_file_and_offset() {
     let error = start_with(&disk, config(), "boot")
         .expect_err("damaged")
         .to_string();
-    assert!(error.contains(name) && error.contains("byte 0"), "{error}");
+    assert!(
+        error.contains(name) && error.contains("offset 0:"),
+        "{error}"
+    );
     disk.damage(name, |bytes| {
         bytes[60] ^= 4;
         bytes.truncate(bytes.len() - 3);

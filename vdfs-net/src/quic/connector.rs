@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 use vdfs_proto::Status;
 use vdfs_proto::handshake::Purpose;
-use vdfs_proto::limits::{FRAME_BODY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 use super::Shared;
 use super::link::Link;
@@ -63,7 +62,7 @@ impl QuicCarrier {
     }
 
     async fn call_without_deadline(&self, request: Request) -> Outcome {
-        check_bounds(&request)?;
+        request.check_bounds()?;
         let link = match request.purpose {
             Purpose::Control => &self.control,
             Purpose::Bulk => &self.bulk,
@@ -80,16 +79,5 @@ impl Carrier for QuicCarrier {
             ended.unwrap_or(Err(Status::DeadlineExceeded))
         }
         .boxed()
-    }
-}
-
-fn check_bounds(request: &Request) -> Result<(), Status> {
-    let payload_max = match request.purpose {
-        Purpose::Bulk => PAYLOAD_BYTES_MAX,
-        Purpose::Control | Purpose::Heartbeat => 0,
-    };
-    match request.body.len() <= FRAME_BODY_BYTES_MAX && request.payload.len() <= payload_max {
-        true => Ok(()),
-        false => Err(Status::TooLarge),
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::statvfs;
 use rustix::process::geteuid;
 
 use super::{RamError, available};
@@ -16,13 +17,29 @@ use super::{RamError, available};
 const SHM: &str = "/dev/shm";
 
 pub(super) fn open(path: &Path, size_bytes: u64) -> Result<(), RamError> {
-    let directory = match existing(path)? {
+    let present = existing(path)?;
+    let used = match &present {
+        Some(directory) if directory.exists() => used_bytes(directory)?,
+        Some(_) | None => 0,
+    };
+    available::check(size_bytes, used)?;
+    check_shm(size_bytes, used)?;
+    let directory = match present {
         Some(directory) => directory,
         None => link_new(path)?,
     };
-    make_directory(&directory)?;
-    let used = used_bytes(&directory)?;
-    available::check(size_bytes, used)
+    make_directory(&directory)
+}
+
+/// Refuses `asked` bytes unless `/dev/shm` has them, beside the `used` bytes of the asker.
+fn check_shm(asked: u64, used: u64) -> Result<(), RamError> {
+    let shm = Path::new(SHM);
+    let stat = statvfs(shm).map_err(|error| RamError::io("stat", shm, error))?;
+    let available = stat.f_bavail * stat.f_frsize + used;
+    if asked > available {
+        return Err(RamError::TooLarge { asked, available });
+    }
+    Ok(())
 }
 
 pub(super) fn destroy(path: &Path) -> Result<(), RamError> {

@@ -43,7 +43,7 @@ pub(super) struct Body {
     /// Place in the index.
     pub(super) entry: Option<u32>,
     /// Of the record written last.
-    pub(super) sequence: u32,
+    pub(super) sequence: u16,
     pub(super) sums: ChunkSums,
     /// What the budget counts for its pages, in bytes.
     pub(super) charged: u64,

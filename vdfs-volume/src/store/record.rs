@@ -2,7 +2,8 @@
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
-//! | 0..4 | sequence | one more with each record of the chunk; wraps |
+//! | 0..2 | sequence | one more with each record of the chunk; wraps |
+//! | 2..4 | op slot | |
 //! | 4 | state | 1 clean, 2 writing, 3 trimming, 4 reaped; bit 7: the op fields hold an op |
 //! | 5..8 | write length | of a write in progress |
 //! | 8..16 | data id | |
@@ -11,8 +12,7 @@
 //! | 24..28 | epoch | of the version: clean, the chunk's; else the change's |
 //! | 28..36 | counter | of the version |
 //! | 36..44 | op session | what made a clean version, or makes the change |
-//! | 44..50 | op seq | |
-//! | 50..52 | op slot | |
+//! | 44..52 | op seq | |
 //! | 52..56 | offset | of a write in progress; of a trim the length to cut to |
 //! | 56..60 | payload sum | of a write in progress |
 //! | 60..64 | CRC32C | of bytes 0..60 |
@@ -30,8 +30,6 @@ pub(super) const RECORD_BYTES: usize = 64;
 pub(super) const ENTRY_BYTES: usize = 2 * RECORD_BYTES;
 const CRC_AT: usize = RECORD_BYTES - 4;
 const HAS_OP: u8 = 0x80;
-/// Sequence numbers of ops are kept in 48 bits.
-pub(super) const OP_SEQ_MAX: u64 = (1 << 48) - 1;
 /// Epochs are kept in 32 bits.
 pub(super) const EPOCH_MAX: u64 = u32::MAX as u64;
 
@@ -51,7 +49,7 @@ pub(super) enum Content {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    pub(super) sequence: u32,
+    pub(super) sequence: u16,
     pub(super) chunk: ChunkId,
     pub(super) content: Content,
 }
@@ -73,7 +71,7 @@ impl Record {
         let fields = self.fields();
         assert!(fields.version.epoch.0 <= EPOCH_MAX, "checked on receipt");
         let mut wire = [0; RECORD_BYTES];
-        wire[0..4].copy_from_slice(&self.sequence.to_le_bytes());
+        wire[0..2].copy_from_slice(&self.sequence.to_le_bytes());
         wire[4] = fields.code;
         wire[5..8].copy_from_slice(&fields.write_len.to_le_bytes()[..3]);
         wire[8..16].copy_from_slice(&self.chunk.data.0.to_le_bytes());
@@ -116,7 +114,7 @@ impl Record {
             return None;
         }
         Some(Record {
-            sequence: u32_at(wire, 0),
+            sequence: u16_at(wire, 0),
             chunk: ChunkId {
                 data: DataId(u64_at(wire, 8)),
                 index: u32_at(wire, 16),
@@ -205,20 +203,22 @@ fn closed(op: OpId, version: Version, change: Change, len: u32) -> Option<Conten
 }
 
 fn put_op(wire: &mut [u8; RECORD_BYTES], op: OpId) {
-    assert!(op.seq <= OP_SEQ_MAX, "checked on receipt");
+    wire[2..4].copy_from_slice(&op.slot.to_le_bytes());
     wire[4] |= HAS_OP;
     wire[36..44].copy_from_slice(&op.session.0.to_le_bytes());
-    wire[44..50].copy_from_slice(&op.seq.to_le_bytes()[..6]);
-    wire[50..52].copy_from_slice(&op.slot.to_le_bytes());
+    wire[44..52].copy_from_slice(&op.seq.to_le_bytes());
 }
 
 fn op_at(wire: &[u8; RECORD_BYTES]) -> OpId {
-    let seq_and_slot = u64_at(wire, 44);
     OpId {
         session: SessionId(u64_at(wire, 36)),
-        slot: (seq_and_slot >> 48) as u16,
-        seq: seq_and_slot & OP_SEQ_MAX,
+        slot: u16_at(wire, 2),
+        seq: u64_at(wire, 44),
     }
+}
+
+fn u16_at(wire: &[u8; RECORD_BYTES], at: usize) -> u16 {
+    u16::from_le_bytes([wire[at], wire[at + 1]])
 }
 
 fn u32_at(wire: &[u8; RECORD_BYTES], at: usize) -> u32 {
@@ -237,11 +237,11 @@ mod tests {
         OpId {
             session: SessionId(u64::MAX),
             slot: 0xabcd,
-            seq: OP_SEQ_MAX,
+            seq: u64::MAX,
         }
     }
 
-    fn record(sequence: u32, content: Content) -> Record {
+    fn record(sequence: u16, content: Content) -> Record {
         Record {
             sequence,
             chunk: ChunkId {
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(Record::decode(&[0; RECORD_BYTES]), None);
     }
 
-    fn entry(first: Option<u32>, second: Option<u32>) -> [u8; ENTRY_BYTES] {
+    fn entry(first: Option<u16>, second: Option<u16>) -> [u8; ENTRY_BYTES] {
         let mut entry = [0; ENTRY_BYTES];
         for (place, sequence) in [first, second].into_iter().enumerate() {
             if let Some(sequence) = sequence {
@@ -326,8 +326,8 @@ mod tests {
             (None, Some(5), Some(1)),
             (Some(4), Some(5), Some(1)),
             (Some(6), Some(5), Some(0)),
-            (Some(u32::MAX - 1), Some(u32::MAX), Some(1)),
-            (Some(0), Some(u32::MAX), Some(0)),
+            (Some(u16::MAX - 1), Some(u16::MAX), Some(1)),
+            (Some(0), Some(u16::MAX), Some(0)),
         ];
         for (first, second, expected) in cases {
             let newest = Record::newest(&entry(first, second)).map(|(place, _)| place);

@@ -12,7 +12,7 @@ use super::record::Content;
 use super::replies::Begin;
 use super::steps::Step;
 use super::sums::Blocks;
-use super::write::check_op;
+use super::write::check_epoch;
 use super::{PAGE_BYTES, Store, memory};
 use crate::chunk_state::Change;
 
@@ -29,7 +29,7 @@ impl Store {
     /// Executes a trim, or gives its first answer if it is a retry. A chunk that is absent, reaped,
     /// lost or already that short is left as it is.
     pub fn trim(&self, trim: &TrimOp) -> Result<(), Status> {
-        check_op(trim.op, trim.epoch)?;
+        check_epoch(trim.epoch)?;
         let ticket = match self.replies.begin(trim.op)? {
             Begin::Answered(outcome) => return outcome.map(drop),
             Begin::Run(ticket) => ticket,

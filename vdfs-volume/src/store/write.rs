@@ -4,13 +4,13 @@ use std::fs::File;
 
 use vdfs_proto::chunk::{BLOCK_BYTES, block_pieces};
 use vdfs_proto::data::{Write, Written};
-use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
+use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, PAYLOAD_BYTES_MAX};
 use vdfs_proto::sums::{crc32c, payload_sum, piece_sums};
-use vdfs_proto::{ChunkId, DataId, Epoch, OpId, Status, Version};
+use vdfs_proto::{ChunkId, DataId, Epoch, Status, Version};
 
 use super::budget::NoSpace;
 use super::chunks::{Body, Chunk, Condition};
-use super::record::{Content, EPOCH_MAX, OP_SEQ_MAX};
+use super::record::{Content, EPOCH_MAX};
 use super::replies::Begin;
 use super::steps::Step;
 use super::sums::{Blocks, zero_block_sum};
@@ -48,7 +48,10 @@ impl Store {
     }
 
     fn check_write(&self, write: &Write, payload: &[u8]) -> Result<(), Status> {
-        check_op(write.op, write.epoch)?;
+        check_epoch(write.epoch)?;
+        if write.op.slot >= DATA_SLOTS_PER_SESSION {
+            return Err(Status::Invalid);
+        }
         let in_bounds = (1..=PAYLOAD_BYTES_MAX).contains(&payload.len());
         let end = u64::from(write.offset) + payload.len() as u64;
         if !in_bounds || end > u64::from(self.chunk_bytes()?) {
@@ -222,9 +225,9 @@ impl Store {
     }
 }
 
-/// Refuses ops and epochs that records have no room for.
-pub(super) fn check_op(op: OpId, epoch: Epoch) -> Result<(), Status> {
-    if op.seq > OP_SEQ_MAX || epoch.0 > EPOCH_MAX {
+/// Refuses epochs that records have no room for.
+pub(super) fn check_epoch(epoch: Epoch) -> Result<(), Status> {
+    if epoch.0 > EPOCH_MAX {
         return Err(Status::Invalid);
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! `--ram` is a contract: filled, freed and refilled, the tmpfs never exceeds it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -136,7 +137,6 @@ fn budget_of_sparse_writes_is_what_they_touch() {
     }
     let cost = store.usage().used_bytes - before;
     assert!((32 << 10..=34 << 10).contains(&cost), "{cost} bytes");
-    use std::os::unix::fs::MetadataExt;
     let blocks = std::fs::metadata(place.file_of(chunk(2, 0)))
         .expect("exists")
         .blocks();
@@ -202,6 +202,20 @@ fn ram_is_kept_for_the_next_process_and_takes_another_size() {
         let refused = Ram::open(&ram.path, 4 * MIB).expect_err("it does not fit");
         assert!(refused.to_string().contains("in use there"), "{refused}");
     }
+}
+
+#[test]
+fn ram_within_another_place_of_ours_is_a_directory_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ram");
+    Ram::open(&path, 32 * MIB).expect("made");
+    for name in ["volume-1", "volume-2", "volume-1"] {
+        let within = Ram::open(&path.join(name), 16 * MIB).expect("made, or there");
+        let (own, above) = (within.path().metadata(), path.metadata());
+        assert_eq!(own.expect("is there").dev(), above.expect("is there").dev());
+    }
+    Ram::destroy(&path).expect("freed with all that lies in it");
+    assert!(!path.exists());
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn store_whose_process_is_killed_keeps_every_acknowledged_byte() {
         check_whole(&store, &model);
     }
     assert!(interrupted > 0, "no write was under way in {ROUNDS} kills");
-    println!("{in_model} writes, {interrupted} of {ROUNDS} kills within a write");
+    eprintln!("{in_model} writes, {interrupted} of {ROUNDS} kills within a write");
 }
 
 fn apply(model: &mut [u8], seq: u64) {

@@ -1,6 +1,7 @@
 //! The chunk store on a real tmpfs.
 
 mod budget;
+mod concurrent;
 mod crash;
 mod damage;
 mod fixture;

@@ -128,7 +128,11 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn store_matches_a_vector_of_bytes(acts in proptest::collection::vec(act(), 1..60)) {
         let mut model = Model::new();

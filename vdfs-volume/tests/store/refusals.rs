@@ -1,6 +1,6 @@
 //! What the store refuses, and what it answers instead of zeros.
 
-use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
+use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, PAYLOAD_BYTES_MAX};
 use vdfs_proto::{ChunkSize, DataId, Epoch, Status};
 use vdfs_volume::store::steps::NoFaults;
 use vdfs_volume::store::{Store, StoreConfig, StoreError, Terms};
@@ -25,9 +25,9 @@ fn store_write_that_no_client_sends_is_refused() {
     assert_eq!(refuse(good.clone(), b""), Err(Status::Invalid));
     let long = vec![0; PAYLOAD_BYTES_MAX + 1];
     assert_eq!(refuse(good.clone(), &long), Err(Status::Invalid));
-    let mut large_seq = good.clone();
-    large_seq.op.seq = u64::MAX;
-    assert_eq!(refuse(large_seq, b"four"), Err(Status::Invalid));
+    let mut large_slot = good.clone();
+    large_slot.op.slot = DATA_SLOTS_PER_SESSION;
+    assert_eq!(refuse(large_slot, b"four"), Err(Status::Invalid));
     let mut large_epoch = good.clone();
     large_epoch.epoch = Epoch(u64::MAX);
     assert_eq!(refuse(large_epoch, b"four"), Err(Status::Invalid));

@@ -16,12 +16,12 @@ fn store_of_100_000_chunks_is_open_within_5_seconds() {
             .write(&store, chunk(data, 0), 0, b"small")
             .expect("written");
     }
-    println!("100,000 small writes: {:?}", begun.elapsed());
+    eprintln!("100,000 small writes: {:?}", begun.elapsed());
     drop(store);
     let begun = Instant::now();
     let store = place.open();
     let took = begun.elapsed();
-    println!("opened in {took:?}");
+    eprintln!("opened in {took:?}");
     assert_eq!(store.usage().chunks, 100_000);
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
@@ -56,12 +56,11 @@ fn store_throughput_is_printed() {
             .write(&store, chunk(1, 0), offset, &payload[..4096])
             .expect("written");
     }
-    println!("writes of 4 KiB: {:?} each", begun.elapsed() / 20_000);
+    eprintln!("writes of 4 KiB: {:?} each", begun.elapsed() / 20_000);
 }
 
-#[allow(clippy::print_stdout, reason = "the figures are what the test is for")]
 fn print_rate(label: &str, what: &str, mib: u32, took: Duration) {
-    println!(
+    eprintln!(
         "{label} {what}: {:.0} MiB/s",
         f64::from(mib) / took.as_secs_f64()
     );

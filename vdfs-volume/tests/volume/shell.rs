@@ -102,7 +102,7 @@ fn volume_executes_orders_and_reports_them() {
     assert_eq!(master.order_done(forget), Ok(()));
     assert_eq!(
         write(&volume, 1, 1),
-        Err(Status::Fenced),
+        Err(Status::SessionExpired),
         "its records are gone"
     );
     let register = &master.registrations()[0];

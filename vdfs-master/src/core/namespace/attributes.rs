@@ -10,11 +10,7 @@ use crate::core::state::State;
 const MODE_BITS: u16 = 0o7777;
 
 impl State {
-    pub(super) fn plan_set_attr(
-        &self,
-        set: &SetAttr,
-        at: Timestamp,
-    ) -> Result<Change, Status> {
+    pub(super) fn plan_set_attr(&self, set: &SetAttr, at: Timestamp) -> Result<Change, Status> {
         self.inode(set.ino)?;
         Ok(Change::SetAttr {
             ino: set.ino,

@@ -15,11 +15,7 @@ use crate::core::state::State;
 const MODE_BITS: u16 = 0o7777;
 
 impl State {
-    pub(super) fn plan_create(
-        &self,
-        create: Create,
-        facts: &Facts<'_>,
-    ) -> Result<Change, Status> {
+    pub(super) fn plan_create(&self, create: Create, facts: &Facts<'_>) -> Result<Change, Status> {
         if let Some(ino) = self.find(create.parent, &create.name)? {
             return self.plan_existing(ino, &create);
         }

@@ -8,11 +8,7 @@ use crate::core::record::Change;
 use crate::core::state::{Applied, State};
 
 impl State {
-    pub(super) fn plan_unlink(
-        &self,
-        unlink: Unlink,
-        facts: &Facts<'_>,
-    ) -> Result<Change, Status> {
+    pub(super) fn plan_unlink(&self, unlink: Unlink, facts: &Facts<'_>) -> Result<Change, Status> {
         let Unlink { parent, name } = unlink;
         let ino = self.lookup(parent, &name)?;
         if self.inode(ino)?.directory().is_some() {
@@ -58,13 +54,7 @@ impl State {
     }
 
     /// One name less; the last one ends the inode, unless it is to be kept.
-    pub(super) fn drop_link(
-        &mut self,
-        at: Timestamp,
-        ino: Ino,
-        keep: bool,
-        applied: &mut Applied,
-    ) {
+    pub(super) fn drop_link(&mut self, at: Timestamp, ino: Ino, keep: bool, applied: &mut Applied) {
         let inode = self.inodes.get_mut(ino);
         inode.ctime = at.into();
         inode.nlink = inode.nlink.checked_sub(1).expect("a name is a link");

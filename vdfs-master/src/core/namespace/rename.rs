@@ -8,11 +8,7 @@ use crate::core::record::Change;
 use crate::core::state::{Applied, State};
 
 impl State {
-    pub(super) fn plan_rename(
-        &self,
-        rename: Rename,
-        facts: &Facts<'_>,
-    ) -> Result<Change, Status> {
+    pub(super) fn plan_rename(&self, rename: Rename, facts: &Facts<'_>) -> Result<Change, Status> {
         let ino = self.lookup(rename.parent, &rename.name)?;
         let replaced = self.find(rename.new_parent, &rename.new_name)?;
         if replaced.is_some() && rename.no_replace {
@@ -62,12 +58,7 @@ impl State {
         true
     }
 
-    pub(super) fn apply_rename(
-        &mut self,
-        at: Timestamp,
-        change: &Change,
-        applied: &mut Applied,
-    ) {
+    pub(super) fn apply_rename(&mut self, at: Timestamp, change: &Change, applied: &mut Applied) {
         let Change::Rename {
             parent,
             name,

@@ -22,7 +22,10 @@ fn rename_in(from: Ino, text: &str, to: Ino, new_text: &str) -> Rename {
 }
 
 fn mkdir(world: &mut World, session: vdfs_proto::SessionId, parent: Ino, text: &str) -> Ino {
-    world.create(session, create_in(parent, text, NewKind::Directory)).attr.ino
+    world
+        .create(session, create_in(parent, text, NewKind::Directory))
+        .attr
+        .ino
 }
 
 #[test]
@@ -48,11 +51,17 @@ fn create_of_an_existing_name_is_exists_or_opens_it() {
     let ino = world.create_file(session, "f");
     let again = create_in(Ino::ROOT, "f", NewKind::Regular);
     assert_eq!(world.mutate(session, again.clone()), Err(Status::Exists));
-    let opens = Create { exclusive: false, ..again };
+    let opens = Create {
+        exclusive: false,
+        ..again
+    };
     let created = world.create(session, opens.clone());
     assert_eq!((created.attr.ino, created.is_new), (ino, false));
     mkdir(&mut world, session, Ino::ROOT, "d");
-    let directory = Create { name: name("d"), ..opens };
+    let directory = Create {
+        name: name("d"),
+        ..opens
+    };
     assert_eq!(world.mutate(session, directory), Err(Status::IsDirectory));
 }
 
@@ -60,11 +69,19 @@ fn create_of_an_existing_name_is_exists_or_opens_it() {
 fn create_in_a_setgid_directory_inherits_the_group_and_directories_the_bit() {
     let mut world = World::new();
     let session = world.open_session("a");
-    let make = Create { mode: 0o2775, gid: 77, ..create_in(Ino::ROOT, "d", NewKind::Directory) };
+    let make = Create {
+        mode: 0o2775,
+        gid: 77,
+        ..create_in(Ino::ROOT, "d", NewKind::Directory)
+    };
     let parent = world.create(session, make).attr.ino;
-    let file = world.create(session, create_in(parent, "f", NewKind::Regular)).attr;
+    let file = world
+        .create(session, create_in(parent, "f", NewKind::Regular))
+        .attr;
     assert_eq!((file.gid, file.mode), (77, 0o644));
-    let below = world.create(session, create_in(parent, "d", NewKind::Directory)).attr;
+    let below = world
+        .create(session, create_in(parent, "d", NewKind::Directory))
+        .attr;
     assert_eq!((below.gid, below.mode), (77, 0o2644));
 }
 
@@ -75,8 +92,14 @@ fn directories_count_their_subdirectories_and_must_be_empty_to_go() {
     let outer = mkdir(&mut world, session, Ino::ROOT, "outer");
     let inner = mkdir(&mut world, session, outer, "inner");
     assert_eq!(world.attr(session, outer).expect("there").nlink, 3);
-    let rmdir = |parent, text| Rmdir { parent, name: name(text) };
-    assert_eq!(world.mutate(session, rmdir(Ino::ROOT, "outer")), Err(Status::NotEmpty));
+    let rmdir = |parent, text| Rmdir {
+        parent,
+        name: name(text),
+    };
+    assert_eq!(
+        world.mutate(session, rmdir(Ino::ROOT, "outer")),
+        Err(Status::NotEmpty)
+    );
     assert_eq!(world.unlink(session, "outer"), Err(Status::IsDirectory));
     assert_eq!(world.mutate(session, rmdir(outer, "inner")), Ok(()));
     assert_eq!(world.attr(session, outer).expect("there").nlink, 2);
@@ -84,7 +107,10 @@ fn directories_count_their_subdirectories_and_must_be_empty_to_go() {
     let in_dead = create_in(inner, "f", NewKind::Regular);
     assert_eq!(world.mutate(session, in_dead), Err(Status::StaleInode));
     let file = world.create_file(session, "f");
-    assert_eq!(world.mutate(session, rmdir(Ino::ROOT, "f")), Err(Status::NotDirectory));
+    assert_eq!(
+        world.mutate(session, rmdir(Ino::ROOT, "f")),
+        Err(Status::NotDirectory)
+    );
     let in_file = create_in(file, "x", NewKind::Regular);
     assert_eq!(world.mutate(session, in_file), Err(Status::NotDirectory));
 }
@@ -94,10 +120,20 @@ fn link_counts_names_and_refuses_directories() {
     let mut world = World::new();
     let session = world.open_session("a");
     let ino = world.create_file(session, "f");
-    let link = |ino, text| Link { ino, parent: Ino::ROOT, name: name(text) };
-    assert_eq!(world.mutate(session, link(ino, "g")).expect("links").nlink, 2);
+    let link = |ino, text| Link {
+        ino,
+        parent: Ino::ROOT,
+        name: name(text),
+    };
+    assert_eq!(
+        world.mutate(session, link(ino, "g")).expect("links").nlink,
+        2
+    );
     assert_eq!(world.mutate(session, link(ino, "g")), Err(Status::Exists));
-    assert_eq!(world.mutate(session, link(Ino::ROOT, "r")), Err(Status::NotPermitted));
+    assert_eq!(
+        world.mutate(session, link(Ino::ROOT, "r")),
+        Err(Status::NotPermitted)
+    );
     assert_eq!(world.unlink(session, "f"), Ok(()));
     assert_eq!(world.attr(session, ino).expect("has a name").nlink, 1);
     assert_eq!(world.rename(session, "g", "g"), Ok(()));
@@ -113,13 +149,34 @@ fn rename_refuses_loops_and_wrong_kinds() {
     world.create_file(session, "f");
     let mut go = |rename| world.mutate(session, rename);
     let root = Ino::ROOT;
-    assert_eq!(go(rename_in(root, "outer", inner, "x")), Err(Status::Invalid));
-    assert_eq!(go(rename_in(root, "outer", outer, "x")), Err(Status::Invalid));
-    assert_eq!(go(rename_in(root, "outer", root, "f")), Err(Status::NotDirectory));
-    assert_eq!(go(rename_in(root, "f", root, "outer")), Err(Status::IsDirectory));
-    assert_eq!(go(rename_in(outer, "inner", root, "outer")), Err(Status::NotEmpty));
-    assert_eq!(go(rename_in(root, "none", root, "f")), Err(Status::NotFound));
-    let no_replace = Rename { no_replace: true, ..rename_in(root, "f", root, "outer") };
+    assert_eq!(
+        go(rename_in(root, "outer", inner, "x")),
+        Err(Status::Invalid)
+    );
+    assert_eq!(
+        go(rename_in(root, "outer", outer, "x")),
+        Err(Status::Invalid)
+    );
+    assert_eq!(
+        go(rename_in(root, "outer", root, "f")),
+        Err(Status::NotDirectory)
+    );
+    assert_eq!(
+        go(rename_in(root, "f", root, "outer")),
+        Err(Status::IsDirectory)
+    );
+    assert_eq!(
+        go(rename_in(outer, "inner", root, "outer")),
+        Err(Status::NotEmpty)
+    );
+    assert_eq!(
+        go(rename_in(root, "none", root, "f")),
+        Err(Status::NotFound)
+    );
+    let no_replace = Rename {
+        no_replace: true,
+        ..rename_in(root, "f", root, "outer")
+    };
     assert_eq!(go(no_replace), Err(Status::Exists));
 }
 
@@ -135,7 +192,10 @@ fn rename_moves_directories_and_replaces() {
     assert_eq!(world.lookup(session, "empty").expect("replaced").ino, moved);
     assert_eq!(world.attr(session, Ino::ROOT).expect("root").nlink, 4);
     assert_eq!(world.attr(session, outer).expect("there").nlink, 2);
-    let (kept, replaced) = (world.create_file(session, "a"), world.create_file(session, "b"));
+    let (kept, replaced) = (
+        world.create_file(session, "a"),
+        world.create_file(session, "b"),
+    );
     assert_eq!(world.rename(session, "a", "b"), Ok(()));
     assert_eq!(world.lookup(session, "b").expect("there").ino, kept);
     assert_eq!(world.attr(session, replaced), Err(Status::StaleInode));
@@ -146,7 +206,11 @@ fn rename_between_two_links_of_one_inode_changes_nothing() {
     let mut world = World::new();
     let session = world.open_session("a");
     let ino = world.create_file(session, "a");
-    let link = Link { ino, parent: Ino::ROOT, name: name("b") };
+    let link = Link {
+        ino,
+        parent: Ino::ROOT,
+        name: name("b"),
+    };
     world.mutate(session, link).expect("links");
     assert_eq!(world.rename(session, "a", "b"), Ok(()));
     assert_eq!(world.names(session, Ino::ROOT), ["a", "b"]);
@@ -166,13 +230,28 @@ fn set_attr_kills_privileges_of_chown() {
         mtime: None,
         kill_privileges: false,
     };
-    assert_eq!(world.mutate(session, set.clone()).expect("sets").mode, 0o6755);
-    let chown = SetAttr { mode: None, uid: Some(5), kill_privileges: true, ..set.clone() };
+    assert_eq!(
+        world.mutate(session, set.clone()).expect("sets").mode,
+        0o6755
+    );
+    let chown = SetAttr {
+        mode: None,
+        uid: Some(5),
+        kill_privileges: true,
+        ..set.clone()
+    };
     let attr = world.mutate(session, chown).expect("sets");
     assert_eq!((attr.mode, attr.uid), (0o755, 5));
-    let lockable = SetAttr { mode: Some(0o2644), ..set.clone() };
+    let lockable = SetAttr {
+        mode: Some(0o2644),
+        ..set.clone()
+    };
     world.mutate(session, lockable).expect("sets");
-    let chown = SetAttr { mode: None, kill_privileges: true, ..set };
+    let chown = SetAttr {
+        mode: None,
+        kill_privileges: true,
+        ..set
+    };
     assert_eq!(world.mutate(session, chown).expect("sets").mode, 0o2644);
 }
 
@@ -185,7 +264,10 @@ fn symlinks_keep_their_target() {
     let attr = world.create(session, create_in(Ino::ROOT, "s", kind)).attr;
     assert_eq!(attr.size, 4);
     assert_eq!(world.ask(session, ReadLink { ino: attr.ino }), Ok(target));
-    assert_eq!(world.ask(session, ReadLink { ino: Ino::ROOT }), Err(Status::Invalid));
+    assert_eq!(
+        world.ask(session, ReadLink { ino: Ino::ROOT }),
+        Err(Status::Invalid)
+    );
 }
 
 #[test]
@@ -201,15 +283,33 @@ fn xattrs_follow_create_and_replace_modes_and_are_bounded() {
         mode,
     };
     let mut go = |set| world.mutate(session, set);
-    assert_eq!(go(set("user.a", 3, XattrMode::Replace)), Err(Status::NoData));
+    assert_eq!(
+        go(set("user.a", 3, XattrMode::Replace)),
+        Err(Status::NoData)
+    );
     assert_eq!(go(set("user.a", 3, XattrMode::Create)), Ok(()));
     assert_eq!(go(set("user.a", 3, XattrMode::Create)), Err(Status::Exists));
-    assert_eq!(go(set("user.b", 65_536, XattrMode::Set)), Err(Status::NoSpace));
-    assert_eq!(go(set("user.b", 65_537, XattrMode::Set)), Err(Status::TooBig));
-    assert_eq!(world.ask(session, ListXattr { ino }), Ok(vec![name("user.a")]));
-    let get = GetXattr { ino, name: name("user.a") };
+    assert_eq!(
+        go(set("user.b", 65_536, XattrMode::Set)),
+        Err(Status::NoSpace)
+    );
+    assert_eq!(
+        go(set("user.b", 65_537, XattrMode::Set)),
+        Err(Status::TooBig)
+    );
+    assert_eq!(
+        world.ask(session, ListXattr { ino }),
+        Ok(vec![name("user.a")])
+    );
+    let get = GetXattr {
+        ino,
+        name: name("user.a"),
+    };
     assert_eq!(world.ask(session, get.clone()), Ok(vec![1; 3]));
-    let remove = RemoveXattr { ino, name: name("user.a") };
+    let remove = RemoveXattr {
+        ino,
+        name: name("user.a"),
+    };
     assert_eq!(world.mutate(session, remove.clone()), Ok(()));
     assert_eq!(world.mutate(session, remove), Err(Status::NoData));
     assert_eq!(world.ask(session, get), Err(Status::NoData));
@@ -231,7 +331,10 @@ fn readdir_is_stable_while_entries_come_and_go() {
     };
     let half = world.ask(session, read.clone()).expect("a directory");
     for entry in half.entries.iter().take(50) {
-        let unlink = Unlink { parent: Ino::ROOT, name: entry.name.clone() };
+        let unlink = Unlink {
+            parent: Ino::ROOT,
+            name: entry.name.clone(),
+        };
         world.mutate(session, unlink).expect("unlinks");
     }
     let cookie = half.entries.last().expect("100 entries").cookie;
@@ -442,13 +545,19 @@ impl Pair {
             Step::Make(dir, text, is_dir) => self.make(dir, text, is_dir),
             Step::Remove(dir, text) => {
                 let ((dir, parent), text) = (self.directory(dir), text.to_string());
-                let unlink = Unlink { parent, name: name(&text) };
+                let unlink = Unlink {
+                    parent,
+                    name: name(&text),
+                };
                 let done = self.world.mutate(self.session, unlink);
                 assert_eq!(done, self.model.remove(dir, &text));
             }
             Step::RemoveDirectory(dir, text) => {
                 let ((dir, parent), text) = (self.directory(dir), text.to_string());
-                let rmdir = Rmdir { parent, name: name(&text) };
+                let rmdir = Rmdir {
+                    parent,
+                    name: name(&text),
+                };
                 let done = self.world.mutate(self.session, rmdir);
                 assert_eq!(done, self.model.rmdir(dir, &text));
             }
@@ -456,9 +565,15 @@ impl Pair {
             Step::Move(dir, text, to, new_text, no_replace) => {
                 let ((dir, from), text) = (self.directory(dir), text.to_string());
                 let ((to, into), new_text) = (self.directory(to), new_text.to_string());
-                let rename = Rename { no_replace, ..rename_in(from, &text, into, &new_text) };
+                let rename = Rename {
+                    no_replace,
+                    ..rename_in(from, &text, into, &new_text)
+                };
                 let done = self.world.mutate(self.session, rename);
-                assert_eq!(done, self.model.rename((dir, &text), (to, &new_text), no_replace));
+                assert_eq!(
+                    done,
+                    self.model.rename((dir, &text), (to, &new_text), no_replace)
+                );
             }
         }
     }
@@ -469,7 +584,9 @@ impl Pair {
             true => NewKind::Directory,
             false => NewKind::Regular,
         };
-        let made = self.world.mutate(self.session, create_in(parent, &text, kind));
+        let made = self
+            .world
+            .mutate(self.session, create_in(parent, &text, kind));
         let model = self.model.make(dir, &text, is_dir);
         assert_eq!(made.as_ref().map(drop), model.as_ref().map(drop));
         if let (Ok(made), Ok(id)) = (made, model) {
@@ -484,7 +601,11 @@ impl Pair {
             return;
         };
         let new_text = new_text.to_string();
-        let link = Link { ino: self.inos[&id], parent, name: name(&new_text) };
+        let link = Link {
+            ino: self.inos[&id],
+            parent,
+            name: name(&new_text),
+        };
         let linked = self.world.mutate(self.session, link);
         assert_eq!(linked.map(drop), self.model.link(id, to, &new_text));
     }

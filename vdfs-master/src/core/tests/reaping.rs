@@ -1,1 +1,84 @@
+//! Chunks go when, and only when, the log says so on the disk.
 
+use vdfs_proto::DataId;
+use vdfs_proto::volume::Command;
+
+use super::world::{WRITE, World, registration};
+
+fn reaped(commands: &[Command]) -> Vec<DataId> {
+    let ids = commands.iter().filter_map(|command| match command {
+        Command::Reap { ids } => Some(ids.clone()),
+        _ => None,
+    });
+    ids.flatten().collect()
+}
+
+#[test]
+fn reap_leaves_only_after_its_record_is_durable_and_only_once() {
+    let mut world = World::new();
+    let volume = world.register("n", registration(1, 1)).volume;
+    let session = world.open_session("a");
+    world.create_file(session, "f");
+    world.obey(volume, 1);
+    world.syncs_at_once = false;
+    world.unlink(session, "f").expect("unlinks");
+    assert!(world.obey(volume, 1).is_empty());
+    world.sync();
+    assert_eq!(reaped(&world.obey(volume, 1)), [DataId(1)]);
+    world.restart(true);
+    world.sync();
+    world.register("n", registration(1, 2));
+    assert!(
+        reaped(&world.obey(volume, 2)).is_empty(),
+        "it was acknowledged"
+    );
+}
+
+#[test]
+fn reap_is_repeated_after_a_restart_until_it_is_acknowledged() {
+    let mut world = World::new();
+    let volume = world.register("n", registration(1, 1)).volume;
+    let session = world.open_session("a");
+    world.create_file(session, "f");
+    world.unlink(session, "f").expect("unlinks");
+    world.sync();
+    assert!(!world.commands(volume, 1, 0, vec![]).is_empty());
+    world.restart(true);
+    world.sync();
+    world.register("n", registration(1, 2));
+    assert_eq!(reaped(&world.obey(volume, 2)), [DataId(1)]);
+}
+
+#[test]
+fn replaced_truncated_and_released_files_are_reaped() {
+    let mut world = World::new();
+    let volume = world.register("n", registration(1, 1)).volume;
+    let session = world.open_session("a");
+    let first = world.create_file(session, "a");
+    world.create_file(session, "b");
+    world.rename(session, "b", "a").expect("renames");
+    let open = world.create_file(session, "c");
+    world.open(session, open, 1, WRITE);
+    let cut = world.send_truncate(session, open, 0);
+    world.mutated(cut).expect("truncates");
+    world.unlink(session, "c").expect("unlinks");
+    world.sync();
+    assert_eq!(reaped(&world.obey(volume, 1)), [DataId(1), DataId(3)]);
+    assert!(world.attr(session, first).is_err());
+    world.release(session, 1, false);
+    world.sync();
+    assert_eq!(reaped(&world.obey(volume, 1)), [DataId(4)]);
+}
+
+#[test]
+fn volume_that_knows_more_ids_than_the_log_loses_nothing() {
+    let mut world = World::new();
+    let mut known = registration(1, 1);
+    known.data_id_max = DataId(500);
+    let volume = world.register("n", known).volume;
+    let session = world.open_session("a");
+    world.create_file(session, "f");
+    world.unlink(session, "f").expect("unlinks");
+    world.sync();
+    assert!(reaped(&world.obey(volume, 1)).is_empty());
+}

@@ -1,1 +1,240 @@
+//! Sizes: commits, truncations, recalls, trims, unknown tails.
 
+use vdfs_proto::meta::{Commit, GetLayout, Mutated, Mutation, Open, Truncated};
+use vdfs_proto::session::RecallOutcome;
+use vdfs_proto::volume::Command;
+use vdfs_proto::{ChainId, HandleId, Ino, SessionId, Status, Timestamp, VolumeId};
+
+use super::world::{CHUNK_BYTES, READ, WRITE, World, open_session, registration, truncate};
+use crate::core::Ticket;
+
+const MIB: u64 = 1 << 20;
+
+fn truncated(world: &mut World, ticket: Ticket) -> Truncated {
+    match world.mutated(ticket) {
+        Ok(Mutated::Truncate(truncated)) => truncated,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A world with a volume, a writer, and a file of `size` committed bytes.
+fn with_file(size: u64) -> (World, VolumeId, SessionId, Ino) {
+    let mut world = World::new();
+    let volume = world.register("n", registration(1, 1)).volume;
+    let session = world.open_session("a");
+    let ino = world.create_file(session, "f");
+    world.open(session, ino, 1, WRITE);
+    world.commit(session, ino, size).expect("commits");
+    (world, volume, session, ino)
+}
+
+fn trims(commands: &[Command]) -> Vec<(u32, u32)> {
+    let lens = commands.iter().filter_map(|command| match command {
+        Command::Trim { chunk, len, .. } => Some((chunk.index, *len)),
+        _ => None,
+    });
+    let mut lens: Vec<_> = lens.collect();
+    lens.sort();
+    lens
+}
+
+#[test]
+fn commit_takes_the_larger_end_and_refuses_stale_layouts() {
+    let (mut world, _, session, ino) = with_file(200);
+    let attr = world.commit(session, ino, 100).expect("commits");
+    assert_eq!((attr.size, attr.data_version), (200, 2));
+    assert_eq!(attr.mtime, Timestamp { secs: 5, nanos: 0 });
+    let old = world.ask(session, GetLayout { ino }).expect("a file");
+    let ticket = world.send_truncate(session, ino, 0);
+    let new = truncated(&mut world, ticket).layout;
+    assert!(new.data > old.data && new.size == 0);
+    let late = Commit {
+        ino,
+        data: old.data,
+        truncations: old.truncations,
+        end: 300,
+        holes: false,
+        mtime: Timestamp::default(),
+        kill_privileges: false,
+    };
+    assert_eq!(
+        world.mutate(session, late).map(drop),
+        Err(Status::StaleLayout)
+    );
+}
+
+#[test]
+fn truncate_to_zero_recalls_layouts_from_other_openers_first() {
+    let (mut world, _, writer, ino) = with_file(100);
+    let other = world.open_session("b");
+    let ticket = world.send_truncate(other, ino, 0);
+    assert_eq!(world.reply(ticket), None);
+    world.answer_recall(writer, RecallOutcome::Blocked(ChainId(3)));
+    assert_eq!(world.reply(ticket), None, "blocked is still held");
+    world
+        .commit(writer, ino, 5_000)
+        .expect("flushes what it has");
+    let third = world.open_session("c");
+    let waits = world.send_query(third, GetLayout { ino });
+    assert_eq!(world.reply(waits), None, "layouts wait for the truncation");
+    world.answer_recall(writer, RecallOutcome::Done);
+    assert_eq!(truncated(&mut world, ticket).attr.size, 0);
+    assert!(world.answered(waits).is_ok());
+}
+
+#[test]
+fn truncate_down_trims_before_it_is_answered() {
+    let (mut world, volume, session, ino) = with_file(3 * CHUNK_BYTES + 10);
+    world.obey(volume, 1);
+    world.syncs_at_once = false;
+    let ticket = world.send_truncate(session, ino, CHUNK_BYTES + 7);
+    assert!(world.sync_wanted && world.commands(volume, 1, 0, vec![]).is_empty());
+    world.sync();
+    assert_eq!(world.reply(ticket), None);
+    let waits = world.send_query(session, GetLayout { ino });
+    assert_eq!(world.reply(waits), None);
+    let commands = world.obey(volume, 1);
+    assert_eq!(trims(&commands), [(1, 7), (2, 0), (3, 0)]);
+    let done = truncated(&mut world, ticket);
+    assert_eq!(
+        (done.attr.size, done.layout.truncations),
+        (CHUNK_BYTES + 7, 1)
+    );
+    assert!(world.answered(waits).is_ok());
+}
+
+#[test]
+fn truncate_down_goes_on_after_a_restart_and_its_retry_joins() {
+    let (mut world, _, session, ino) = with_file(3 * CHUNK_BYTES);
+    let op = world.op(session, 9);
+    let cut = Mutation::Truncate(truncate(ino, 5));
+    let first = world.send_mutation(op, cut.clone());
+    assert_eq!(world.reply(first), None);
+    world.restart(true);
+    let again = world.send_mutation(op, cut.clone());
+    assert_eq!(world.reply(again), None);
+    let volume = world.register("n", registration(1, 2)).volume;
+    assert_eq!(trims(&world.obey(volume, 2)), [(0, 5), (1, 0), (2, 0)]);
+    let done = truncated(&mut world, again);
+    assert_eq!((done.attr.size, done.layout.truncations), (5, 1));
+    let repeated = world.send_mutation(op, cut);
+    assert_eq!(truncated(&mut world, repeated), done);
+}
+
+#[test]
+fn trims_are_sent_again_with_their_op_ids_when_the_volume_comes_back() {
+    let (mut world, volume, session, ino) = with_file(2 * CHUNK_BYTES);
+    world.obey(volume, 1);
+    let ticket = world.send_truncate(session, ino, 5);
+    let before = world.commands(volume, 1, 0, vec![]);
+    world.pass(3_000);
+    assert_eq!(world.heartbeat(volume, 1), Err(Status::NotFound), "away");
+    world.register("n", registration(1, 2));
+    let strip = |commands: Vec<(u64, Command)>| -> Vec<Command> {
+        commands.into_iter().map(|(_, command)| command).collect()
+    };
+    let again = world.commands(volume, 2, 0, vec![]);
+    assert_eq!(strip(again), strip(before));
+    world.obey(volume, 2);
+    assert_eq!(truncated(&mut world, ticket).attr.size, 5);
+}
+
+#[test]
+fn trim_that_fails_is_tried_again() {
+    let (mut world, volume, session, ino) = with_file(CHUNK_BYTES);
+    world.obey(volume, 1);
+    let ticket = world.send_truncate(session, ino, 5);
+    let commands = world.commands(volume, 1, 0, vec![]);
+    let (number, _) = commands[0].clone();
+    world.commands(volume, 1, number, vec![(number, Err(Status::Busy))]);
+    assert_eq!(world.reply(ticket), None);
+    world.pass(250);
+    let again = world.obey(volume, 1);
+    assert_eq!(trims(&again), [(0, 5)]);
+    assert_ne!(
+        again[0], commands[0].1,
+        "the refusal was an answer: a new op"
+    );
+    assert_eq!(truncated(&mut world, ticket).attr.size, 5);
+}
+
+#[test]
+fn truncate_up_makes_a_hole_and_trims_nothing() {
+    let (mut world, volume, session, ino) = with_file(10);
+    world.obey(volume, 1);
+    let ticket = world.send_truncate(session, ino, MIB);
+    let done = truncated(&mut world, ticket);
+    assert_eq!(
+        (done.attr.size, done.layout.holes, done.layout.truncations),
+        (MIB, true, 0)
+    );
+    assert!(world.obey(volume, 1).is_empty());
+    let ticket = world.send_truncate(session, ino, u64::MAX);
+    assert_eq!(world.mutated(ticket), Err(Status::FileTooLarge));
+    let ticket = world.send_truncate(session, Ino::ROOT, 1);
+    assert_eq!(world.mutated(ticket), Err(Status::IsDirectory));
+}
+
+#[test]
+fn tail_of_a_dead_writer_is_cut_before_the_next_writer_opens() {
+    let (mut world, volume, writer, ino) = with_file(10);
+    let other = world.open_session("b");
+    world.obey(volume, 1);
+    let ticket = world.send_session(open_session("a"));
+    world.obey(volume, 1);
+    assert!(world.reply(ticket).is_some(), "{writer} has ended");
+    world.open(other, ino, 1, READ);
+    let open = Open {
+        ino,
+        handle: HandleId(2),
+        access: WRITE,
+    };
+    let ticket = world.send_query(other, open.clone());
+    assert_eq!(world.reply(ticket), None);
+    let cut = trims(&world.obey(volume, 1));
+    assert_eq!(cut[..2], [(0, 10), (1, 0)]);
+    assert!(world.answered(ticket).is_ok());
+    let again = Open {
+        handle: HandleId(3),
+        ..open
+    };
+    assert!(world.ask(other, again).is_ok());
+}
+
+#[test]
+fn unknown_tail_is_cut_before_a_truncation_makes_a_gap() {
+    let (mut world, volume, session, ino) = with_file(10);
+    world.obey(volume, 1);
+    world.release(session, 1, true);
+    let ticket = world.send_truncate(session, ino, MIB);
+    assert_eq!(world.reply(ticket), None);
+    assert_eq!(trims(&world.obey(volume, 1))[0], (0, 10));
+    assert_eq!(truncated(&mut world, ticket).attr.size, MIB);
+}
+
+#[test]
+fn truncation_of_an_ended_session_is_given_up_and_frees_the_file() {
+    let (mut world, volume, writer, ino) = with_file(100);
+    let other = world.open_session("b");
+    let ticket = world.send_truncate(other, ino, 0);
+    let third = world.open_session("c");
+    let waits = world.send_query(third, GetLayout { ino });
+    world.send_session(open_session("b"));
+    world.obey(volume, 1);
+    assert_eq!(world.mutated(ticket), Err(Status::SessionExpired));
+    let layout = world.answered(waits);
+    assert!(layout.is_ok(), "{layout:?}");
+    assert_eq!(world.attr(writer, ino).expect("there").size, 100);
+}
+
+#[test]
+fn file_unlinked_while_it_is_trimmed_goes_when_that_is_done() {
+    let (mut world, volume, session, ino) = with_file(CHUNK_BYTES);
+    world.release(session, 1, false);
+    let ticket = world.send_truncate(session, ino, 5);
+    world.unlink(session, "f").expect("unlinks");
+    assert_eq!(world.attr(session, ino).expect("being trimmed").nlink, 0);
+    world.obey(volume, 1);
+    assert_eq!(truncated(&mut world, ticket).attr.size, 5);
+    assert_eq!(world.attr(session, ino), Err(Status::StaleInode));
+}

@@ -1,1 +1,162 @@
+//! Registration, leases, chains.
 
+use std::collections::BTreeMap;
+
+use vdfs_proto::limits::VOLUME_LEASE_MS;
+use vdfs_proto::meta::{AdminReply, GetChainTable, GetStatus, NewKind, StatFs, StatusReport};
+use vdfs_proto::volume::{Command, VolumeRequest};
+use vdfs_proto::{DataId, Ino, Status, VolumeId};
+
+use super::world::{CHUNK_BYTES, WRITE, World, create_in, registration};
+use crate::core::{CoreReply, CoreRequest};
+
+fn status(world: &mut World) -> StatusReport {
+    let request = vdfs_proto::meta::AdminRequest::GetStatus(GetStatus {});
+    let ticket = world.send(CoreRequest::Admin(request));
+    match world.reply(ticket) {
+        Some(Ok(CoreReply::Admin(AdminReply::GetStatus(report)))) => report,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn first_volume_gets_all_chains_once_that_is_durable() {
+    let mut world = World::new();
+    world.syncs_at_once = false;
+    let node = "n".to_owned();
+    let request = VolumeRequest::Register(registration(1, 1));
+    let ticket = world.send(CoreRequest::Volume { node, request });
+    assert!(world.reply(ticket).is_none() && world.sync_wanted);
+    let session = world.open_session("a");
+    let early = world.ask(session, GetChainTable {}).expect("a table");
+    assert!(early.chains.is_empty(), "not shown before it is durable");
+    world.sync();
+    assert!(world.reply(ticket).is_some());
+    let table = world.ask(session, GetChainTable {}).expect("a table");
+    assert_eq!(table.chains.len(), 256);
+    assert!(
+        table
+            .chains
+            .iter()
+            .all(|chain| chain.members[0].volume == VolumeId(1))
+    );
+}
+
+#[test]
+fn volume_that_registers_again_unchanged_logs_nothing() {
+    let mut world = World::new();
+    let first = world.register("n", registration(1, 1));
+    let records = world.log.len();
+    let second = world.register("n", registration(1, 2));
+    assert_eq!((second.volume, second.table), (first.volume, first.table));
+    assert_eq!(world.log.len(), records);
+    assert_eq!(world.heartbeat(first.volume, 1), Err(Status::NotFound));
+    assert_eq!(world.heartbeat(first.volume, 2), Ok(()));
+}
+
+#[test]
+fn second_volume_shares_chains_without_data_and_gets_new_ones_otherwise() {
+    let mut world = World::new();
+    world.register("n", registration(1, 1));
+    let table = world.register("m", registration(2, 1)).table;
+    let mut counts = BTreeMap::new();
+    for chain in &table.chains {
+        *counts.entry(chain.members[0].volume).or_insert(0) += 1;
+    }
+    assert_eq!(
+        counts,
+        BTreeMap::from([(VolumeId(1), 128), (VolumeId(2), 128)])
+    );
+    let session = world.open_session("a");
+    world.create_file(session, "f");
+    let later = world.register("o", registration(3, 1)).table;
+    assert_eq!(
+        later.chains[..256],
+        table.chains[..],
+        "chains with data stay"
+    );
+    assert_eq!(later.chains.len(), 512);
+    let created = world.create(session, create_in(Ino::ROOT, "g", NewKind::Regular));
+    assert_eq!(created.layout.expect("a file").group, 1);
+}
+
+#[test]
+fn another_store_loses_what_its_chains_held() {
+    let mut world = World::new();
+    let volume = world.register("n", registration(1, 1)).volume;
+    let session = world.open_session("a");
+    let ino = world.create_file(session, "f");
+    world.create_file(session, "empty");
+    world.open(session, ino, 1, WRITE);
+    world
+        .commit(session, ino, 2 * CHUNK_BYTES + 5)
+        .expect("commits");
+    assert_eq!(status(&mut world).lost_files, 0);
+    let table = world.register("n", registration(9, 2)).table;
+    let chain = &table.chains[0];
+    assert_eq!((chain.epoch.0, chain.lost_below), (2, DataId(3)));
+    let report = status(&mut world);
+    assert_eq!(
+        (report.lost_files, report.lost_bytes),
+        (1, 2 * CHUNK_BYTES + 5)
+    );
+    assert_eq!(report.chains.lost, 256);
+    assert_eq!(report.volumes[0].info.id, volume);
+}
+
+#[test]
+fn new_files_avoid_volumes_that_are_full_or_away() {
+    let mut world = World::new();
+    let mut full = registration(1, 1);
+    full.used_bytes = full.capacity_bytes;
+    world.register("n", full);
+    let table = world.register("m", registration(2, 1)).table;
+    let session = world.open_session("a");
+    for number in 0..20 {
+        let create = create_in(Ino::ROOT, &format!("f{number}"), NewKind::Regular);
+        let layout = world.create(session, create).layout.expect("a file");
+        let chain = table.chain(layout.chain(0)).expect("has chains");
+        assert_eq!(chain.members[0].volume, VolumeId(2));
+    }
+    world.pass(VOLUME_LEASE_MS + 500);
+    world.create_file(session, "all are away");
+}
+
+#[test]
+fn silent_volume_is_away_and_must_register_again() {
+    let mut world = World::new();
+    let volume = world.register("n", registration(1, 1)).volume;
+    let session = world.open_session("a");
+    assert_eq!(
+        world.ask(session, StatFs {}).expect("stats").capacity_bytes,
+        10 * CHUNK_BYTES
+    );
+    world.pass_with_heartbeats(4_000, volume, 1);
+    world.pass(VOLUME_LEASE_MS + 500);
+    assert_eq!(
+        world.ask(session, StatFs {}).expect("stats").capacity_bytes,
+        0
+    );
+    assert_eq!(world.heartbeat(volume, 1), Err(Status::NotFound));
+    assert_eq!(status(&mut world).chains.short, 256);
+    world.register("n", registration(1, 1));
+    assert_eq!(world.heartbeat(volume, 1), Ok(()));
+    assert_eq!(status(&mut world).chains.whole, 256);
+}
+
+#[test]
+fn table_change_is_pushed_to_other_volumes() {
+    let mut world = World::new();
+    let volume = world.register("n", registration(1, 1)).volume;
+    world.register("m", registration(2, 1));
+    let commands = world.obey(volume, 1);
+    assert!(matches!(commands[..], [Command::Table(_)]), "{commands:?}");
+}
+
+#[test]
+fn term_grows_with_each_life_of_the_master() {
+    let mut world = World::new();
+    let first = world.register("n", registration(1, 1)).term;
+    world.restart(true);
+    assert_eq!(world.register("n", registration(1, 2)).term, first + 1);
+}

@@ -1,0 +1,454 @@
+//! Random sessions, files, faults: every step keeps the invariants, and when all is well again
+//! everybody gets an answer.
+
+use proptest::prelude::*;
+use vdfs_proto::meta::{
+    Access, AcquireAppend, Commit, Create, GetLayout, Mutation, NewKind, Open, Query, Release,
+    Unlink,
+};
+use vdfs_proto::operation::Operation;
+use vdfs_proto::session::{
+    Event, NextEvents, OpenHandle, RecallOutcome, Recalled, ResumeSession, SessionReply,
+};
+use vdfs_proto::volume::{Command, VolumeReply};
+use vdfs_proto::{ChainId, HandleId, Ino, SessionId, Status, Timestamp, VolumeId};
+
+use super::world::{CHUNK_BYTES, READ, WRITE, World, create_in, name, registration, truncate};
+use crate::core::{CoreReply, Input, Ticket};
+
+const FILES: [&str; 3] = ["x", "y", "z"];
+const SLOTS: u16 = 8;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create {
+        by: usize,
+        file: usize,
+    },
+    Unlink {
+        by: usize,
+        file: usize,
+    },
+    Open {
+        by: usize,
+        file: usize,
+        handle: u64,
+        write: bool,
+    },
+    Release {
+        by: usize,
+        handle: u64,
+        tail_unknown: bool,
+    },
+    Truncate {
+        by: usize,
+        file: usize,
+        size: u64,
+    },
+    Commit {
+        by: usize,
+        file: usize,
+        end: u64,
+    },
+    Append {
+        by: usize,
+        file: usize,
+    },
+    AnswerRecalls {
+        by: usize,
+        done: bool,
+    },
+    Reopen {
+        by: usize,
+    },
+    Obey {
+        all: bool,
+    },
+    NewVolume {
+        other_store: bool,
+    },
+    Sync,
+    Pass {
+        ms: u64,
+    },
+    LogFull(bool),
+    Restart {
+        same_boot: bool,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let (by, file, handle) = (0usize..3, 0usize..3, 1u64..3);
+    let size = prop_oneof![Just(0), 1..4 * CHUNK_BYTES];
+    prop_oneof![
+        4 => (by.clone(), file.clone()).prop_map(|(by, file)| Step::Create { by, file }),
+        2 => (by.clone(), file.clone()).prop_map(|(by, file)| Step::Unlink { by, file }),
+        6 => (by.clone(), file.clone(), handle.clone(), any::<bool>())
+            .prop_map(|(by, file, handle, write)| Step::Open { by, file, handle, write }),
+        3 => (by.clone(), handle, any::<bool>())
+            .prop_map(|(by, handle, tail_unknown)| Step::Release { by, handle, tail_unknown }),
+        6 => (by.clone(), file.clone(), size.clone())
+            .prop_map(|(by, file, size)| Step::Truncate { by, file, size }),
+        6 => (by.clone(), file.clone(), size)
+            .prop_map(|(by, file, end)| Step::Commit { by, file, end }),
+        3 => (by.clone(), file).prop_map(|(by, file)| Step::Append { by, file }),
+        4 => (by.clone(), any::<bool>())
+            .prop_map(|(by, done)| Step::AnswerRecalls { by, done }),
+        1 => by.prop_map(|by| Step::Reopen { by }),
+        4 => any::<bool>().prop_map(|all| Step::Obey { all }),
+        1 => any::<bool>().prop_map(|other_store| Step::NewVolume { other_store }),
+        3 => Just(Step::Sync),
+        2 => (1u64..4_000).prop_map(|ms| Step::Pass { ms }),
+        1 => any::<bool>().prop_map(Step::LogFull),
+        1 => any::<bool>().prop_map(|same_boot| Step::Restart { same_boot }),
+    ]
+}
+
+/// A client that does what it is told, when it is told.
+struct Client {
+    session: Option<SessionId>,
+    slot: u16,
+    handles: Vec<OpenHandle>,
+}
+
+struct Chaos {
+    world: World,
+    clients: Vec<Client>,
+    store: u128,
+    incarnation: u64,
+    volume: VolumeId,
+    waiting: Vec<Ticket>,
+}
+
+impl Chaos {
+    fn new() -> Self {
+        let mut world = World::new();
+        let volume = world.register("n", registration(1, 1)).volume;
+        let mut clients = Vec::new();
+        for identity in ["0", "1", "2"] {
+            let session = Some(world.open_session(identity));
+            clients.push(Client {
+                session,
+                slot: 0,
+                handles: Vec::new(),
+            });
+        }
+        world.syncs_at_once = false;
+        Chaos {
+            world,
+            clients,
+            store: 1,
+            incarnation: 1,
+            volume,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn ino(&mut self, file: usize) -> Option<Ino> {
+        let found = self.world.core.state.lookup(Ino::ROOT, &name(FILES[file]));
+        found.ok()
+    }
+
+    fn mutate(&mut self, by: usize, mutation: Mutation) {
+        let client = &mut self.clients[by];
+        client.slot = (client.slot + 1) % SLOTS;
+        let (Some(session), slot) = (client.session, client.slot) else {
+            return;
+        };
+        let op = self.world.op(session, slot);
+        let ticket = self.world.send_mutation(op, mutation);
+        self.waiting.push(ticket);
+    }
+
+    fn ask<O>(&mut self, by: usize, operation: O)
+    where
+        O: Operation<Request = Query, Envelope = vdfs_proto::meta::Answer>,
+    {
+        if let Some(session) = self.clients[by].session {
+            let ticket = self.world.send_query(session, operation);
+            self.waiting.push(ticket);
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Create { by, file } => {
+                let create = create_in(Ino::ROOT, FILES[file], NewKind::Regular);
+                let open = Some((HandleId(9), WRITE));
+                self.mutate(
+                    by,
+                    Mutation::Create(Create {
+                        open,
+                        exclusive: false,
+                        ..create
+                    }),
+                );
+            }
+            Step::Unlink { by, file } => {
+                let (parent, name) = (Ino::ROOT, name(FILES[file]));
+                self.mutate(by, Mutation::Unlink(Unlink { parent, name }));
+            }
+            Step::Open {
+                by,
+                file,
+                handle,
+                write,
+            } => self.open(by, file, handle, write),
+            Step::Release {
+                by,
+                handle,
+                tail_unknown,
+            } => {
+                let handle = HandleId(handle);
+                self.clients[by]
+                    .handles
+                    .retain(|open| open.handle != handle);
+                self.ask(
+                    by,
+                    Release {
+                        handle,
+                        tail_unknown,
+                    },
+                );
+            }
+            Step::Truncate { by, file, size } => {
+                if let Some(ino) = self.ino(file) {
+                    self.mutate(by, Mutation::Truncate(truncate(ino, size)));
+                }
+            }
+            Step::Commit { by, file, end } => self.commit(by, file, end),
+            Step::Append { by, file } => {
+                if let Some(ino) = self.ino(file) {
+                    self.ask(
+                        by,
+                        AcquireAppend {
+                            ino,
+                            handle: HandleId(1),
+                        },
+                    );
+                    self.ask(by, GetLayout { ino });
+                }
+            }
+            Step::AnswerRecalls { by, done } => self.answer_recalls(by, done),
+            step => self.take_fault(step),
+        }
+    }
+
+    fn take_fault(&mut self, step: Step) {
+        match step {
+            Step::Reopen { by } => self.reopen(by),
+            Step::Obey { all } => self.obey(all),
+            Step::NewVolume { other_store } => {
+                self.store += u128::from(other_store);
+                self.register();
+            }
+            Step::Sync => self.world.sync(),
+            Step::Pass { ms } => self.world.pass(ms),
+            Step::LogFull(true) => self.world.step(Input::LogFull { why: "full".into() }),
+            Step::LogFull(false) => self.world.step(Input::LogHasRoom),
+            Step::Restart { same_boot } => {
+                self.world.restart(same_boot);
+                self.waiting.clear();
+                (0..3).for_each(|by| self.resume(by));
+            }
+            step => unreachable!("{step:?} is no fault"),
+        }
+    }
+
+    fn open(&mut self, by: usize, file: usize, handle: u64, write: bool) {
+        let Some(ino) = self.ino(file) else {
+            return;
+        };
+        let access: Access = match write {
+            true => WRITE,
+            false => READ,
+        };
+        let handle = HandleId(handle);
+        let known = self.clients[by]
+            .handles
+            .iter()
+            .any(|open| open.handle == handle);
+        if !known {
+            self.clients[by].handles.push(OpenHandle {
+                handle,
+                ino,
+                access,
+            });
+            self.ask(
+                by,
+                Open {
+                    ino,
+                    handle,
+                    access,
+                },
+            );
+        }
+    }
+
+    fn commit(&mut self, by: usize, file: usize, end: u64) {
+        let Some(ino) = self.ino(file) else {
+            return;
+        };
+        let body = *self.world.core.state.file(ino).expect("a file");
+        let commit = Commit {
+            ino,
+            data: body.data,
+            truncations: body.truncations,
+            end,
+            holes: true,
+            mtime: Timestamp::default(),
+            kill_privileges: true,
+        };
+        self.mutate(by, Mutation::Commit(commit));
+    }
+
+    fn answer_recalls(&mut self, by: usize, done: bool) {
+        let Some(session) = self.clients[by].session else {
+            return;
+        };
+        let outcome = match done {
+            true => RecallOutcome::Done,
+            false => RecallOutcome::Blocked(ChainId(0)),
+        };
+        let ticket = self.world.send_session(NextEvents { session, seen: 0 });
+        let events = match self.world.reply(ticket) {
+            Some(Ok(CoreReply::Session(SessionReply::NextEvents(events)))) => events.events,
+            Some(Err(Status::SessionExpired)) => return self.reopen(by),
+            _ => return self.world.step(Input::Abandoned(ticket)),
+        };
+        for (_, event) in events {
+            if let Event::Recall { recall, .. } = event {
+                let recalled = Recalled {
+                    session,
+                    recall,
+                    outcome,
+                };
+                let ticket = self.world.send_session(recalled);
+                self.waiting.push(ticket);
+            }
+        }
+    }
+
+    fn reopen(&mut self, by: usize) {
+        self.clients[by].session = None;
+        self.clients[by].handles.clear();
+        self.world.syncs_at_once = true;
+        self.world.sync();
+        let opening = super::world::open_session(["0", "1", "2"][by]);
+        let ticket = self.world.send_session(opening);
+        for _ in 0..20 {
+            match self.world.reply(ticket) {
+                Some(Ok(CoreReply::Session(SessionReply::OpenSession(opened)))) => {
+                    self.clients[by].session = Some(opened.session);
+                }
+                None => {
+                    self.world.pass(250);
+                    continue;
+                }
+                Some(_) => {}
+            }
+            break;
+        }
+        self.world.syncs_at_once = false;
+    }
+
+    fn resume(&mut self, by: usize) {
+        let Some(session) = self.clients[by].session else {
+            return;
+        };
+        let resume = ResumeSession {
+            session,
+            handles: self.clients[by].handles.clone(),
+            append_tokens: Vec::new(),
+            complete: true,
+        };
+        if self.world.session(resume).is_err() {
+            self.clients[by].session = None;
+            self.clients[by].handles.clear();
+        }
+    }
+
+    fn register(&mut self) {
+        self.incarnation += 1;
+        let register = registration(self.store, self.incarnation);
+        let request = vdfs_proto::volume::VolumeRequest::Register(register);
+        let node = "n".to_owned();
+        let ticket = self
+            .world
+            .send(crate::core::CoreRequest::Volume { node, request });
+        self.world.sync();
+        if let Some(Ok(CoreReply::Volume(VolumeReply::Register(registered)))) =
+            self.world.reply(ticket)
+        {
+            self.volume = registered.volume;
+        }
+    }
+
+    /// Does the next commands, or all; registers first if it has to.
+    fn obey(&mut self, all: bool) {
+        if self.world.heartbeat(self.volume, self.incarnation).is_err() {
+            self.register();
+        }
+        if self.world.heartbeat(self.volume, self.incarnation).is_err() {
+            return;
+        }
+        if all {
+            self.world.obey(self.volume, self.incarnation);
+            return;
+        }
+        let commands = self
+            .world
+            .commands(self.volume, self.incarnation, 0, vec![]);
+        if let Some((number, Command::Trim { .. })) = commands.first() {
+            let failed = vec![(*number, Err(Status::Busy))];
+            self.world
+                .commands(self.volume, self.incarnation, 0, failed);
+        }
+    }
+
+    /// All faults end, everybody does his duty: everybody must have got an answer.
+    fn heal(&mut self) {
+        self.world.step(Input::LogHasRoom);
+        self.world.syncs_at_once = true;
+        for _ in 0..40 {
+            self.world.sync();
+            self.obey(true);
+            for by in 0..3 {
+                if self.clients[by].session.is_none() {
+                    self.reopen(by);
+                    self.world.syncs_at_once = true;
+                }
+                self.answer_recalls(by, true);
+                self.world.syncs_at_once = true;
+            }
+            self.world.pass(500);
+        }
+        for ticket in std::mem::take(&mut self.waiting) {
+            let answered = self.world.reply(ticket).is_some();
+            // An append token goes only when its holder gives it back: nobody does here.
+            assert!(
+                answered || !self.world.core.live.append_waiters.is_empty(),
+                "{ticket:?}"
+            );
+        }
+        assert!(
+            self.world.core.live.works.is_empty(),
+            "truncations have ended"
+        );
+        assert!(self.world.core.state.trims.is_empty(), "trims have ended");
+        assert!(self.world.core.state.reaps.is_empty(), "reaps have ended");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn core_keeps_its_invariants_and_answers_everybody(
+        steps in proptest::collection::vec(steps(), 1..120),
+    ) {
+        let mut chaos = Chaos::new();
+        steps.into_iter().for_each(|step| chaos.take(step));
+        chaos.heal();
+        chaos.world.restart(true);
+    }
+}
