@@ -160,7 +160,7 @@ async fn commit_in_turn(client: &Arc<Client>, file: &Arc<File>) {
     let begun = Instant::now();
     loop {
         match client.mutate_here(planned.commit.clone()).await {
-            Ok(committed) => { tracing::debug!(?planned, ?committed, "commit"); return file.committed(&planned, &committed); }
+            Ok(committed) => return file.committed(&planned, &committed),
             // A full disk under the log; the bytes are safe at the volumes.
             Err(Status::NoSpace) if begun.elapsed() < NO_SPACE_WAIT => {
                 tokio::time::sleep(BACKOFF_MAX).await;

@@ -46,6 +46,8 @@ struct State {
     /// Runs that have landed, and how many of them the last commit covers.
     landed: u64,
     landed_committed: u64,
+    /// What the newest of our own commits and truncations left.
+    changed: Option<Attr>,
     /// Of the last write that is not committed.
     mtime: Option<Timestamp>,
     kill_privileges: bool,
@@ -106,6 +108,7 @@ impl File {
                 acked: Extents::default(),
                 landed: 0,
                 landed_committed: 0,
+                changed: None,
                 mtime: None,
                 kill_privileges: false,
                 tail_unknown: false,
@@ -167,6 +170,7 @@ impl File {
 
     pub(crate) fn overlay(&self, attr: Attr) -> Attr {
         let state = self.state();
+        let attr = state.not_older(attr);
         let mtime = state.mtime.unwrap_or(attr.mtime);
         let mode = match state.kill_privileges {
             true => without_privileges(attr.mode),
@@ -275,6 +279,8 @@ impl File {
         let counts = state.dirty.land(run.id, run.offset);
         if counts {
             state.landed += 1;
+            // What was read ahead while it was on its way is from before it.
+            state.content += 1;
             match outcome {
                 Ok(()) => state
                     .acked
@@ -362,6 +368,7 @@ impl File {
     pub(crate) fn note_commit(&self, commit: &Commit, committed: &Committed) {
         let mut state = self.state();
         state.follow_version(committed.data_version_before, committed.attr.data_version);
+        state.changed = Some(committed.attr);
         if state.newest != (commit.data, commit.truncations) {
             return;
         }
@@ -385,6 +392,7 @@ impl File {
         let mut state = self.state();
         let version = truncated.attr.data_version;
         state.follow_version(version.saturating_sub(1), version);
+        state.changed = Some(truncated.attr);
         state.acked.clear();
         // What was asked for before may be of the longer file.
         state.recalls += 1;
@@ -504,6 +512,21 @@ fn without_privileges(mode: u16) -> u16 {
 }
 
 impl State {
+    /// Attributes that were asked for before a commit may arrive behind its answer: they must not
+    /// take back the size and the times that this client has shown.
+    fn not_older(&self, attr: Attr) -> Attr {
+        match self.changed {
+            Some(changed) if changed.data_version > attr.data_version => Attr {
+                size: changed.size,
+                mtime: changed.mtime,
+                ctime: changed.ctime.max(attr.ctime),
+                data_version: changed.data_version,
+                ..attr
+            },
+            _ => attr,
+        }
+    }
+
     fn pending_end(&self) -> u64 {
         let dirty = self.dirty.ranges().map(|(_, end)| end).max().unwrap_or(0);
         dirty.max(self.acked.end())

@@ -93,7 +93,7 @@ async fn truncate_open(
     flush_held_alone(client, file).await;
     let outcome = client.mutate_here(truncate).await;
     if let Ok(truncated) = &outcome {
-        file.truncated(truncated); tracing::debug!(?truncated, "truncated");
+        file.truncated(truncated);
     }
     file.unhold();
     launch(client, file);

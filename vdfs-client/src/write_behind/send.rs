@@ -22,7 +22,7 @@ pub(super) async fn send_run(client: &Arc<Client>, file: &Arc<File>, life: Arc<L
     let outcome = write_run(client, file, &life, &run).await;
     note_space(client, &outcome);
     let (offset, len) = (run.offset, run.bytes.len() as u64);
-    tracing::debug!(ino = %file.ino, off = offset, len, ok = outcome.is_ok(), layout = ?file.layout(), "landed");
+    tracing::debug!(ino = %file.ino, off = offset, len, is_ok = outcome.is_ok(), "landed");
     if file.land(&run, outcome.map(drop))
         && let Err(status) = outcome
     {

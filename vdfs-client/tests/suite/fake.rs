@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     AnswerLost,
     Refused(Status),
     Slow(Duration),
+    /// It is done, but the answer takes its time.
+    AnswerSlow(Duration),
 }
 
 #[derive(Debug)]
@@ -75,6 +77,8 @@ pub(crate) struct State {
     pub(crate) ops: Vec<(OpId, &'static str)>,
     pub(crate) commits: Vec<vdfs_proto::meta::Commit>,
     pub(crate) recalled: Vec<(u64, RecallOutcome)>,
+    /// Another client's truncation that waits for the recall.
+    pub(crate) truncate_when_recalled: Option<Ino>,
     pub(crate) released: Vec<vdfs_proto::meta::Release>,
     pub(crate) handles: HashSet<HandleId>,
     epoch: u64,
@@ -249,14 +253,7 @@ impl Fake {
 
     /// Another client truncates: the recall is the caller's business.
     pub(crate) fn truncate_by_another(&self, ino: Ino) {
-        let mut state = self.state.lock();
-        let data = DataId(state.take_next());
-        let file = state.files.get_mut(&ino).expect("it is there");
-        file.layout.data = data;
-        file.layout.size = 0;
-        file.layout.holes = false;
-        file.attr.size = 0;
-        file.attr.data_version += 1;
+        self.state.lock().renew(ino);
     }
 }
 
@@ -298,11 +295,15 @@ impl Fake {
             Some(Fault::Lost) => return Err(Status::Disconnected),
             Some(Fault::Refused(status)) => return Err(status),
             Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
-            Some(Fault::AnswerLost) | None => {}
+            Some(Fault::AnswerLost | Fault::AnswerSlow(_)) | None => {}
         }
         let outcome = self.execute(&request).await;
         match fault {
             Some(Fault::AnswerLost) => Err(Status::Disconnected),
+            Some(Fault::AnswerSlow(time)) => {
+                tokio::time::sleep(time).await;
+                outcome
+            }
             _ => outcome,
         }
     }
@@ -367,6 +368,16 @@ fn name_of(request: &Request) -> Result<&'static str, Status> {
 }
 
 impl State {
+    fn renew(&mut self, ino: Ino) {
+        let data = DataId(self.take_next());
+        let file = self.files.get_mut(&ino).expect("it is there");
+        file.layout.data = data;
+        file.layout.size = 0;
+        file.layout.holes = false;
+        file.attr.size = 0;
+        file.attr.data_version += 1;
+    }
+
     fn take_next(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
@@ -476,6 +487,9 @@ impl State {
             }
             SessionRequest::Recalled(answer) => {
                 self.recalled.push((answer.recall, answer.outcome));
+                if let Some(ino) = self.truncate_when_recalled.take() {
+                    self.renew(ino);
+                }
                 SessionReply::Recalled(())
             }
             SessionRequest::CloseSession(ask) => {

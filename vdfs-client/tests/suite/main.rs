@@ -9,6 +9,7 @@ mod append;
 mod fake;
 mod model;
 mod paths;
+mod races;
 mod reading;
 mod recalls;
 mod retries;
