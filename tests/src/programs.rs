@@ -90,10 +90,10 @@ pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S], dir: &Path) -> Output {
     output
 }
 
-/// Runs a shell script with `set -e` and panics with its output unless it succeeds; gives what it
-/// printed.
+/// Runs a shell script with `set -e` and panics with its output and trace unless it succeeds; gives
+/// what it printed.
 pub fn shell(script: &str, dir: &Path) -> String {
-    let output = run("sh", &["-ec", script], dir);
+    let output = run("sh", &["-exc", script], dir);
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

@@ -114,6 +114,8 @@ fn reboot_keeps_names_and_says_that_bytes_are_gone() {
         fs::read(mount.join("empty")).expect("an empty file is whole"),
         b""
     );
+    fs::write(mount.join("empty"), b"new bytes").expect("an empty file has lost nothing");
+    assert_eq!(fs::read(mount.join("empty")).expect("reads"), b"new bytes");
     assert_eq!(
         fs::read_link(mount.join("dir/link")).expect("reads"),
         Path::new("../big")

@@ -71,6 +71,22 @@ fn appends_from_both_interleave_whole_records() {
 }
 
 #[test]
+fn second_mount_outlives_the_death_and_return_of_up() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let mut up = Up::start(UpOptions::default());
+    let second = SecondMount::of(&up);
+    fs::write(second.dir().join("before"), b"1").expect("writes");
+    up.kill9();
+    up.run_again();
+    let written = second.dir().join("after");
+    fs::write(&written, b"2").expect("a mount waits for the master where it was");
+    assert_eq!(fs::read(second.dir().join("before")).expect("reads"), b"1");
+    assert_eq!(fs::read(up.mount().join("after")).expect("reads"), b"2");
+}
+
+#[test]
 fn truncation_by_one_keeps_what_the_other_syncs_later() {
     if mount_tests_skipped() {
         return;

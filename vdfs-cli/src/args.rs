@@ -112,7 +112,7 @@ pub struct UpArgs {
     #[arg(long)]
     pub fresh: bool,
     /// Address for other mounts and programs; volumes take the ports that follow it
-    /// [default: 127.0.0.1 and free ports]
+    /// [default: 127.0.0.1 and the ports of the last start, or free ones]
     #[arg(long, value_name = "IP:PORT", value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
 }

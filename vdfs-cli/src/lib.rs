@@ -14,7 +14,6 @@ mod down;
 mod failure;
 mod logging;
 mod memory;
-mod mountinfo;
 mod output;
 mod places;
 mod ram_use;

@@ -37,7 +37,7 @@ use crate::ram_use::ram_in_use_bytes;
 use crate::size::{Size, human};
 use mounted::Mounted;
 use parameters::{Memory, Parameters, Wishes};
-use servers::{Plan, Servers, volume_node};
+use servers::{Doors, Plan, Servers, volume_node};
 
 pub(crate) use fresh::destroy;
 pub(crate) use run::run;
@@ -59,8 +59,8 @@ pub struct UpConfig {
     pub chunk_size: Option<ChunkSize>,
     /// Start empty.
     pub fresh: bool,
-    /// Where others reach the master; volumes take the ports behind it. `None` is 127.0.0.1 and
-    /// free ports.
+    /// Where others reach the master; volumes take the ports behind it. `None` is 127.0.0.1 and the
+    /// ports of the last start, or free ones.
     pub listen: Option<SocketAddr>,
 }
 
@@ -129,7 +129,7 @@ impl Up {
         let plan = Plan {
             state: &state,
             parameters: &parameters,
-            listen: config.listen,
+            doors: Doors::choose(config.listen, state.path()),
             mounted: &mounted,
         };
         let servers = Servers::start(&plan)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::FutureExt;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -22,6 +23,7 @@ use crate::master::MasterLink;
 use crate::retry::{Attempt, Failure, retry};
 use crate::session::{Life, Session, open_session, run_events};
 use crate::volumes::Volumes;
+use crate::write_behind::Watched;
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -33,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) session: Session,
     pub(crate) volumes: Volumes,
     pub(crate) files: Files,
+    /// Files that are flushed when they are left alone.
+    pub(crate) watched: Watched,
     /// Bytes that write-behind may still take.
     pub(crate) write_budget: Arc<Semaphore>,
     /// Bytes that read-ahead may still take.
@@ -58,6 +62,7 @@ impl Client {
             session: Session::new(Arc::new(life)),
             volumes: Volumes::new(config.connector.clone(), opened.table),
             files: Files::new(opened.chunk_size),
+            watched: Watched::default(),
             write_budget: Arc::new(Semaphore::new(WRITE_BEHIND_BYTES_MAX)),
             read_ahead_budget: Arc::new(Semaphore::new(READ_AHEAD_TOTAL_BYTES)),
             is_space_low: AtomicBool::new(false),
@@ -197,12 +202,17 @@ impl Client {
         outcome
     }
 
-    /// Runs `future` to its end whatever becomes of the caller.
+    /// Runs `future` to its end whatever becomes of the caller: as far as it gets at once right here,
+    /// which spares most operations a hop between threads, and the rest in a task of its own.
     pub(crate) async fn spawn<F, T>(&self, future: F) -> Result<T, Status>
     where
         F: Future<Output = Result<T, Status>> + Send + 'static,
         T: Send + 'static,
     {
+        let mut future = Box::pin(future);
+        if let Some(outcome) = future.as_mut().now_or_never() {
+            return outcome;
+        }
         let task: JoinHandle<Result<T, Status>> = self.runtime.spawn(future);
         // It ended in a panic, or the runtime is going away.
         task.await.unwrap_or(Err(Status::Internal))

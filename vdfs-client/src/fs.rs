@@ -83,6 +83,16 @@ pub struct WriteFlags {
     pub from_page_cache: bool,
 }
 
+/// Room to be checked, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocation {
+    pub offset: u64,
+    pub len: u64,
+    /// The file does not grow (`FALLOC_FL_KEEP_SIZE`).
+    pub keep_size: bool,
+    pub kill_privileges: bool,
+}
+
 /// What was not safe when the time of a shutdown was over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} files were not flushed", inodes.len())]

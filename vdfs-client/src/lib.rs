@@ -38,6 +38,6 @@ mod volumes;
 mod write_behind;
 
 pub use config::ClientConfig;
-pub use fs::{AttrChanges, Fs, NewFile, NotFlushed, OpenFile, OpenOptions, WriteFlags};
+pub use fs::{Allocation, AttrChanges, Fs, NewFile, NotFlushed, OpenFile, OpenOptions, WriteFlags};
 pub use kernel_cache::{KernelCache, NoKernelCache};
 pub use path::{Caller, Want};

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Bytes of one write to a volume: headers cost nothing at this length, and many fly at once.
 pub(crate) const RUN_BYTES_MAX: usize = 1 << 20;
+/// A run up to this long is sent by the thread that waits for it: to copy it takes less time than to
+/// wake another one. Longer ones are better copied side by side.
+pub(crate) const SHORT_RUN_BYTES: usize = 32 << 10;
 /// Runs of one file that wait to be joined: scattered writes go out beyond it.
 pub(crate) const FILLING_RUNS_MAX: usize = 256;
 /// A run is sent when no write has come for this long.
@@ -22,7 +25,8 @@ pub(crate) const ATTEMPT_BULK: Duration = Duration::from_secs(10);
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(5);
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(250);
 
-/// `NoSpace` of a volume is final after this: reaps may be on their way.
+/// `NoSpace` of a volume is final after this, however many reaps are on their way; of the master's
+/// log too.
 pub(crate) const NO_SPACE_WAIT: Duration = Duration::from_secs(5);
 /// A read of a chain that nobody serves ends after this, while the master is there.
 pub(crate) const READ_WAIT: Duration = Duration::from_secs(60);

@@ -5,26 +5,56 @@
 //! goes away loses bytes. The commit follows the acknowledgements, never overtakes them.
 
 mod send;
+mod watch;
+
+pub(crate) use watch::{Watched, watch};
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use vdfs_proto::Status;
 use vdfs_proto::meta::GetAttr;
 
 use crate::client::Client;
 use crate::deadline::Deadline;
-use crate::files::{File, RunId};
-use crate::limits::{BACKOFF_MAX, COMMIT_INTERVAL, NO_SPACE_WAIT, WRITE_IDLE};
+use crate::files::{File, Run, RunId};
+use crate::limits::{BACKOFF_MAX, NO_SPACE_WAIT, SHORT_RUN_BYTES};
 
-/// Sends every run that may fly.
+/// Sends every run that may fly, beside the caller.
 pub(crate) fn launch(client: &Arc<Client>, file: &Arc<File>) {
     while let Some(run) = file.next_flight() {
-        let life = client.session.current();
-        let (client, file) = (client.clone(), file.clone());
-        let runtime = client.runtime.clone();
-        runtime.spawn(async move { send::send_run(&client, &file, life, run).await });
+        let sending = begin_sending(client, file, run);
+        spawn_sending(client, file, sending);
     }
+}
+
+/// [`launch`] for a caller that waits for the runs: a short one goes as far as it gets at once right
+/// here. A volume of this process has then taken it before another thread would have woken up.
+fn launch_here(client: &Arc<Client>, file: &Arc<File>) {
+    while let Some(run) = file.next_flight() {
+        let is_short = run.bytes.len() <= SHORT_RUN_BYTES;
+        let mut sending = begin_sending(client, file, run);
+        let has_landed = is_short && (&mut sending).now_or_never().is_some();
+        if !has_landed {
+            spawn_sending(client, file, sending);
+        }
+    }
+}
+
+fn begin_sending(client: &Arc<Client>, file: &Arc<File>, run: Run) -> BoxFuture<'static, ()> {
+    let life = client.session.current();
+    send::send_run(client.clone(), file.clone(), life, run).boxed()
+}
+
+fn spawn_sending(client: &Arc<Client>, file: &Arc<File>, sending: BoxFuture<'static, ()>) {
+    let (client, file) = (client.clone(), file.clone());
+    let runtime = client.runtime.clone();
+    runtime.spawn(async move {
+        sending.await;
+        launch(&client, &file);
+    });
 }
 
 /// Sends everything that was written so far, of all files: room is short.
@@ -33,24 +63,6 @@ pub(crate) fn launch_all(client: &Arc<Client>) {
         file.seal_all();
         launch(client, &file);
     }
-}
-
-/// Watches an inode that was just written until it is clean: what is idle is flushed.
-pub(crate) fn watch(client: &Arc<Client>, file: &Arc<File>) {
-    if !file.begin_watch() {
-        return;
-    }
-    let (client, file) = (client.clone(), file.clone());
-    let runtime = client.runtime.clone();
-    runtime.spawn(async move {
-        while !file.end_watch_if_clean() {
-            tokio::time::sleep(WRITE_IDLE).await;
-            let is_idle = file.last_write().elapsed() >= WRITE_IDLE;
-            if is_idle || file.last_commit().elapsed() >= COMMIT_INTERVAL {
-                flush_here(&client, &file).await;
-            }
-        }
-    });
 }
 
 /// Writes out and commits what was written so far. It goes on if the caller stops waiting. Errors
@@ -76,7 +88,7 @@ pub(crate) async fn write_out(client: &Arc<Client>, file: &Arc<File>) -> Result<
 
 pub(crate) async fn flush_here(client: &Arc<Client>, file: &Arc<File>) {
     let target = file.seal_all();
-    launch(client, file);
+    launch_here(client, file);
     landed(file, target).await;
     // Bytes that were overwritten under a layout since recalled leave only their time to commit.
     if !file.is_clean()
@@ -106,7 +118,7 @@ pub(crate) async fn flush_held_alone(client: &Arc<Client>, file: &Arc<File>) {
 }
 
 async fn flush_until(client: &Arc<Client>, file: &Arc<File>, target: RunId) {
-    launch(client, file);
+    launch_here(client, file);
     landed(file, target).await;
     let turn = file.commit_turn.lock().await;
     commit_in_turn(client, file).await;

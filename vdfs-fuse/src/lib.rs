@@ -35,6 +35,6 @@ mod watch;
 pub use kernel_notifier::KernelNotifier;
 pub use log_filter::log_filter;
 pub use mount::{
-    Detacher, Holder, Mount, MountError, MountOptions, Unmounted, become_io_flusher,
-    detach_dead_mounts,
+    Detacher, Holder, Mount, MountEntry, MountError, MountOptions, Unmounted, become_io_flusher,
+    detach_dead_mounts, mount_of,
 };

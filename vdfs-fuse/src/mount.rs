@@ -33,11 +33,11 @@ use crate::dispatch::Dispatcher;
 use crate::door::Door;
 use crate::kernel_notifier::KernelNotifier;
 use crate::limits::{FIRST_ANSWER_MAX, LOOP_THREADS_MAX, LOOP_THREADS_MIN};
-use crate::mount::mountinfo::MountEntry;
 use crate::watch::Watch;
 
 pub use crate::mount::detach::Detacher;
 pub use crate::mount::holders::Holder;
+pub use crate::mount::mountinfo::{MountEntry, mount_of};
 pub use crate::mount::mountpoint::detach_dead_mounts;
 pub(crate) use crate::mount::mountpoint::prepare as prepare_mountpoint;
 pub(crate) use crate::mount::remount::{FlagChanges, remount};

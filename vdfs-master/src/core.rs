@@ -15,6 +15,7 @@
 mod chains;
 mod check;
 mod cow;
+mod departed;
 mod directory;
 mod dispatch;
 mod files;
@@ -22,6 +23,7 @@ mod image;
 mod inode;
 mod inodes;
 mod limits;
+mod lingering;
 mod live;
 mod namespace;
 mod opens;
@@ -37,12 +39,14 @@ mod term;
 mod truncation;
 mod turn;
 mod volumes;
+mod writers;
 mod xattrs;
 
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
+use vdfs_proto::handshake::Role;
 use vdfs_proto::meta::{AdminReply, AdminRequest, Answer, MutateRequest, Mutated, QueryRequest};
 use vdfs_proto::session::{SessionReply, SessionRequest};
 use vdfs_proto::volume::{VolumeReply, VolumeRequest};
@@ -66,12 +70,19 @@ pub struct Now {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+/// Whose certificate a request came under. A session belongs to the one that opened it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub role: Role,
+    pub node: String,
+}
+
 /// What a caller asks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CoreRequest {
-    Mutate(MutateRequest),
-    Query(QueryRequest),
-    Session(SessionRequest),
+    Mutate(Peer, MutateRequest),
+    Query(Peer, QueryRequest),
+    Session(Peer, SessionRequest),
     Admin(AdminRequest),
     Volume {
         /// Node name in the volume's certificate.

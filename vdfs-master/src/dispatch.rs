@@ -15,17 +15,17 @@ use vdfs_proto::frame::Method;
 use crate::core::{CoreReply, CoreRequest};
 use crate::handlers;
 use crate::metrics::Metrics;
-use crate::shell::inbox::Inbox;
+use crate::shell::turns::Turns;
 
 #[derive(Debug)]
 pub(crate) struct Dispatch {
-    inbox: Arc<Inbox>,
+    turns: Arc<Turns>,
     metrics: Arc<Metrics>,
 }
 
 impl Dispatch {
-    pub(crate) fn new(inbox: Arc<Inbox>, metrics: Arc<Metrics>) -> Self {
-        Dispatch { inbox, metrics }
+    pub(crate) fn new(turns: Arc<Turns>, metrics: Arc<Metrics>) -> Self {
+        Dispatch { turns, metrics }
     }
 }
 
@@ -39,11 +39,11 @@ pub(crate) struct Admitted {
 
 impl Service for Dispatch {
     fn handle(&self, peer: Arc<PeerIdentity>, request: Request) -> BoxFuture<'static, Outcome> {
-        let (inbox, metrics) = (self.inbox.clone(), self.metrics.clone());
+        let (turns, metrics) = (self.turns.clone(), self.metrics.clone());
         async move {
             let begun = Instant::now();
             let Admitted { op, request } = admit(&peer, &request)?;
-            let answer = match inbox.submit(request) {
+            let answer = match turns.submit(request) {
                 Ok(waiter) => waiter.await,
                 Err(status) => Err(status),
             };

@@ -2,15 +2,24 @@
 //! cannot be wrong, so nothing is checked twice.
 
 use bytes::Bytes;
+use vdfs_net::PeerIdentity;
 use vdfs_proto::codec;
 
-use crate::core::CoreReply;
+use crate::core::{CoreReply, Peer};
 
 pub(crate) mod admin;
 pub(crate) mod mutate;
 pub(crate) mod query;
 pub(crate) mod session;
 pub(crate) mod volume;
+
+/// Whom the core takes the peer for.
+fn caller(peer: &PeerIdentity) -> Peer {
+    Peer {
+        role: peer.role,
+        node: peer.node.clone(),
+    }
+}
 
 /// The body of a reply: the bare envelope of the method's service.
 pub(crate) fn encode(reply: &CoreReply) -> Bytes {

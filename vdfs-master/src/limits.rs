@@ -13,6 +13,9 @@ pub const TURN_BYTES_MAX: u64 = TURN_BYTES + INPUT_RECORD_BYTES_MAX + 4096;
 pub const LOG_RESERVE_BYTES: u64 = 8 << 20;
 /// Inputs of one turn: keeps the time to the first reply of a turn below a millisecond.
 pub const TURN_INPUTS_MAX: usize = 256;
+/// Turns that one caller runs for others before it leaves them to the master's thread: it has a
+/// reply of its own to give.
+pub const CALLER_TURNS_MAX: usize = 4;
 /// Requests that wait for a turn; further ones are answered `Busy`.
 pub const QUEUE_REQUESTS_MAX: usize = 4096;
 /// Callers that wait for a reply, parked ones included: two long polls for each session and some

@@ -1,19 +1,18 @@
 //! The shell around the core: files, a thread, time.
 //!
-//! [`Master::start`] restores the core from checkpoint and log and gives it to a thread of its own
-//! ([`keeper`]); callers on any runtime reach it through a [`Service`] whose requests go through a
-//! bounded queue ([`inbox`]). Checkpoints are written by a thread beside it ([`checkpoints`]).
+//! [`Master::start`] restores the core from checkpoint and log and gives it to a [`keeper`]; callers
+//! on any runtime reach it through a [`Service`] whose requests go through a bounded queue
+//! ([`inbox`]). A turn of the keeper runs on the thread of the caller or on the master's own
+//! ([`turns`]), one at a time. Checkpoints are written by a thread beside it ([`checkpoints`]).
 //!
 //! Invariants: one process a log directory (the caller holds the lock of the state directory); no
-//! reply leaves before the records of its turn are written; after a panic or a failed sync of this
-//! thread the process ends, because what it would acknowledge may not be true.
+//! reply leaves before the records of its turn are written; after a panic in a turn or a failed sync
+//! the process ends, because what it would acknowledge may not be true.
 //!
 //! [`Service`]: vdfs_net::Service
 
-use std::any::Any;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -35,6 +34,7 @@ mod keeper;
 mod restore;
 #[cfg(test)]
 mod tests;
+pub(crate) mod turns;
 
 pub use crate::core::FsConfig;
 
@@ -42,6 +42,7 @@ use boot::Boot;
 use checkpoints::Checkpoints;
 use inbox::{Inbox, Stop};
 use keeper::{Keeper, KeeperOptions};
+use turns::Turns;
 
 /// What a master is started with.
 #[derive(Clone, Debug)]
@@ -122,6 +123,7 @@ pub struct Master {
     config: FsConfig,
     is_new: bool,
     inbox: Arc<Inbox>,
+    turns: Arc<Turns>,
     metrics: Arc<Metrics>,
     thread: Option<JoinHandle<()>>,
 }
@@ -172,12 +174,14 @@ impl Master {
         let keeper = Keeper::begin(restored.core, log, checkpoints, options)?;
         // Only behind the durable records of the new term, so that a crash before it repeats them.
         boot.write(&*disk).map_err(in_dir)?;
-        let thread = spawn(keeper, config.before_abort).map_err(MasterError::Thread)?;
+        let turns = Arc::new(Turns::new(inbox.clone(), keeper, config.before_abort));
+        let thread = spawn(turns.clone()).map_err(MasterError::Thread)?;
         let metrics = Arc::new(Metrics::default());
         Ok(Master {
             config: fs,
             is_new: restored.is_new,
             inbox,
+            turns,
             metrics,
             thread: Some(thread),
         })
@@ -185,7 +189,7 @@ impl Master {
 
     /// What answers clients, volumes and operators, over any carrier and on any runtime.
     pub fn service(&self) -> Arc<dyn Service> {
-        Arc::new(Dispatch::new(self.inbox.clone(), self.metrics.clone()))
+        Arc::new(Dispatch::new(self.turns.clone(), self.metrics.clone()))
     }
 
     /// What was fixed when the filesystem was made.
@@ -232,29 +236,8 @@ fn segment_bytes(checkpoint_bytes: u64) -> u64 {
     checkpoint_bytes.clamp(2 * TURN_BYTES_MAX, LOG_SEGMENT_BYTES_MAX)
 }
 
-fn spawn(keeper: Keeper, before_abort: Option<AbortHook>) -> io::Result<JoinHandle<()>> {
-    let run = move || match catch_unwind(AssertUnwindSafe(|| keeper.run())) {
-        Ok(Ok(())) => {}
-        Ok(Err(fatal)) => abort(&fatal.to_string(), before_abort.as_ref()),
-        Err(panic) => abort(&panic_text(&*panic), before_abort.as_ref()),
-    };
+fn spawn(turns: Arc<Turns>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("vdfs-master".to_owned())
-        .spawn(run)
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("panicked: {}", text.unwrap_or("no message"))
-}
-
-/// Ends the process: what it would acknowledge from here on may not be true.
-fn abort(why: &str, hook: Option<&AbortHook>) -> ! {
-    tracing::error!(why, "the master cannot go on");
-    eprintln!("vdfs: master: {why}");
-    if let Some(AbortHook(hook)) = hook {
-        hook(why);
-    }
-    std::process::abort()
+        .spawn(move || turns.run())
 }

@@ -290,6 +290,8 @@ pub struct FsStats {
     pub files: u64,
     /// Inodes there can be.
     pub files_max: u64,
+    /// Bytes of files that are gone are still being dropped: there will be more room soon.
+    pub is_reaping: bool,
 }
 
 /// Opens a regular file. Repeating it with the same handle is harmless.

@@ -25,7 +25,21 @@ operations!(
     }
 );
 
-/// Begins a session. A live session of the same `identity` is ended first, at once.
+impl SessionRequest {
+    /// The session it speaks for; `None` if it opens one.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            SessionRequest::OpenSession(_) => None,
+            SessionRequest::ResumeSession(resume) => Some(resume.session),
+            SessionRequest::NextEvents(next) => Some(next.session),
+            SessionRequest::Recalled(recalled) => Some(recalled.session),
+            SessionRequest::CloseSession(close) => Some(close.session),
+        }
+    }
+}
+
+/// Begins a session, which belongs to the certificate it is asked under. A live session of the same
+/// `identity` under the same certificate is ended first, at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenSession {
     /// Names this mount for ever: host and mountpoint, or a random word for a one-shot client.

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::ChunkSize;
-use crate::ids::{ChainId, ChunkId, DataId, OpId, SessionId, StoreId, VolumeId};
-use crate::layout::ChainTable;
+use crate::ids::{DataId, OpId, SessionId, StoreId, VolumeId};
+use crate::layout::{ChainTable, Layout};
 use crate::operation::operations;
 use crate::status::Status;
 
@@ -95,11 +95,12 @@ pub struct Commands {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     Table(ChainTable),
-    /// Cut a chunk to `len` bytes, a chain write with an op id of the master's own session.
+    /// Cut a file, as far as it lies here: chunk `index` to `len` bytes, and all behind it to
+    /// nothing. Done under an op id of the master's own session, which is new each time it is sent.
     Trim {
         op: OpId,
-        chain: ChainId,
-        chunk: ChunkId,
+        layout: Layout,
+        index: u32,
         len: u32,
     },
     /// Drop all chunks of these ids; they answer `Gone` from now on.

@@ -12,7 +12,6 @@ use crate::args::LocateArgs;
 use crate::client::connection::{self, Connection};
 use crate::cluster::Cluster;
 use crate::failure::{Blame, Failure};
-use crate::mountinfo;
 use crate::output::Output;
 use crate::places;
 use crate::size::human;
@@ -40,7 +39,7 @@ fn find_on_mount(args: &LocateArgs) -> Result<Option<(Cluster, Ino)>, Failure> {
     let Ok(path) = args.path.canonicalize() else {
         return Ok(None);
     };
-    let mount = mountinfo::mount_of(&path).blame("/proc/self/mountinfo")?;
+    let mount = vdfs_fuse::mount_of(&path).blame("/proc/self/mountinfo")?;
     let Some(mount) = mount.filter(|mount| mount.fs_type.starts_with("fuse")) else {
         return Ok(None);
     };

@@ -143,6 +143,7 @@ pub(super) mod tests {
                 free_bytes: 1024,
                 files: 7,
                 files_max: 100,
+                is_reaping: false,
             },
             chunk_bytes: 65_536,
             replicas: 1,

@@ -1,6 +1,7 @@
 //! The serving parts of an `up`: one master, its volumes, and the doors through which others come.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ const FILES_MAX: u64 = 1 << 25;
 pub(super) struct Plan<'a> {
     pub(super) state: &'a StateDir,
     pub(super) parameters: &'a Parameters,
-    pub(super) listen: Option<SocketAddr>,
+    pub(super) doors: Doors,
     /// Detached before a panic of a server ends the process.
     pub(super) mounted: &'a Mounted,
 }
@@ -55,11 +56,8 @@ impl Servers {
         let master = plan.start_master(identities.cluster())?;
         Ram::open(&plan.state.ram(), plan.parameters.ram.0).map_err(Failure::of)?;
         let identity = identities.get(Role::Master, MASTER_NODE, &plan.state.identity())?;
-        let door = open_door(
-            &identity,
-            door_addr(plan.listen, 0)?,
-            Some(master.service()),
-        )?;
+        let door = plan.doors.open(0, &identity, Some(master.service()))?;
+        let doors = plan.doors.behind(door.local_addr());
         let switchboard = Switchboard::default();
         switchboard.attach(Role::Master, MASTER_NODE, master.service());
         let mut servers = Servers {
@@ -74,7 +72,8 @@ impl Servers {
             let node = volume_node(number);
             let dir = state_files::volume_identity(plan.state, &node);
             let identity = identities.get(Role::Volume, &node, &dir)?;
-            servers.start_volume(plan, &identity, door_addr(plan.listen, number)?)?;
+            let door = doors.open(number, &identity, None)?;
+            servers.start_volume(plan, identity.node(), door)?;
         }
         Ok(servers)
     }
@@ -82,19 +81,17 @@ impl Servers {
     fn start_volume(
         &mut self,
         plan: &Plan<'_>,
-        identity: &Identity,
-        listen: SocketAddr,
+        node: &str,
+        door: QuicEndpoint,
     ) -> Result<(), Failure> {
-        let node = identity.node().to_owned();
-        let door = open_door(identity, listen, None)?;
-        let config = plan.volume_config(&node, door.local_addr())?;
+        let config = plan.volume_config(node, door.local_addr())?;
         let master = self
-            .connector(Role::Volume, &node)
+            .connector(Role::Volume, node)
             .carrier(&self.master_target());
         let volume = Volume::start(config, master).map_err(Failure::of)?;
         door.set_service(volume.service());
         self.switchboard
-            .attach(Role::Volume, &node, volume.service());
+            .attach(Role::Volume, node, volume.service());
         self.volumes.push(volume);
         self.doors.push(door);
         Ok(())
@@ -222,27 +219,71 @@ pub(super) fn volume_node(number: u32) -> String {
     format!("volume-{number}")
 }
 
-/// The address of the `index`th door: the ports follow one another, unless they are free ones.
-fn door_addr(listen: Option<SocketAddr>, index: u32) -> Result<SocketAddr, Failure> {
-    let mut addr = listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
-    if addr.port() != 0 {
-        let port = u16::try_from(u32::from(addr.port()) + index);
-        addr.set_port(port.map_err(|_| {
-            Failure::new(
-                format!("--listen {addr}"),
-                "too few ports follow it for the volumes",
-            )
-        })?);
-    }
-    Ok(addr)
+/// Where the programs of others come in: the master's door, and the volumes' behind it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Doors {
+    /// At this address and the ports that follow it, or not at all.
+    At(SocketAddr),
+    /// On 127.0.0.1: at this port and those that follow, so that mounts of others find the master
+    /// where it was, or, where one is taken or 0, at a free one.
+    Near(u16),
 }
 
-fn open_door(
-    identity: &Identity,
-    listen: SocketAddr,
-    service: Option<Arc<dyn Service>>,
-) -> Result<QuicEndpoint, Failure> {
-    QuicEndpoint::start(identity, listen, service, QuicConfig::default()).map_err(Failure::of)
+impl Doors {
+    /// As `--listen` says, else where the program of `state` was before.
+    pub(super) fn choose(listen: Option<SocketAddr>, state: &Path) -> Doors {
+        match listen {
+            Some(addr) => Doors::At(addr),
+            None => {
+                let before = StateDir::read_addr(state).ok().flatten();
+                Doors::Near(before.map_or(0, |addr| addr.port()))
+            }
+        }
+    }
+
+    /// The volumes' doors follow the master's, wherever that is now.
+    fn behind(self, master: SocketAddr) -> Doors {
+        match self {
+            Doors::At(addr) => Doors::At(addr),
+            Doors::Near(_) => Doors::Near(master.port()),
+        }
+    }
+
+    /// Opens the `index`th door.
+    fn open(
+        self,
+        index: u32,
+        identity: &Identity,
+        service: Option<Arc<dyn Service>>,
+    ) -> Result<QuicEndpoint, Failure> {
+        let start =
+            |addr, service| QuicEndpoint::start(identity, addr, service, QuicConfig::default());
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let opened = match self {
+            Doors::At(addr) => {
+                let port = port_behind(addr.port(), index).ok_or_else(|| {
+                    let why = "too few ports follow it for the volumes";
+                    Failure::new(format!("--listen {addr}"), why)
+                })?;
+                start(SocketAddr::new(addr.ip(), port), service)
+            }
+            Doors::Near(first) => match port_behind(first, index) {
+                Some(port) if port != 0 => {
+                    start(loopback(port), service.clone()).or_else(|_| start(loopback(0), service))
+                }
+                Some(_) | None => start(loopback(0), service),
+            },
+        };
+        opened.map_err(Failure::of)
+    }
+}
+
+/// Ports follow one another, unless they are free ones: then all are 0.
+fn port_behind(first: u16, index: u32) -> Option<u16> {
+    match first {
+        0 => Some(0),
+        first => u16::try_from(u32::from(first) + index).ok(),
+    }
 }
 
 #[cfg(test)]
@@ -250,12 +291,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn door_addr_takes_ports_that_follow_one_another() {
-        let listen: SocketAddr = "192.0.2.7:7400".parse().expect("an address");
-        let text = |listen, index| door_addr(listen, index).map(|addr| addr.to_string());
-        assert_eq!(text(Some(listen), 2), Ok("192.0.2.7:7402".to_owned()));
-        assert_eq!(text(None, 2), Ok("127.0.0.1:0".to_owned()));
-        let last: SocketAddr = "192.0.2.7:65535".parse().expect("an address");
-        assert!(text(Some(last), 1).is_err());
+    fn ports_follow_one_another_unless_they_are_free_ones() {
+        assert_eq!(port_behind(7400, 2), Some(7402));
+        assert_eq!(port_behind(0, 2), Some(0));
+        assert_eq!(port_behind(65_535, 1), None);
+    }
+
+    #[test]
+    fn doors_are_where_they_were_before_unless_another_place_is_asked_for() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let dir = scratch.path().join("state");
+        assert!(matches!(Doors::choose(None, &dir), Doors::Near(0)));
+        let state = StateDir::open(&dir).expect("a state directory");
+        let addr: SocketAddr = "192.0.2.7:7400".parse().expect("an address");
+        state.write_addr(addr).expect("writes");
+        assert!(matches!(Doors::choose(None, &dir), Doors::Near(7400)));
+        assert!(matches!(Doors::choose(Some(addr), &dir), Doors::At(at) if at == addr));
     }
 }

@@ -40,6 +40,8 @@ struct State {
     newest: (DataId, u32),
     /// The largest size seen under this layout, also by `stat`.
     size_seen: u64,
+    /// The largest size that a caller was told under this layout, perhaps of the one before.
+    size_told: u64,
     dirty: Dirty,
     /// Acknowledged by volumes, unknown to the master.
     acked: Extents,
@@ -104,6 +106,7 @@ impl File {
                 recalling: 0,
                 newest: (DataId(0), 0),
                 size_seen: 0,
+                size_told: 0,
                 dirty: Dirty::new(chunk_size),
                 acked: Extents::default(),
                 landed: 0,
@@ -168,17 +171,27 @@ impl File {
         state.dirty.overlaps(offset, end) || (end > committed && state.pending_end() > committed)
     }
 
-    pub(crate) fn overlay(&self, attr: Attr) -> Attr {
+    /// What is known of the end does not do for a read of this range: the file may go on behind it,
+    /// or does, as somebody here was told.
+    pub(crate) fn must_ask_end(&self, offset: u64, end: u64) -> bool {
         let state = self.state();
+        let known = state.committed_end();
+        offset >= known || (end > known && state.size_told > known)
+    }
+
+    pub(crate) fn overlay(&self, attr: Attr) -> Attr {
+        let mut state = self.state();
         let attr = state.not_older(attr);
         let mtime = state.mtime.unwrap_or(attr.mtime);
         let mode = match state.kill_privileges {
             true => without_privileges(attr.mode),
             false => attr.mode,
         };
+        let size = attr.size.max(state.pending_end());
+        state.size_told = state.size_told.max(size);
         Attr {
             mode,
-            size: attr.size.max(state.pending_end()),
+            size,
             mtime,
             ctime: attr.ctime.max(state.mtime.unwrap_or(attr.ctime)),
             ..attr
@@ -552,6 +565,7 @@ impl State {
             // Sizes that were asked for before may be of the layout before.
             self.recalls += 1;
             self.size_seen = 0;
+            self.size_told = 0;
         }
         self.newest = version;
         self.layout = Some(Layout {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vdfs_proto::meta::Commit;
 use vdfs_proto::{HandleId, Status};
 
-use super::Fs;
+use super::{Allocation, Fs};
 use crate::client::Client;
 use crate::clock::wall;
 use crate::deadline::Deadline;
@@ -13,46 +13,48 @@ use crate::files::File;
 use crate::write_behind::flush_here;
 
 impl Fs {
-    /// Checks that there is room, and lets the file grow to the end of the range unless
-    /// `keep_size`. Space is checked, not reserved.
-    pub async fn allocate(
-        &self,
-        handle: HandleId,
-        offset: u64,
-        len: u64,
-        keep_size: bool,
-    ) -> Result<(), Status> {
+    /// Checks that there is room, lets the file grow to the end of the range unless it keeps its
+    /// size, and marks it as modified. Space is checked, not reserved.
+    pub async fn allocate(&self, handle: HandleId, wanted: Allocation) -> Result<(), Status> {
         self.client.check_writable()?;
         let handle = self.client.files.handle(handle)?;
         if !handle.access.write {
             return Err(Status::BadHandle);
         }
-        if len == 0 {
-            return Err(Status::Invalid);
-        }
-        let end = offset.checked_add(len).ok_or(Status::FileTooLarge)?;
-        if end > self.client.chunk_size.file_bytes_max() {
-            return Err(Status::FileTooLarge);
-        }
+        let end = self.end_of(wanted)?;
         let file = handle.file.clone();
         self.client.layout(&file, self.client.deadline()).await?;
-        let grows_by = end.saturating_sub(offset.max(file.end()));
+        let grows_by = end.saturating_sub(wanted.offset.max(file.end()));
         if grows_by > self.stat_fs().await?.free_bytes {
             return Err(Status::NoSpace);
         }
-        if keep_size || end <= file.end() {
-            return Ok(());
-        }
+        let size = (!wanted.keep_size).then_some(end);
         let client = self.client.clone();
-        let task = async move { grow(&client, &file, end).await };
+        let task =
+            async move { modify(&client, &file, size.unwrap_or(0), wanted.kill_privileges).await };
         self.client
             .deadline()
             .limit(self.client.spawn(task))
             .await?
     }
+
+    fn end_of(&self, wanted: Allocation) -> Result<u64, Status> {
+        if wanted.len == 0 {
+            return Err(Status::Invalid);
+        }
+        let end = wanted.offset.checked_add(wanted.len);
+        let fits = |end: &u64| *end <= self.client.chunk_size.file_bytes_max();
+        end.filter(fits).ok_or(Status::FileTooLarge)
+    }
 }
 
-async fn grow(client: &Arc<Client>, file: &Arc<File>, end: u64) -> Result<(), Status> {
+/// Commits a size of at least `end`, behind what was written before.
+async fn modify(
+    client: &Arc<Client>,
+    file: &Arc<File>,
+    end: u64,
+    kill_privileges: bool,
+) -> Result<(), Status> {
     flush_here(client, file).await;
     let layout = client.layout(file, Deadline::NEVER).await?;
     let commit = Commit {
@@ -60,9 +62,9 @@ async fn grow(client: &Arc<Client>, file: &Arc<File>, end: u64) -> Result<(), St
         data: layout.data,
         truncations: layout.truncations,
         end,
-        holes: true,
+        holes: end > layout.size,
         mtime: wall(),
-        kill_privileges: false,
+        kill_privileges,
     };
     let committed = client.mutate_here(commit.clone()).await?;
     file.note_commit(&commit, &committed);

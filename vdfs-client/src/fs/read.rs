@@ -19,8 +19,7 @@ impl Fs {
             flush(&self.client, file).await?;
         }
         self.client.layout(file, deadline).await?;
-        if offset >= file.committed_end() {
-            // Others may have written beyond what we know.
+        if file.must_ask_end(offset, wanted) {
             self.client.fresh_layout(file, deadline).await?;
         }
         let end = wanted.min(file.committed_end());

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use vdfs_net::rpc;
 use vdfs_proto::data::{Write, Written};
+use vdfs_proto::meta::StatFs;
 use vdfs_proto::sums::piece_sums;
 use vdfs_proto::{Layout, OpId, Status};
 
-use super::launch;
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::files::{File, Run};
@@ -18,9 +18,10 @@ use crate::plan::{WriteSpan, plan_write};
 use crate::retry::{Attempt, Failure, retry};
 use crate::session::Life;
 
-pub(super) async fn send_run(client: &Arc<Client>, file: &Arc<File>, life: Arc<Life>, run: Run) {
-    let outcome = write_run(client, file, &life, &run).await;
-    note_space(client, &outcome);
+/// Sends a run and lands it.
+pub(super) async fn send_run(client: Arc<Client>, file: Arc<File>, life: Arc<Life>, run: Run) {
+    let outcome = write_run(&client, &file, &life, &run).await;
+    note_space(&client, &outcome);
     let (offset, len) = (run.offset, run.bytes.len() as u64);
     tracing::debug!(ino = %file.ino, off = offset, len, is_ok = outcome.is_ok(), "landed");
     if file.land(&run, outcome.map(drop))
@@ -30,8 +31,6 @@ pub(super) async fn send_run(client: &Arc<Client>, file: &Arc<File>, life: Arc<L
         let kernel = &client.config.kernel_cache;
         kernel.invalidate_data(file.ino, offset, len);
     }
-    drop(run);
-    launch(client, file);
 }
 
 fn note_space(client: &Client, outcome: &Result<Written, Status>) {
@@ -50,7 +49,7 @@ async fn write_run(
     life: &Arc<Life>,
     run: &Run,
 ) -> Result<Written, Status> {
-    let begun = Instant::now();
+    let mut room = RoomWait::new();
     let mut replans = 0;
     loop {
         let layout = life
@@ -61,8 +60,8 @@ async fn write_run(
             Err(failure) => failure,
         };
         match failure.status {
-            Status::NoSpace if begun.elapsed() < NO_SPACE_WAIT => {
-                life.unless_ended(tokio::time::sleep(BACKOFF_MAX)).await?;
+            Status::NoSpace if !room.is_over() => {
+                life.unless_ended(room.wait(client)).await?;
             }
             Status::Corrupt if replans == 0 => replans += 1,
             Status::DataLost | Status::StaleLayout if replans < REPLANS_MAX => {
@@ -75,6 +74,33 @@ async fn write_run(
             Status::Fenced => return Err(Status::SessionExpired),
             status => return Err(status),
         }
+    }
+}
+
+/// The wait for room that reaps may make.
+struct RoomWait {
+    begun: Instant,
+    /// No reap was under way before the last attempt.
+    none_comes: bool,
+}
+
+impl RoomWait {
+    fn new() -> Self {
+        RoomWait {
+            begun: Instant::now(),
+            none_comes: false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.none_comes || self.begun.elapsed() >= NO_SPACE_WAIT
+    }
+
+    /// The pause comes before the question: the close that lets a file go may be on its way.
+    async fn wait(&mut self, client: &Client) {
+        tokio::time::sleep(BACKOFF_MAX).await;
+        let stats = client.query_until(StatFs {}, Deadline::NEVER).await;
+        self.none_comes = stats.is_ok_and(|stats| !stats.is_reaping);
     }
 }
 

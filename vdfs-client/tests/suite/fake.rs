@@ -69,6 +69,8 @@ pub(crate) struct State {
     replies: HashMap<(SessionId, u16), (u64, Result<Mutated, Status>)>,
     writes: HashMap<(SessionId, u16), u64>,
     faults: HashMap<&'static str, VecDeque<Fault>>,
+    /// What `StatFs` says.
+    pub(crate) is_reaping: bool,
     /// Faults that stay.
     broken: HashMap<&'static str, Status>,
     /// Names of what was executed, in order.
@@ -249,6 +251,19 @@ impl Fake {
             *byte = chunk.get(at % CHUNK as usize).copied().unwrap_or(0);
         }
         bytes
+    }
+
+    /// Another client writes behind the end, within the last chunk, and commits.
+    pub(crate) fn extend_by_another(&self, ino: Ino, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        let file = state.files.get_mut(&ino).expect("it is there");
+        let index = (file.layout.size / CHUNK) as u32;
+        file.layout.size += bytes.len() as u64;
+        file.attr.size = file.layout.size;
+        file.attr.data_version += 1;
+        let data = file.layout.data;
+        let chunk = state.chunks.entry(ChunkId { data, index }).or_default();
+        chunk.extend_from_slice(bytes);
     }
 
     /// Another client truncates: the recall is the caller's business.
@@ -649,6 +664,7 @@ impl State {
                 free_bytes: 1 << 30,
                 files: 1,
                 files_max: 1 << 20,
+                is_reaping: self.is_reaping,
             }),
             Query::ReadDir(_) | Query::GetXattr(_) | Query::ListXattr(_) => {
                 return Err(Status::NotSupported);

@@ -1,10 +1,13 @@
 //! Reads: verification, read-ahead, freshness.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use vdfs_client::{Fs, OpenOptions, WriteFlags};
+use vdfs_proto::session::Right;
 use vdfs_proto::{Ino, Status};
 
-use crate::fake::{CHUNK, Fake, Fault, regular};
+use crate::fake::{CHUNK, Fake, Fault, name, regular};
 use crate::writing::WRITER;
 
 const READER: OpenOptions = OpenOptions {
@@ -154,4 +157,42 @@ async fn cache_is_kept_over_own_writes_and_dropped_after_those_of_others() {
         .data_version += 1;
     assert!(!fs.open(ino, READER).await.unwrap().keep_cache);
     assert!(fs.open(ino, READER).await.unwrap().keep_cache);
+}
+
+#[tokio::test]
+async fn read_goes_as_far_as_the_size_that_the_caller_was_told() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (ino, _) = file_of(&fs, 10).await;
+    let open = fs.open(ino, READER).await.unwrap();
+    assert_eq!(fs.read(open.handle, 0, 100).await.unwrap().len(), 10);
+    fake.extend_by_another(ino, b"and more");
+    // Short of what the kernel knows it would be filled up with zeros.
+    let attr = fs.lookup(Ino::ROOT, &name("f")).await.unwrap();
+    assert_eq!(attr.size, 18);
+    let bytes = fs.read(open.handle, 0, 100).await.unwrap();
+    assert_eq!(bytes[10..], *b"and more");
+}
+
+#[tokio::test]
+async fn read_after_an_open_that_met_a_recall_goes_to_the_end() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (ino, _) = file_of(&fs, 10).await;
+    let held = fs.open(ino, READER).await.unwrap();
+    fake.extend_by_another(ino, b"and more");
+    fake.fail("Open", Fault::AnswerSlow(Duration::from_millis(200)));
+    let opening = tokio::spawn({
+        let fs = fs.clone();
+        async move { fs.open(ino, READER).await }
+    });
+    fake.until(|state| state.done.iter().filter(|name| **name == "Open").count() == 2)
+        .await;
+    let recall = fake.recall(ino, Right::Append);
+    fake.until_recalled(recall).await;
+    let open = opening.await.unwrap().unwrap();
+    assert_eq!(open.attr.size, 18);
+    for handle in [open.handle, held.handle] {
+        assert_eq!(fs.read(handle, 0, 100).await.unwrap().len(), 18);
+    }
 }

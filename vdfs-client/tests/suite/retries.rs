@@ -143,7 +143,7 @@ fn futures_can_be_moved_between_threads() {
     check(fs.flush(handle));
     check(fs.fsync(handle));
     check(fs.release(handle));
-    check(fs.allocate(handle, 0, 1, true));
+    check(fs.allocate(handle, vdfs_client::Allocation::default()));
     check(fs.set_attr(ino, vdfs_client::AttrChanges::default()));
     check(fs.locate(ino));
     check(fs.status());

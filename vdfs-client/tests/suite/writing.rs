@@ -1,9 +1,9 @@
 //! Write-behind, commits, sticky errors.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use vdfs_client::{AttrChanges, OpenOptions, WriteFlags};
+use vdfs_client::{Allocation, AttrChanges, OpenOptions, WriteFlags};
 use vdfs_proto::{Status, Timestamp};
 
 use crate::fake::{CHUNK, Fake, Fault, regular};
@@ -88,13 +88,37 @@ async fn no_space_comes_back_once_at_each_writer_and_marks_the_tail() {
     fake.break_all("Write", Status::NoSpace);
     let bytes = Bytes::from_static(b"lost");
     fs.write(open.handle, 0, bytes, plain()).await.unwrap();
+    let begun = Instant::now();
     assert_eq!(fs.flush(open.handle).await, Err(Status::NoSpace));
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "nothing is being reaped"
+    );
     assert_eq!(fs.flush(open.handle).await, Ok(()));
     assert_eq!(fs.flush(second.handle).await, Err(Status::NoSpace));
     fake.mend("Write");
     assert!(fake.kernel.dropped.lock().contains(&(attr.ino, 0, 4)));
     fs.release(open.handle).await.unwrap();
     assert!(fake.state.lock().released[0].tail_unknown);
+}
+
+#[tokio::test]
+async fn no_space_is_not_final_while_files_are_being_reaped() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (attr, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
+    fake.break_all("Write", Status::NoSpace);
+    fake.state.lock().is_reaping = true;
+    let bytes = Bytes::from_static(b"kept");
+    fs.write(open.handle, 0, bytes, plain()).await.unwrap();
+    let mending = async {
+        let asked = |done: &[&str]| done.iter().filter(|name| **name == "StatFs").count();
+        fake.until(|state| asked(&state.done) >= 3).await;
+        fake.mend("Write");
+    };
+    let (flushed, ()) = tokio::join!(fs.flush(open.handle), mending);
+    assert_eq!(flushed, Ok(()));
+    assert_eq!(fake.bytes(attr.ino), b"kept");
 }
 
 #[tokio::test]
@@ -184,18 +208,51 @@ async fn truncate_flushes_first_and_later_bytes_follow_it() {
     assert_eq!(read, expected);
 }
 
+/// Room for the first `len` bytes.
+fn room(len: u64) -> Allocation {
+    Allocation {
+        len,
+        ..Allocation::default()
+    }
+}
+
 #[tokio::test]
 async fn allocate_grows_the_file_unless_told_to_keep_its_size() {
     let fake = Fake::start();
     let fs = fake.connect().await;
     let (attr, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
-    fs.allocate(open.handle, 0, 5000, true).await.unwrap();
+    let keep_size = Allocation {
+        keep_size: true,
+        ..room(5000)
+    };
+    fs.allocate(open.handle, keep_size).await.unwrap();
     assert_eq!(fs.getattr(attr.ino).await.unwrap().size, 0);
-    fs.allocate(open.handle, 0, 5000, false).await.unwrap();
+    fs.allocate(open.handle, room(5000)).await.unwrap();
     assert_eq!(fs.getattr(attr.ino).await.unwrap().size, 5000);
     assert_eq!(fs.read(open.handle, 0, 9000).await.unwrap(), vec![0; 5000]);
-    let far = fs.allocate(open.handle, 0, 2 << 30, false).await;
+    let far = fs.allocate(open.handle, room(2 << 30)).await;
     assert_eq!(far, Err(Status::NoSpace));
+}
+
+#[tokio::test]
+async fn allocate_within_the_file_marks_it_as_modified() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (_, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
+    let bytes = Bytes::from(vec![7; 1000]);
+    fs.write(open.handle, 0, bytes, plain()).await.unwrap();
+    let within = Allocation {
+        kill_privileges: true,
+        ..room(10)
+    };
+    fs.allocate(open.handle, within).await.unwrap();
+    let commits = fake.state.lock().commits.clone();
+    let last = commits.last().expect("allocation commits");
+    assert_eq!(
+        (last.end, last.holes, last.kill_privileges),
+        (10, false, true)
+    );
+    assert_eq!(fs.read(open.handle, 0, 2000).await.unwrap(), vec![7; 1000]);
 }
 
 #[tokio::test]

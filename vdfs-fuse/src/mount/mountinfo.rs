@@ -2,20 +2,27 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// One mount, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MountEntry {
-    pub(crate) mount_id: u64,
+pub struct MountEntry {
+    pub mount_id: u64,
     /// `MAJOR:MINOR`, as under `/sys/class/bdi`.
-    pub(crate) device: String,
-    pub(crate) mountpoint: PathBuf,
+    pub device: String,
+    pub mountpoint: PathBuf,
     /// Options of the mount: `rw,nosuid,noatime`.
-    pub(crate) flags: String,
-    pub(crate) fs_type: String,
-    pub(crate) source: String,
+    pub flags: String,
+    pub fs_type: String,
+    pub source: String,
+}
+
+/// The mount that `path` (absolute, links resolved) lies on. An error means that `/proc` is not
+/// there.
+pub fn mount_of(path: &Path) -> io::Result<Option<MountEntry>> {
+    Ok(deepest(&fs::read("/proc/self/mountinfo")?, path))
 }
 
 /// The mount whose root is `dir`; the one on top if there are several. `dir` has no links in it.
@@ -33,10 +40,21 @@ pub(crate) fn device_name(device: u64) -> String {
 }
 
 fn topmost(mountinfo: &[u8], dir: &Path) -> Option<MountEntry> {
-    let entries = mountinfo
-        .split(|&byte| byte == b'\n')
-        .filter_map(parse_line);
-    entries.rev().find(|entry| entry.mountpoint == dir)
+    entries(mountinfo)
+        .rev()
+        .find(|entry| entry.mountpoint == dir)
+}
+
+/// Of several mounts at one place the last one is on top.
+fn deepest(mountinfo: &[u8], path: &Path) -> Option<MountEntry> {
+    entries(mountinfo)
+        .filter(|entry| path.starts_with(&entry.mountpoint))
+        .max_by_key(|entry| entry.mountpoint.components().count())
+}
+
+fn entries(mountinfo: &[u8]) -> impl DoubleEndedIterator<Item = MountEntry> {
+    let lines = mountinfo.split(|&byte| byte == b'\n');
+    lines.filter_map(parse_line)
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
@@ -102,6 +120,16 @@ mod tests {
         let entry = topmost(MOUNTINFO, Path::new("/mnt")).expect("mounted");
         assert_eq!((entry.mount_id, &*entry.source), (92, "over"));
         assert!(topmost(MOUNTINFO, Path::new("/mnt/a")).is_none());
+    }
+
+    #[test]
+    fn deepest_takes_the_mount_on_top_above_the_path() {
+        let entry = deepest(MOUNTINFO, Path::new("/mnt/a b/c")).expect("mounted");
+        assert_eq!(entry.mountpoint, Path::new("/mnt/a b"));
+        let beside = deepest(MOUNTINFO, Path::new("/mntx")).expect("mounted");
+        assert_eq!(beside.fs_type, "ext4");
+        let below = deepest(MOUNTINFO, Path::new("/mnt/x")).expect("mounted");
+        assert_eq!(below.source, "over");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! FALLOCATE: plain allocation, with or without a change of size.
 
 use fuser::{FileHandle, ReplyEmpty, Request};
+use vdfs_client::Allocation;
 use vdfs_proto::Status;
 
 use crate::door::Door;
@@ -16,8 +17,16 @@ pub(crate) fn fallocate(
     reply: ReplyEmpty,
 ) {
     let (fs, handle, keep_size) = (door.fs(), DoorHandle::from_kernel(handle), keep_size(mode));
+    // The kernel leaves suid and sgid to the filesystem here too; uid 0 stands for `CAP_FSETID`.
+    let kill_privileges = request.uid() != 0;
     door.answer(request, reply, async move {
-        fs.allocate(handle.id, offset, len, keep_size?).await
+        let wanted = Allocation {
+            offset,
+            len,
+            keep_size: keep_size?,
+            kill_privileges,
+        };
+        fs.allocate(handle.id, wanted).await
     });
 }
 

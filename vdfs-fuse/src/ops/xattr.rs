@@ -75,13 +75,21 @@ pub(crate) fn removexattr(
     });
 }
 
-/// Attributes of `system.` are interfaces to something that the filesystem does (ACLs), and it does
-/// none of it: `NotSupported`.
+/// The namespaces of names there are. Those of `system.` are interfaces to something that a
+/// filesystem does (ACLs), and this one does none of it.
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+
+/// `NotSupported` in any other namespace, `Invalid` for one without a name in it.
 fn xattr_name(name: &OsStr) -> Result<XattrName, Status> {
-    if name.as_bytes().starts_with(b"system.") {
-        return Err(Status::NotSupported);
+    let bytes = name.as_bytes();
+    let rest = NAMESPACES
+        .iter()
+        .find_map(|space| bytes.strip_prefix(*space));
+    match rest {
+        None => Err(Status::NotSupported),
+        Some([]) => Err(Status::Invalid),
+        Some(_) => XattrName::new(bytes),
     }
-    XattrName::new(name.as_bytes())
 }
 
 fn xattr_mode(flags: i32) -> Result<XattrMode, Status> {
@@ -109,6 +117,16 @@ mod tests {
         let name = OsStr::new("system.posix_acl_access");
         assert_eq!(xattr_name(name), Err(Status::NotSupported));
         assert!(xattr_name(OsStr::new("user.a")).is_ok());
+    }
+
+    #[test]
+    fn xattr_name_outside_the_namespaces_or_empty_in_one_is_refused() {
+        for name in ["a", "user", "mine.a", "User.a"] {
+            assert_eq!(xattr_name(OsStr::new(name)), Err(Status::NotSupported));
+        }
+        for name in ["user.", "trusted.", "security."] {
+            assert_eq!(xattr_name(OsStr::new(name)), Err(Status::Invalid));
+        }
     }
 
     #[test]

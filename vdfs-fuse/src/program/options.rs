@@ -9,7 +9,7 @@ const IDENTITY_DEFAULT: &str = "/etc/vdfs/identity";
 
 /// Options that mount(8) acts on itself and passes on, or that say what is so anyway (access times
 /// are never kept).
-const WITHOUT_EFFECT: [&str; 27] = [
+const WITHOUT_EFFECT: [&str; 28] = [
     "defaults",
     "auto",
     "noauto",
@@ -37,7 +37,10 @@ const WITHOUT_EFFECT: [&str; 27] = [
     "silent",
     "loud",
     "nomand",
+    "default_permissions",
 ];
+/// What the kernel shows of a mount, and mount(8) hands back when it remounts.
+const SHOWN: [&str; 3] = ["user_id", "group_id", "max_read"];
 /// Remarks for other programs: `x-systemd.automount`, `X-mount.mkdir`, `comment=...`.
 const REMARKS: [&str; 3] = ["x-", "X-", "comment="];
 
@@ -108,6 +111,7 @@ impl Options {
             "identity" => self.identity = value.into(),
             "timeout" => self.timeout = Some(parse_time(value)?),
             "log" => self.log = Some(value.into()),
+            _ if SHOWN.contains(&name) => {}
             _ => return Err(OptionError::Unknown(word.to_owned())),
         }
         Ok(())
@@ -177,6 +181,14 @@ mod tests {
             "rw,_netdev,nofail,x-systemd.requires=a,X-mount.mkdir,comment=b,noatime,defaults";
         let options = parse(text).expect("accepted");
         assert_eq!(options.flags.read_only, Some(false));
+    }
+
+    #[test]
+    fn parse_accepts_what_a_remount_hands_back() {
+        let shown = "rw,noatime,user_id=0,group_id=0,default_permissions,allow_other,remount,ro";
+        let options = parse(shown).expect("accepted");
+        assert!(options.remount);
+        assert_eq!(options.flags.read_only, Some(true));
     }
 
     #[test]

@@ -13,6 +13,12 @@ pub(crate) fn check_state(state: &State) {
     check_free_list(state);
     check_orphans(state);
     check_data_ids(state);
+    for ((session, ino), ()) in state.writers.iter() {
+        assert!(
+            state.sessions.contains(session),
+            "{session} has ended and writes to {ino}"
+        );
+    }
     for (ino, xattrs) in state.xattrs.iter() {
         assert!(
             state.inode(ino).is_ok(),
@@ -152,6 +158,11 @@ fn check_handles(state: &State, live: &Live) {
                 open.ino
             );
             *counted.entry((open.ino, *session)).or_default() += 1;
+            let writer = (*session, open.ino);
+            assert!(
+                !open.access.write || state.writers.contains(writer),
+                "{writer:?} may write and is not logged"
+            );
         }
     }
     let openers = live.opens.openers();

@@ -21,6 +21,14 @@ pub(crate) struct CowMap<K, V> {
     len: usize,
 }
 
+/// Where an entry is, as long as the map does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) leaf: usize,
+    /// Within the leaf.
+    pub(crate) entry: usize,
+}
+
 #[derive(Clone)]
 struct Leaf<K, V> {
     first: K,
@@ -93,6 +101,16 @@ impl<K: Ord + Copy, V: Clone> CowMap<K, V> {
         self.leaves
             .iter()
             .flat_map(|leaf| leaf.entries.iter().map(|(key, value)| (*key, value)))
+    }
+
+    /// Entries from a place on, each with its own.
+    pub(crate) fn iter_at(&self, from: Place) -> impl Iterator<Item = (Place, K, &V)> {
+        let leaves = self.leaves.iter().enumerate().skip(from.leaf);
+        let entries = leaves.flat_map(|(leaf, Leaf { entries, .. })| {
+            let numbered = entries.iter().enumerate();
+            numbered.map(move |(entry, (key, value))| (Place { leaf, entry }, *key, value))
+        });
+        entries.skip(from.entry)
     }
 
     /// Entries at `key` and behind it, ascending.
@@ -208,6 +226,10 @@ mod tests {
                 prop_assert_eq!(map.len(), model.len());
                 prop_assert!(map.iter().eq(model.iter().map(|(k, v)| (*k, v))));
                 prop_assert!(map.iter_from(300).eq(model.range(300..).map(|(k, v)| (*k, v))));
+                for (at, (place, key, _)) in map.iter_at(Place { leaf: 0, entry: 0 }).enumerate() {
+                    let rest = map.iter_at(place).map(|(_, k, v)| (k, *v));
+                    prop_assert!(at % 50 != 0 || rest.eq(model.range(key..).map(|(k, v)| (*k, *v))));
+                }
                 prop_assert!(model.iter().all(|(k, v)| map.get(*k) == Some(v)));
             }
         }

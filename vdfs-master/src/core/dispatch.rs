@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use vdfs_proto::limits::META_SLOTS_PER_SESSION;
-use vdfs_proto::meta::{Create, MutateRequest, Mutated, Mutation};
-use vdfs_proto::session::OpenHandle;
+use vdfs_proto::meta::{Commit, Create, MutateRequest, Mutated, Mutation};
+use vdfs_proto::session::{OpenHandle, Right};
 use vdfs_proto::{DataId, Ino, OpId, SessionId, Status};
 
 use super::inode::NewData;
@@ -17,10 +17,16 @@ use super::{Core, CoreReply, CoreRequest, Ticket};
 
 impl Core {
     pub(crate) fn take_request(&mut self, ticket: Ticket, request: CoreRequest) {
+        if let Err(status) = self.check_owner(&request) {
+            self.live.reply(ticket, Err(status));
+            return;
+        }
         match request {
-            CoreRequest::Mutate(request) => self.take_mutation(ticket, request),
-            CoreRequest::Query(request) => self.take_query(ticket, request),
-            CoreRequest::Session(request) => self.take_session_request(ticket, request),
+            CoreRequest::Mutate(_, request) => self.take_mutation(ticket, request),
+            CoreRequest::Query(_, request) => self.take_query(ticket, request),
+            CoreRequest::Session(peer, request) => {
+                self.take_session_request(ticket, peer, request);
+            }
             CoreRequest::Admin(request) => {
                 let reply = CoreReply::Admin(self.answer_admin(request));
                 self.live.reply(ticket, Ok(reply));
@@ -28,6 +34,23 @@ impl Core {
             CoreRequest::Volume { node, request } => {
                 self.take_volume_request(ticket, &node, request);
             }
+        }
+    }
+
+    /// `WrongRole` if the request speaks for a session that another certificate has opened.
+    fn check_owner(&self, request: &CoreRequest) -> Result<(), Status> {
+        let (peer, session) = match request {
+            CoreRequest::Mutate(peer, request) => (peer, request.op.session),
+            CoreRequest::Query(peer, request) => (peer, request.session),
+            CoreRequest::Session(peer, request) => match request.session() {
+                Some(session) => (peer, session),
+                None => return Ok(()),
+            },
+            CoreRequest::Admin(_) | CoreRequest::Volume { .. } => return Ok(()),
+        };
+        match self.state.sessions.get(session) {
+            Some(stored) if stored.owner != *peer => Err(Status::WrongRole),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -110,8 +133,8 @@ impl Core {
 
     /// Does a mutation that is in `in_progress`, or parks it.
     fn execute(&mut self, request: MutateRequest) {
-        if let Some(ino) = self.must_wait_for(&request) {
-            self.park(WaitFor::Work(ino), Parked::Mutation(request));
+        if let Some(wait) = self.must_wait_for(&request) {
+            self.park(wait, Parked::Mutation(request));
             return;
         }
         match request.mutation {
@@ -120,14 +143,11 @@ impl Core {
         }
     }
 
-    /// The inode whose truncation is in the way.
-    fn must_wait_for(&mut self, request: &MutateRequest) -> Option<Ino> {
+    /// What is in the way: a truncation, or the right of another session.
+    fn must_wait_for(&mut self, request: &MutateRequest) -> Option<WaitFor> {
         match &request.mutation {
-            Mutation::Truncate(truncate) => self.work_on(truncate.ino),
-            Mutation::Commit(commit) => {
-                let trimming = self.state.trims.contains(commit.ino);
-                trimming.then_some(commit.ino)
-            }
+            Mutation::Truncate(truncate) => self.work_on(truncate.ino).map(WaitFor::Work),
+            Mutation::Commit(commit) => self.wait_before_commit(request.op.session, commit),
             Mutation::Create(create) => {
                 let (_, access) = create.open?;
                 let ino = self.state.find(create.parent, &create.name).ok()??;
@@ -135,10 +155,33 @@ impl Core {
                 if !exists {
                     return None;
                 }
-                self.work_before_open(ino, access)
+                self.wait_before_open(ino, access)
             }
             _ => None,
         }
+    }
+
+    /// A file grows only when its chunks are trimmed, and under a token by its holder alone: the
+    /// others' bytes would lie where the holder appends. A writer that has not resumed may hold one.
+    fn wait_before_commit(&mut self, session: SessionId, commit: &Commit) -> Option<WaitFor> {
+        let ino = commit.ino;
+        if self.state.trims.contains(ino) {
+            return Some(WaitFor::Work(ino));
+        }
+        if commit.end <= self.state.file(ino).ok()?.size {
+            return None;
+        }
+        let may_hold =
+            |other: &SessionId| *other != session && self.state.writers.contains((*other, ino));
+        if self.live.unresumed.iter().any(may_hold) {
+            return Some(WaitFor::Resumes);
+        }
+        let holder = self.live.opens.appender(ino)?;
+        if holder == session || self.is_truncating(ino, holder) {
+            return None;
+        }
+        self.recall(holder, ino, Right::Append);
+        Some(WaitFor::Append(ino))
     }
 
     /// Plans, logs, applies, answers.
@@ -175,6 +218,7 @@ impl Core {
     fn plan(&self, mutation: Mutation) -> Result<super::record::Change, Status> {
         let facts = Facts {
             is_pinned: &|ino| self.live.is_pinned(ino),
+            may_linger: &|ino| self.may_linger(ino),
             place: &|data| self.place(data),
             at: self.live.now.wall,
         };
@@ -199,12 +243,12 @@ impl Core {
                 ino,
                 access,
             };
-            self.live.open(session, open);
+            self.open_handle(session, open);
         }
     }
 
     /// Where a new data id lies: its first chunk on a volume that takes it, if there is one.
-    fn place(&self, data: DataId) -> NewData {
+    pub(crate) fn place(&self, data: DataId) -> NewData {
         let group = self.state.present_group();
         let first = data.0 as u32;
         let chains = vdfs_proto::limits::CHAINS_PER_GROUP;
@@ -296,7 +340,7 @@ impl Core {
             waiters.retain(keep);
         }
         self.live.resume_waiters.retain(keep);
-        self.live.opening.retain(|(of, _)| *of != ticket);
+        self.live.opening.retain(|opening| opening.ticket != ticket);
         for session in self.live.sessions.values_mut() {
             session.outbox.abandon(ticket);
         }

@@ -1,15 +1,18 @@
 //! Bytes of regular files, as the namespace knows them: data ids, sizes, commits, truncations.
 //!
 //! Invariants: a size grows only by a commit that names the present data id and truncation count,
-//! or by a truncation; a truncation to nothing gives a new data id; no chunk at or above
+//! or by a truncation; a truncation to nothing gives a new data id, and so does the first open of an
+//! empty file after the loss of a store; no chunk at or above
 //! `FileBody::chunks` has committed bytes.
 
+use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::meta::{Commit, Committed, Mutated, Truncate, Truncated};
 use vdfs_proto::{ChunkSize, Ino, OpId, Status, Timestamp};
 
+use super::Core;
 use super::inode::{FileBody, Inode, NewData};
 use super::namespace::Facts;
-use super::record::Change;
+use super::record::{Change, Record};
 use super::state::{Applied, PendingTrim, State};
 
 impl State {
@@ -57,33 +60,14 @@ impl State {
             ino,
             size,
             kill_privileges,
-            trim_end_chunk: self.trim_for(self.file(ino)?, size),
+            trims: self.has_bytes_past(self.file(ino)?, size),
         })
     }
 
-    /// Which chunks a change to `size` bytes has to cut; `None`: none.
-    fn trim_for(&self, file: &FileBody, size: u64) -> Option<u32> {
-        let kept = size.min(file.size);
-        let end_chunk = match file.tail_unknown {
-            true => self.tail_end_chunk(file),
-            false => file.chunks,
-        };
-        let shrinks = size < file.size || file.tail_unknown;
-        let reaches = kept < u64::from(end_chunk) * u64::from(self.config.chunk_size.bytes());
-        (shrinks && reaches).then_some(end_chunk)
-    }
-
-    /// Behind the last chunk that an unknown tail may reach. A tail is a run of writes that were
-    /// never committed, so it is at most as long as what the volumes hold.
-    pub(crate) fn tail_end_chunk(&self, file: &FileBody) -> u32 {
-        let chunk = u64::from(self.config.chunk_size.bytes());
-        let held: u64 = self
-            .volumes
-            .values()
-            .map(|volume| volume.capacity_bytes)
-            .sum();
-        let end = u64::from(file.chunks) + held.div_ceil(chunk) + 1;
-        u32::try_from(end).unwrap_or(u32::MAX)
+    /// Bytes may lie on the volumes that a file of `size` bytes must not show, now or later.
+    fn has_bytes_past(&self, file: &FileBody, size: u64) -> bool {
+        let committed = u64::from(file.chunks) * u64::from(self.config.chunk_size.bytes());
+        file.tail_unknown || (size < file.size && size < committed)
     }
 
     pub(crate) fn plan_commit(&self, commit: Commit) -> Result<Change, Status> {
@@ -103,6 +87,23 @@ impl State {
         if usize::from(place.group) + 1 >= self.groups() {
             self.numbers.last_group_used = true;
         }
+    }
+
+    /// An empty file has lost nothing with its chains, but under its data id a new chunk would be
+    /// taken for a lost one.
+    fn is_on_lost_chains(&self, file: &FileBody) -> bool {
+        let chains = (0..CHAINS_PER_GROUP).map(|index| file.layout().chain(index));
+        chains
+            .filter_map(|chain| self.table.chain(chain))
+            .any(|chain| file.data < chain.lost_below)
+    }
+
+    pub(crate) fn apply_renewed(&mut self, ino: Ino, place: NewData, applied: &mut Applied) {
+        self.take_data_id(place);
+        let old = *self.file_mut(ino);
+        assert_eq!((old.size, old.chunks), (0, 0), "{ino} is empty");
+        *self.file_mut(ino) = FileBody::new(place, old.version + 1);
+        self.queue_reap(old.data, applied);
     }
 
     pub(crate) fn apply_renew(
@@ -138,7 +139,7 @@ impl State {
             ino,
             size,
             kill_privileges,
-            trim_end_chunk,
+            trims,
         } = change
         else {
             unreachable!("asked for a truncation");
@@ -146,13 +147,12 @@ impl State {
         let kept = self.set_size(*ino, *size);
         let inode = self.inodes.get_mut(*ino);
         inode.modify(at, at, *kill_privileges);
-        let Some(end_chunk) = *trim_end_chunk else {
+        if !trims {
             return Some(self.truncated(*ino));
-        };
+        }
         let trim = PendingTrim {
             op: Some(op),
             size: kept,
-            end_chunk,
         };
         self.begin_trim(*ino, trim);
         None
@@ -177,14 +177,9 @@ impl State {
         assert!(before.is_none(), "{ino} is being trimmed already");
     }
 
-    pub(crate) fn apply_tail_trim(&mut self, ino: Ino, end_chunk: u32) {
+    pub(crate) fn apply_tail_trim(&mut self, ino: Ino) {
         let size = self.file_mut(ino).size;
-        let trim = PendingTrim {
-            op: None,
-            size,
-            end_chunk,
-        };
-        self.begin_trim(ino, trim);
+        self.begin_trim(ino, PendingTrim { op: None, size });
     }
 
     pub(crate) fn apply_trimmed(&mut self, ino: Ino, applied: &mut Applied) {
@@ -231,6 +226,26 @@ impl State {
             attr: inode.attr(ino),
             layout: file.layout(),
         })
+    }
+}
+
+impl Core {
+    /// The file needs another data id before anything is written to it, and nobody who is known to
+    /// have it open would miss that.
+    pub(crate) fn is_empty_on_lost_chains(&self, ino: Ino) -> bool {
+        let Ok(file) = self.state.file(ino) else {
+            return false;
+        };
+        let is_empty = file.size == 0 && file.chunks == 0;
+        is_empty && !self.live.opens.is_open(ino) && self.state.is_on_lost_chains(file)
+    }
+
+    /// Gives an empty file another data id, unless the log has no room.
+    pub(crate) fn renew_empty(&mut self, ino: Ino) {
+        if self.live.log_full.is_none() {
+            let place = self.place(self.state.numbers.data);
+            self.log(Record::Renewed { ino, place });
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `trims` | (`Ino`, `PendingTrim`) |
 //! | `reaps` | (`VolumeId`, `DataId`) |
 //! | `sessions` | (`SessionId`, `Session` with its stored replies) |
+//! | `writers` | (`SessionId`, `Ino`) |
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vdfs_proto::{ChainTable, DataId, Ino, SessionId, VolumeId};
 
+use super::cow::{CowMap, Place};
 use super::directory::{Entry, NameKey};
 use super::inode::Inode;
 use super::inodes::{Counters, Inodes};
@@ -61,7 +63,7 @@ impl Image {
     /// under the same name; the order is part of the format.
     pub fn sections(self) -> impl Iterator<Item = Block> {
         let names = [
-            "base", "inodes", "names", "xattrs", "orphans", "trims", "reaps", "sessions",
+            "base", "inodes", "names", "xattrs", "orphans", "trims", "reaps", "sessions", "writers",
         ];
         let state = Arc::new(self.state);
         names
@@ -78,12 +80,13 @@ struct Blocks {
     from: Option<Cursor>,
 }
 
-/// A place in a section: how far its items are encoded.
+/// A place in a section: of the first item that is not encoded yet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
+    /// A slot, or a leaf of a map.
     item: usize,
-    /// Behind this entry of the directory in slot `item`.
-    cookie: u64,
+    /// Behind this cookie of the directory in the slot, or at this entry of the leaf.
+    within: u64,
 }
 
 impl Blocks {
@@ -104,24 +107,45 @@ impl Iterator for Blocks {
         let state = &self.state;
         let mut block = BlockWriter::default();
         self.from = match self.name {
-            "base" => block.fill(from, std::iter::once(base_of(state))),
-            "inodes" => block.fill(from, state.inodes.slots().skip(from.item)),
+            "base" => block.fill(std::iter::once((from, base_of(state)))),
+            "inodes" => block.fill(slots_at(state, from)),
             "names" => block.fill_names(state, from),
-            "xattrs" => block.fill(from, state.xattrs.iter().skip(from.item)),
-            "orphans" => block.fill(
-                from,
-                state.orphans.iter().map(|(ino, ())| ino).skip(from.item),
-            ),
-            "trims" => block.fill(from, state.trims.iter().skip(from.item)),
-            "reaps" => block.fill(
-                from,
-                state.reaps.iter().map(|(key, ())| key).skip(from.item),
-            ),
-            "sessions" => block.fill(from, state.sessions.iter().skip(from.item)),
+            "xattrs" => block.fill(entries_at(&state.xattrs, from)),
+            "orphans" => block.fill(keys_at(&state.orphans, from)),
+            "trims" => block.fill(entries_at(&state.trims, from)),
+            "reaps" => block.fill(keys_at(&state.reaps, from)),
+            "sessions" => block.fill(entries_at(&state.sessions, from)),
+            "writers" => block.fill(keys_at(&state.writers, from)),
             name => unreachable!("no section is named {name}"),
         };
         Some((self.name, block.bytes))
     }
+}
+
+fn slots_at(state: &State, from: Cursor) -> impl Iterator<Item = (Cursor, &Inode)> {
+    let slots = state.inodes.slots_from(from.item);
+    slots.map(|(item, inode)| (Cursor { item, within: 0 }, inode))
+}
+
+fn entries_at<K: Ord + Copy, V: Clone>(
+    map: &CowMap<K, V>,
+    from: Cursor,
+) -> impl Iterator<Item = (Cursor, (K, &V))> {
+    let from = Place {
+        leaf: from.item,
+        entry: from.within as usize,
+    };
+    map.iter_at(from).map(|(place, key, value)| {
+        let cursor = Cursor {
+            item: place.leaf,
+            within: place.entry as u64,
+        };
+        (cursor, (key, value))
+    })
+}
+
+fn keys_at<K: Ord + Copy>(map: &CowMap<K, ()>, from: Cursor) -> impl Iterator<Item = (Cursor, K)> {
+    entries_at(map, from).map(|(cursor, (key, ()))| (cursor, key))
 }
 
 #[derive(Debug, Default)]
@@ -140,17 +164,10 @@ impl BlockWriter {
     }
 
     /// Takes items until the block is full. Gives where the next block begins.
-    fn fill<T: Serialize>(
-        &mut self,
-        from: Cursor,
-        items: impl Iterator<Item = T>,
-    ) -> Option<Cursor> {
-        for (number, item) in (from.item..).zip(items) {
+    fn fill<T: Serialize>(&mut self, items: impl Iterator<Item = (Cursor, T)>) -> Option<Cursor> {
+        for (cursor, item) in items {
             if self.is_full() {
-                return Some(Cursor {
-                    item: number,
-                    cookie: 0,
-                });
+                return Some(cursor);
             }
             self.push(&item);
         }
@@ -159,20 +176,20 @@ impl BlockWriter {
 
     /// The same for names: a large directory fills many blocks.
     fn fill_names(&mut self, state: &State, from: Cursor) -> Option<Cursor> {
-        let mut cookie = from.cookie;
-        for (slot, inode) in state.inodes.slots().enumerate().skip(from.item) {
+        let mut within = from.within;
+        for (item, inode) in state.inodes.slots_from(from.item) {
             let Some(directory) = inode.directory() else {
                 continue;
             };
-            let ino = Ino::new(slot as u64, inode.generation);
-            for (key, entry) in directory.entries_behind(cookie) {
+            let ino = Ino::new(item as u64, inode.generation);
+            for (key, entry) in directory.entries_behind(within) {
                 if self.is_full() {
-                    return Some(Cursor { item: slot, cookie });
+                    return Some(Cursor { item, within });
                 }
                 self.push(&(ino, key, entry));
-                cookie = key.0;
+                within = key.0;
             }
-            cookie = 0;
+            within = 0;
         }
         None
     }
@@ -223,6 +240,7 @@ fn empty_state(base: Base) -> State {
         trims: Default::default(),
         reaps: Default::default(),
         sessions: Default::default(),
+        writers: Default::default(),
         volumes: Arc::new(base.volumes.into_iter().collect()),
         table: Arc::new(base.table),
     }
@@ -259,6 +277,11 @@ fn restore_block(state: &mut State, name: &str, bytes: &[u8]) -> Result<(), Rest
         "sessions" => {
             for (session, stored) in decode_items::<(SessionId, Session)>(bytes)? {
                 state.sessions.insert(session, stored);
+            }
+        }
+        "writers" => {
+            for writer in decode_items::<(SessionId, Ino)>(bytes)? {
+                state.writers.insert(writer, ());
             }
         }
         _ => return Err(RestoreError::BadSection),
@@ -300,6 +323,9 @@ impl State {
             text += &format!("{slot} {inode:?}\n");
         }
         text += &format!("{:?}\n{:?}\n{:?}\n", self.xattrs, self.orphans, self.trims);
-        text + &format!("{:?}\n{:?}\n", self.reaps, self.sessions)
+        text + &format!(
+            "{:?}\n{:?}\n{:?}\n",
+            self.reaps, self.sessions, self.writers
+        )
     }
 }

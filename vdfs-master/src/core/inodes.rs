@@ -146,6 +146,13 @@ impl Inodes {
         self.pages.iter().flat_map(|page| page.iter())
     }
 
+    /// Slot `from` and those behind it, each with its number.
+    pub(crate) fn slots_from(&self, from: usize) -> impl Iterator<Item = (usize, &Inode)> {
+        let pages = self.pages.iter().skip(from / PAGE_INODES);
+        let inodes = pages.flat_map(|page| page.iter()).skip(from % PAGE_INODES);
+        (from..).zip(inodes)
+    }
+
     /// Live inodes in slot order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Ino, &Inode)> {
         self.slots().enumerate().filter_map(|(slot, inode)| {
@@ -250,6 +257,18 @@ mod tests {
         let again = occupy(&mut inodes);
         assert_eq!((again.slot(), again.generation()), (taken[0].slot(), 1));
         assert!(inodes.get(taken[0]).is_err());
+    }
+
+    #[test]
+    fn slots_from_gives_the_rest_of_the_slots() {
+        let mut inodes = Inodes::new();
+        for _ in 0..3 * PAGE_INODES {
+            occupy(&mut inodes);
+        }
+        for from in [0, 1, PAGE_INODES - 1, PAGE_INODES, 2 * PAGE_INODES + 7] {
+            let numbers = inodes.slots_from(from).map(|(slot, _)| slot);
+            assert!(numbers.eq(from..=3 * PAGE_INODES), "from {from}");
+        }
     }
 
     #[test]

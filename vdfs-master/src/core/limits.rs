@@ -3,9 +3,6 @@
 /// Callers that wait for something at once: each holds a request of at most a frame body, most of
 /// them a hundred bytes. Beyond it the answer is `Busy`.
 pub(crate) const WAITERS_MAX: usize = 1 << 16;
-/// Trim commands under way for one truncation: enough to keep volumes busy, few enough that a
-/// truncation leaves slots to others.
-pub(crate) const TRIMS_IN_FLIGHT_MAX: usize = 32;
 /// Groups of chains: each is 8 KiB of the chain table, which must fit a frame body.
 pub(crate) const GROUPS_MAX: usize = 64;
 /// Free slots of the inode slab that rest before one is used again, so that generations of a few
@@ -13,6 +10,17 @@ pub(crate) const GROUPS_MAX: usize = 64;
 pub(crate) const FREE_SLOTS_RESTING: u64 = 1024;
 /// A volume with less than this part of its budget free gets no new files while another has room.
 pub(crate) const LOW_SPACE_FRACTION: u64 = 20;
+/// Ended inodes whose attributes are still known: some megabytes, and more than are removed while
+/// somebody looks at one of them.
+pub(crate) const DEPARTED_MAX: usize = 1 << 14;
+/// How long a file that a rename has replaced can still be opened: longer than any program takes from
+/// finding it to opening it.
+pub(crate) const LINGER_MS: u64 = 1000;
+/// What such files may hold: a program that replaces files all the time keeps others' room for no
+/// longer than it must.
+pub(crate) const LINGERING_BYTES_MAX: u64 = 64 << 20;
+/// The same, for small files.
+pub(crate) const LINGERING_MAX: usize = 4096;
 /// Time between two looks at leases and parked polls.
 pub(crate) const TICK_MS: u64 = 250;
 /// A step that comes this much later than it was due means that this process stood still: nobody

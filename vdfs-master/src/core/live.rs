@@ -7,14 +7,16 @@ use std::sync::Arc;
 use vdfs_proto::meta::{MutateRequest, QueryRequest};
 use vdfs_proto::session::{Event, OpenHandle, OpenSession, Right};
 use vdfs_proto::volume::{Command, Register};
-use vdfs_proto::{ChainTable, DataId, HandleId, Ino, SessionId, VolumeId};
+use vdfs_proto::{ChainTable, DataId, HandleId, Ino, OpId, SessionId, VolumeId};
 
+use super::departed::Departed;
 use super::limits::LOW_SPACE_FRACTION;
+use super::lingering::Lingering;
 use super::opens::Opens;
 use super::outbox::Outbox;
 use super::state::State;
-use super::truncation::Work;
-use super::{CoreReply, Effect, Now, Ticket};
+use super::truncation::{MASTER_SESSION, Work};
+use super::{CoreReply, Effect, Now, Peer, Ticket};
 
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -39,7 +41,7 @@ pub(crate) struct Live {
     pub(crate) unresumed: BTreeSet<SessionId>,
     pub(crate) closings: BTreeMap<SessionId, LiveClosing>,
     /// Callers that wait for the end of their predecessor.
-    pub(crate) opening: Vec<(Ticket, OpenSession)>,
+    pub(crate) opening: Vec<Opening>,
     pub(crate) opens: Opens,
     /// Mutations that are parked, with who waits for each.
     pub(crate) in_progress: BTreeMap<(SessionId, u16), InProgress>,
@@ -49,10 +51,14 @@ pub(crate) struct Live {
     pub(crate) resume_waiters: VecDeque<Parked>,
     pub(crate) recalls: BTreeMap<u64, Recall>,
     pub(crate) next_recall: u64,
+    pub(crate) departed: Departed,
+    pub(crate) lingering: Lingering,
     /// Orphans to look at again.
     pub(crate) maybe_dead: BTreeSet<Ino>,
     /// Tails to be marked once the log has room.
     pub(crate) tails_to_mark: BTreeSet<Ino>,
+    /// Have stopped writing, which is to be logged at the next tick.
+    pub(crate) closed_writers: BTreeSet<(SessionId, Ino)>,
     pub(crate) volumes: BTreeMap<VolumeId, LiveVolume>,
     /// The chain table as of the last durable change: what others may see.
     pub(crate) table: Arc<ChainTable>,
@@ -103,10 +109,7 @@ pub(crate) struct LiveVolume {
 /// What a command to a volume was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
-    Trim {
-        ino: Ino,
-        index: u32,
-    },
+    Trim(Ino),
     Reap,
     Fence(SessionId),
     /// Nobody waits for its result.
@@ -127,6 +130,14 @@ pub(crate) enum AfterDurable {
     Forget(SessionId),
     Trim(Ino),
     Reap(Vec<DataId>),
+}
+
+/// A caller that waits for the end of its predecessor.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) ticket: Ticket,
+    pub(crate) owner: Peer,
+    pub(crate) open: OpenSession,
 }
 
 #[derive(Debug)]
@@ -183,8 +194,11 @@ impl Live {
             resume_waiters: VecDeque::new(),
             recalls: BTreeMap::new(),
             next_recall: 1,
+            departed: Departed::default(),
+            lingering: Lingering::default(),
             maybe_dead: BTreeSet::new(),
             tails_to_mark: BTreeSet::new(),
+            closed_writers: BTreeSet::new(),
             volumes: BTreeMap::new(),
             table: state.table.clone(),
             lost: LostCount::default(),
@@ -252,6 +266,21 @@ impl LiveVolume {
             reaped: Vec::new(),
             keeps_all: false,
         }
+    }
+
+    /// An op id of the master's own session, if a slot is free.
+    pub(crate) fn take_slot(&mut self) -> Option<OpId> {
+        let slot = self.free_slots.pop_first()?;
+        Some(OpId {
+            session: MASTER_SESSION,
+            slot,
+            seq: self.take_seq(),
+        })
+    }
+
+    pub(crate) fn take_seq(&mut self) -> u64 {
+        self.next_seq += 1;
+        self.next_seq - 1
     }
 
     pub(crate) fn is_registered(&self) -> bool {

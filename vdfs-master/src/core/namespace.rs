@@ -20,6 +20,8 @@ use super::state::{Applied, State};
 pub(crate) struct Facts<'a> {
     /// Somebody has the inode open, or may have, or works on it.
     pub(crate) is_pinned: &'a dyn Fn(Ino) -> bool,
+    /// A replaced file may stay for a moment.
+    pub(crate) may_linger: &'a dyn Fn(Ino) -> bool,
     /// Where the next data id should lie.
     pub(crate) place: &'a dyn Fn(DataId) -> NewData,
     pub(crate) at: Timestamp,
@@ -59,7 +61,7 @@ impl State {
                 Mutated::Unlink(())
             }
             Change::Rmdir { parent, name } => {
-                self.apply_rmdir(at, *parent, name);
+                self.apply_rmdir(at, *parent, name, applied);
                 Mutated::Rmdir(())
             }
             Change::Rename { .. } => {

@@ -93,6 +93,12 @@ impl Opens {
             .is_some_and(|openers| openers.contains_key(&session))
     }
 
+    pub(crate) fn is_writer(&self, ino: Ino, session: SessionId) -> bool {
+        let openers = self.openers.get(&ino);
+        let opener = openers.and_then(|openers| openers.get(&session));
+        opener.is_some_and(|opener| opener.writers > 0)
+    }
+
     pub(crate) fn openers(&self) -> impl Iterator<Item = (Ino, SessionId, u32)> {
         self.openers.iter().flat_map(|(ino, openers)| {
             openers

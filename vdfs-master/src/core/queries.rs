@@ -6,7 +6,7 @@ use vdfs_proto::meta::{
     QueryRequest, ReadDir,
 };
 use vdfs_proto::session::{OpenHandle, Right};
-use vdfs_proto::{HandleId, Ino, SessionId, Status, SymlinkTarget, XattrName};
+use vdfs_proto::{Attr, HandleId, Ino, SessionId, Status, SymlinkTarget, XattrName};
 
 use super::directory::{Entry, NameKey};
 use super::dispatch::WaitFor;
@@ -60,10 +60,17 @@ impl Core {
                 Ok(Answer::ReturnAppend(()))
             }
             Query::SyncLog(_) => self.sync_log(ticket),
+            Query::GetAttr(get) => Ok(Answer::GetAttr(self.attr_or_last(get.ino)?)),
             Query::StatFs(_) => Ok(Answer::StatFs(self.stats())),
             Query::GetChainTable(_) => Ok(Answer::GetChainTable((*self.live.table).clone())),
             query => Ok(self.state.answer_namespace(query)?),
         }
+    }
+
+    /// Of an inode that has ended, what it was then.
+    fn attr_or_last(&self, ino: Ino) -> Result<Attr, Status> {
+        let known = self.state.attr(ino);
+        known.or_else(|status| self.live.departed.attr(ino).ok_or(status))
     }
 
     fn open_file(&mut self, session: SessionId, open: &Open) -> Asked {
@@ -74,15 +81,18 @@ impl Core {
         } = *open;
         self.state.file(ino)?;
         self.live.check_handle(session, handle, Some(ino))?;
-        if let Some(ino) = self.work_before_open(ino, access) {
-            return Err(Wait::For(WaitFor::Work(ino)));
+        if let Some(wait) = self.wait_before_open(ino, access) {
+            return Err(Wait::For(wait));
         }
         let open = OpenHandle {
             handle,
             ino,
             access,
         };
-        self.live.open(session, open);
+        if access.write && self.live.log_full.is_some() {
+            return Err(Status::NoSpace.into());
+        }
+        self.open_handle(session, open);
         Ok(Answer::Open(Opened {
             attr: self.state.attr(ino)?,
             layout: self.state.file(ino)?.layout(),
@@ -146,6 +156,11 @@ impl Core {
         Err(Wait::Arranged)
     }
 
+    fn is_reaping(&self) -> bool {
+        let logged = !self.state.reaps.is_empty() || !self.state.trims.is_empty();
+        logged || !self.live.lingering.is_empty()
+    }
+
     /// Room and use, of the volumes that serve.
     pub(crate) fn stats(&self) -> FsStats {
         let serving = self
@@ -164,6 +179,7 @@ impl Core {
             free_bytes: free_bytes / copies,
             files: self.state.inodes.counters.used,
             files_max: self.state.config.files_max,
+            is_reaping: self.is_reaping(),
         }
     }
 }
@@ -176,12 +192,12 @@ impl State {
                 let ino = self.lookup(lookup.parent, &lookup.name)?;
                 Ok(Answer::Lookup(self.attr(ino)?))
             }
-            Query::GetAttr(get) => Ok(Answer::GetAttr(self.attr(get.ino)?)),
             Query::ReadLink(read) => Ok(Answer::ReadLink(self.readlink(read.ino)?)),
             Query::ReadDir(read) => Ok(Answer::ReadDir(self.readdir(read)?)),
             Query::GetXattr(get) => Ok(Answer::GetXattr(self.get_xattr(get)?)),
             Query::ListXattr(list) => Ok(Answer::ListXattr(self.list_xattr(list.ino)?)),
-            Query::StatFs(_)
+            Query::GetAttr(_)
+            | Query::StatFs(_)
             | Query::Open(_)
             | Query::Release(_)
             | Query::GetLayout(_)

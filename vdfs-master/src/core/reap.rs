@@ -10,7 +10,8 @@ use vdfs_proto::{DataId, Ino, VolumeId};
 
 use super::Core;
 use super::limits::BATCH_MAX;
-use super::live::Sent;
+use super::lingering::Lingering;
+use super::live::{LiveVolume, Sent};
 use super::record::Record;
 use super::state::{Applied, State};
 
@@ -97,6 +98,29 @@ impl Core {
         }
     }
 
+    /// A file that is replaced may stay for a moment, while there is room for new ones.
+    pub(crate) fn may_linger(&self, ino: Ino) -> bool {
+        let has_room = self.live.volumes.values().all(LiveVolume::has_room);
+        let file = self.state.file(ino);
+        has_room && file.is_ok_and(|file| Lingering::takes(file.size))
+    }
+
+    pub(crate) fn let_linger(&mut self, ino: Ino) {
+        let now_ms = self.live.now.boot_ms;
+        if let Ok(file) = self.state.file(ino) {
+            self.live.lingering.insert(ino, file.size, now_ms);
+        }
+    }
+
+    pub(crate) fn end_lingering(&mut self) {
+        let due = self.live.lingering.take_due(self.live.now.boot_ms);
+        self.live.maybe_dead.extend(due);
+    }
+
+    fn is_in_use(&self, ino: Ino) -> bool {
+        self.live.is_pinned(ino) || self.live.lingering.contains(ino)
+    }
+
     /// Ends orphans that nobody has open any more.
     pub(crate) fn drop_dead_orphans(&mut self) {
         if !self.live.unresumed.is_empty() || self.live.maybe_dead.is_empty() {
@@ -105,7 +129,7 @@ impl Core {
         let candidates = std::mem::take(&mut self.live.maybe_dead);
         let dead: Vec<Ino> = candidates
             .into_iter()
-            .filter(|ino| self.state.orphans.contains(*ino) && !self.live.is_pinned(*ino))
+            .filter(|ino| self.state.orphans.contains(*ino) && !self.is_in_use(*ino))
             .collect();
         for inos in dead.chunks(BATCH_MAX) {
             let inos = inos.to_vec();

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use vdfs_proto::meta::{Commit, NewKind};
+use vdfs_proto::session::OpenSession;
 use vdfs_proto::{
     DataId, FileName, Ino, OpId, SessionId, Status, StoreId, SymlinkTarget, Timestamp, VolumeId,
     XattrName,
 };
 
-use super::FsConfig;
 use super::inode::NewData;
+use super::{FsConfig, Peer};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Record {
@@ -39,10 +40,14 @@ pub(crate) enum Record {
     Trimmed {
         ino: Ino,
     },
-    /// Cut what may lie behind the committed size, up to chunk `end_chunk`.
+    /// Cut what may lie behind the committed size.
     TailTrim {
         ino: Ino,
-        end_chunk: u32,
+    },
+    /// An empty file gets another data id: the chains of the old one have lost their store.
+    Renewed {
+        ino: Ino,
+        place: NewData,
     },
     /// Bytes behind the committed size may lie on the volumes.
     TailUnknown {
@@ -54,17 +59,24 @@ pub(crate) enum Record {
     },
     SessionOpened {
         session: SessionId,
-        identity: String,
-        host: String,
-        mount: String,
+        owner: Peer,
+        open: OpenSession,
     },
-    /// Fences go out when this is durable. `tails`: files the session had open for writing.
+    /// Fences go out when this is durable.
     SessionClosing {
         session: SessionId,
-        tails: Vec<Ino>,
     },
     SessionClosed {
         session: SessionId,
+    },
+    /// The session has the file open for writing, and did not before.
+    WriterOpened {
+        session: SessionId,
+        ino: Ino,
+    },
+    /// These sessions have no handle for writing of these files any more.
+    WritersClosed {
+        writers: Vec<(SessionId, Ino)>,
     },
     VolumeRegistered(VolumeRegistered),
     /// The volume has dropped these.
@@ -148,8 +160,8 @@ pub(crate) enum Change {
         ino: Ino,
         size: u64,
         kill_privileges: bool,
-        /// Chunks up to this index are cut before the reply.
-        trim_end_chunk: Option<u32>,
+        /// Chunks are cut before the reply.
+        trims: bool,
     },
     Commit(Commit),
     SetXattr {

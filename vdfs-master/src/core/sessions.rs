@@ -13,19 +13,18 @@ use vdfs_proto::volume::Fence;
 use vdfs_proto::{HandleId, Ino, SessionId, Status};
 
 use super::limits::LABEL_BYTES_MAX;
-use super::live::LiveSession;
+use super::live::{LiveSession, Opening};
 use super::record::Record;
 use super::replies::Slots;
 use super::state::{Closing, Session, State};
-use super::{Core, CoreReply, Ticket};
+use super::{Core, CoreReply, Peer, Ticket};
 
 impl State {
     pub(crate) fn apply_session_opened(
         &mut self,
         session: SessionId,
-        identity: &str,
-        host: &str,
-        mount: &str,
+        owner: &Peer,
+        open: &OpenSession,
     ) {
         assert_eq!(
             session, self.numbers.session,
@@ -33,16 +32,17 @@ impl State {
         );
         self.numbers.session.0 += 1;
         let opened = Session {
-            identity: identity.to_owned(),
-            host: host.to_owned(),
-            mount: mount.to_owned(),
+            owner: owner.clone(),
+            identity: open.identity.clone(),
+            host: open.host.clone(),
+            mount: open.mount.clone(),
             closing: None,
             slots: Arc::new(Slots::default()),
         };
         self.sessions.insert(session, opened);
     }
 
-    pub(crate) fn apply_session_closing(&mut self, session: SessionId, tails: &[Ino]) {
+    pub(crate) fn apply_session_closing(&mut self, session: SessionId) {
         let fence = self.numbers.fence;
         self.numbers.fence += 1;
         let stored = self
@@ -50,10 +50,7 @@ impl State {
             .get_mut(session)
             .expect("a live session closes");
         assert!(stored.closing.is_none(), "{session} closes once");
-        stored.closing = Some(Closing {
-            fence,
-            tails: tails.to_vec(),
-        });
+        stored.closing = Some(Closing { fence });
     }
 
     pub(crate) fn apply_session_closed(&mut self, session: SessionId) {
@@ -61,12 +58,12 @@ impl State {
             .sessions
             .remove(session)
             .expect("a session closes once");
-        for ino in stored
-            .closing
-            .map(|closing| closing.tails)
-            .unwrap_or_default()
-        {
-            self.mark_tail_unknown(ino);
+        let writers = self.take_writers(session);
+        // One that closes itself has flushed everything.
+        if stored.closing.is_some() {
+            for ino in writers {
+                self.mark_tail_unknown(ino);
+            }
         }
     }
 
@@ -84,9 +81,14 @@ impl State {
 }
 
 impl Core {
-    pub(crate) fn take_session_request(&mut self, ticket: Ticket, request: SessionRequest) {
+    pub(crate) fn take_session_request(
+        &mut self,
+        ticket: Ticket,
+        peer: Peer,
+        request: SessionRequest,
+    ) {
         let outcome = match request {
-            SessionRequest::OpenSession(open) => self.open_session(ticket, open),
+            SessionRequest::OpenSession(open) => self.open_session(ticket, peer, open),
             SessionRequest::ResumeSession(resume) => self.resume_session(&resume).map(Some),
             SessionRequest::NextEvents(next) => self.next_events(ticket, &next).map(|()| None),
             SessionRequest::Recalled(recalled) => self.recalled(&recalled).map(Some),
@@ -102,6 +104,7 @@ impl Core {
     fn open_session(
         &mut self,
         ticket: Ticket,
+        owner: Peer,
         open: OpenSession,
     ) -> Result<Option<SessionReply>, Status> {
         let labels = [&open.identity, &open.host, &open.mount];
@@ -111,45 +114,48 @@ impl Core {
         if self.live.log_full.is_some() || self.state.sessions.len() >= SESSIONS_MAX {
             return Err(Status::Busy);
         }
-        let predecessor = self.sessions_of(&open.identity);
+        let predecessor = self.sessions_of(&owner, &open.identity);
         if predecessor.is_empty() {
-            return Ok(Some(self.begin_session(open)));
+            return Ok(Some(self.begin_session(owner, open)));
         }
-        self.replace_waiting_open(ticket, open);
+        self.replace_waiting_open(Opening {
+            ticket,
+            owner,
+            open,
+        });
         for session in predecessor {
             self.begin_closing(session);
         }
         Ok(None)
     }
 
-    fn sessions_of(&self, identity: &str) -> Vec<SessionId> {
+    fn sessions_of(&self, owner: &Peer, identity: &str) -> Vec<SessionId> {
         let sessions = self.state.sessions.iter();
         sessions
-            .filter(|(_, stored)| stored.identity == identity)
+            .filter(|(_, stored)| stored.identity == identity && stored.owner == *owner)
             .map(|(session, _)| session)
             .collect()
     }
 
     /// The latest caller of an identity is the one that is alive.
-    fn replace_waiting_open(&mut self, ticket: Ticket, open: OpenSession) {
+    fn replace_waiting_open(&mut self, new: Opening) {
         let opening = &mut self.live.opening;
         let same = opening
             .iter()
-            .position(|(_, other)| other.identity == open.identity);
+            .position(|other| other.open.identity == new.open.identity && other.owner == new.owner);
         let before = same.map(|index| opening.remove(index));
-        opening.push((ticket, open));
-        if let Some((before, _)) = before {
-            self.live.reply(before, Err(Status::Busy));
+        opening.push(new);
+        if let Some(before) = before {
+            self.live.reply(before.ticket, Err(Status::Busy));
         }
     }
 
-    fn begin_session(&mut self, open: OpenSession) -> SessionReply {
+    fn begin_session(&mut self, owner: Peer, open: OpenSession) -> SessionReply {
         let session = self.state.numbers.session;
         self.log(Record::SessionOpened {
             session,
-            identity: open.identity,
-            host: open.host,
-            mount: open.mount,
+            owner,
+            open,
         });
         let live = LiveSession::new(self.state.numbers.term, self.live.now.boot_ms);
         self.live.sessions.insert(session, live);
@@ -193,7 +199,7 @@ impl Core {
                 .is_ok();
         // What is known already may have been recalled since: resuming does not give it back.
         if is_new && fits {
-            self.live.open(session, open);
+            self.open_handle(session, open);
         }
     }
 
@@ -287,6 +293,9 @@ impl Core {
         if tail_unknown {
             self.live.tails_to_mark.insert(open.ino);
             self.mark_tails();
+        }
+        if open.access.write && !self.live.opens.is_writer(open.ino, session) {
+            self.live.closed_writers.insert((session, open.ino));
         }
         if !self.live.opens.has_handle(open.ino, session) {
             let recalls = &mut self.live.recalls;

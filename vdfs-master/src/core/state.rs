@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use vdfs_proto::meta::Mutated;
 use vdfs_proto::{
-    ChainTable, DataId, Ino, OpId, SessionId, Status, StoreId, Timestamp, VolumeId, XattrName,
+    Attr, ChainTable, DataId, Ino, OpId, SessionId, Status, StoreId, Timestamp, VolumeId, XattrName,
 };
 
 use super::cow::CowMap;
@@ -19,7 +19,7 @@ use super::inodes::Inodes;
 use super::limits::{GENERATIONS_SKIPPED, IDS_SKIPPED};
 use super::record::{Change, Record};
 use super::replies::{Outcome, Slots};
-use super::{FsConfig, RestoreError};
+use super::{FsConfig, Peer, RestoreError};
 
 pub(crate) type Xattrs = BTreeMap<XattrName, Vec<u8>>;
 
@@ -37,6 +37,8 @@ pub(crate) struct State {
     /// What a volume has still to drop.
     pub(crate) reaps: CowMap<(VolumeId, DataId), ()>,
     pub(crate) sessions: CowMap<SessionId, Session>,
+    /// Who may write to what.
+    pub(crate) writers: CowMap<(SessionId, Ino), ()>,
     pub(crate) volumes: Arc<BTreeMap<VolumeId, StoredVolume>>,
     pub(crate) table: Arc<ChainTable>,
 }
@@ -55,6 +57,8 @@ pub(crate) struct Numbers {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Session {
+    /// Nobody else may speak for it.
+    pub(crate) owner: Peer,
     pub(crate) identity: String,
     pub(crate) host: String,
     pub(crate) mount: String,
@@ -65,8 +69,6 @@ pub(crate) struct Session {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Closing {
     pub(crate) fence: u64,
-    /// Files the session had open for writing.
-    pub(crate) tails: Vec<Ino>,
 }
 
 /// What the chain table does not say of a volume.
@@ -84,8 +86,6 @@ pub(crate) struct PendingTrim {
     pub(crate) op: Option<OpId>,
     /// Bytes that stay.
     pub(crate) size: u64,
-    /// Behind the last chunk to cut.
-    pub(crate) end_chunk: u32,
 }
 
 /// What follows from a record outside the state.
@@ -94,6 +94,10 @@ pub(crate) struct Applied {
     pub(crate) answer: Option<(OpId, Outcome)>,
     /// Data ids that entered the reap queues.
     pub(crate) reaped: Vec<DataId>,
+    /// The file that a rename has replaced and not ended.
+    pub(crate) replaced: Option<Ino>,
+    /// Inodes that have ended.
+    pub(crate) departed: Vec<Attr>,
 }
 
 impl State {
@@ -125,6 +129,7 @@ impl State {
             trims: CowMap::default(),
             reaps: CowMap::default(),
             sessions: CowMap::default(),
+            writers: CowMap::default(),
             volumes: Arc::default(),
             table: Arc::default(),
         }
@@ -154,19 +159,19 @@ impl State {
             }
             Record::Refused { op, status } => self.answer(*op, Err(*status), &mut applied),
             Record::Trimmed { ino } => self.apply_trimmed(*ino, &mut applied),
-            Record::TailTrim { ino, end_chunk } => self.apply_tail_trim(*ino, *end_chunk),
+            Record::TailTrim { ino } => self.apply_tail_trim(*ino),
+            Record::Renewed { ino, place } => self.apply_renewed(*ino, *place, &mut applied),
             Record::TailUnknown { ino } => self.mark_tail_unknown(*ino),
             Record::Dropped { inos } => self.apply_dropped(inos, &mut applied),
             Record::SessionOpened {
                 session,
-                identity,
-                host,
-                mount,
-            } => self.apply_session_opened(*session, identity, host, mount),
-            Record::SessionClosing { session, tails } => {
-                self.apply_session_closing(*session, tails);
-            }
+                owner,
+                open,
+            } => self.apply_session_opened(*session, owner, open),
+            Record::SessionClosing { session } => self.apply_session_closing(*session),
             Record::SessionClosed { session } => self.apply_session_closed(*session),
+            Record::WriterOpened { session, ino } => self.apply_writer_opened(*session, *ino),
+            Record::WritersClosed { writers } => self.apply_writers_closed(writers),
             Record::VolumeRegistered(registered) => self.apply_volume_registered(registered),
             Record::Reaped { volume, ids } => self.apply_reaped(*volume, ids),
         }

@@ -10,17 +10,17 @@
 //! need the layout meanwhile wait in the work's queue. After a restart a pending trim goes on from
 //! `Durable`; a recall begins anew with the retry of its request.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::meta::{Access, Mutation, Truncate};
 use vdfs_proto::session::{Event, Right};
 use vdfs_proto::volume::Command;
-use vdfs_proto::{ChunkId, Ino, OpId, SessionId, Status, VolumeId};
+use vdfs_proto::{Ino, OpId, SessionId, Status, VolumeId};
 
 use super::Core;
 use super::dispatch::WaitFor;
-use super::limits::TRIMS_IN_FLIGHT_MAX;
-use super::live::{AfterDurable, InProgress, Parked, Recall, Sent};
+use super::live::{AfterDurable, InProgress, LiveVolume, Parked, Recall, Sent};
 use super::record::Record;
 use super::state::PendingTrim;
 
@@ -43,18 +43,16 @@ enum Phase {
     Trimming(Trimming),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Trimming {
-    trim: PendingTrim,
-    /// The next chunk to cut.
-    next: u32,
-    outstanding: BTreeMap<u32, Cut>,
+    /// Volumes that have not been asked for want of a slot.
+    unsent: BTreeSet<VolumeId>,
+    under_way: BTreeMap<VolumeId, Cut>,
 }
 
-/// A chunk whose trim is under way.
+/// A volume cuts the chunks that it has.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
-    volume: VolumeId,
     op: OpId,
     failed: bool,
 }
@@ -71,21 +69,33 @@ impl Core {
         matches!(phase, Some(Phase::Recalling(..))) && self.live.opens.holds_layout(ino, session)
     }
 
-    /// The work that an open has to wait for. A first writer of a file with an unknown tail begins
-    /// one: the tail is cut before anything can be written behind it.
-    pub(crate) fn work_before_open(&mut self, ino: Ino, access: Access) -> Option<Ino> {
+    /// The session waits for others to give up their layouts. It appends nothing before it has cut,
+    /// not even to give up its token: what others commit until then waits for neither.
+    pub(crate) fn is_truncating(&self, ino: Ino, session: SessionId) -> bool {
+        let phase = self.live.works.get(&ino).map(|work| &work.phase);
+        matches!(phase, Some(Phase::Recalling(op, _)) if op.session == session)
+    }
+
+    /// What an open has to wait for. A first writer of a file with an unknown tail begins a work:
+    /// the tail is cut before anything can be written behind it.
+    pub(crate) fn wait_before_open(&mut self, ino: Ino, access: Access) -> Option<WaitFor> {
         if let Some(ino) = self.work_on(ino) {
-            return Some(ino);
+            return Some(WaitFor::Work(ino));
+        }
+        if self.is_empty_on_lost_chains(ino) {
+            if !self.live.unresumed.is_empty() {
+                return Some(WaitFor::Resumes);
+            }
+            self.renew_empty(ino);
         }
         let file = *self.state.file(ino).ok()?;
         let may_cut = self.live.unresumed.is_empty() && self.live.log_full.is_none();
         if !access.write || !file.tail_unknown || self.live.opens.has_writer(ino) || !may_cut {
             return None;
         }
-        let end_chunk = self.state.tail_end_chunk(&file);
-        self.log(Record::TailTrim { ino, end_chunk });
+        self.log(Record::TailTrim { ino });
         self.begin_durable(ino);
-        Some(ino)
+        Some(WaitFor::Work(ino))
     }
 
     /// Recalls the layout from everybody else, then truncates.
@@ -114,10 +124,17 @@ impl Core {
             waiters: VecDeque::new(),
         };
         self.live.works.insert(ino, work);
+        // Commits that waited for the token of the one who now waits for them.
+        if let Some(waiters) = self.live.append_waiters.remove(&ino) {
+            self.redispatch(waiters);
+        }
     }
 
     fn truncate_now(&mut self, op: OpId, truncate: Truncate) {
         let ino = truncate.ino;
+        if self.is_empty_on_lost_chains(ino) {
+            self.renew_empty(ino);
+        }
         self.do_mutation(op, Mutation::Truncate(truncate));
         if self.state.trims.contains(ino) {
             self.begin_durable(ino);
@@ -220,169 +237,129 @@ impl Core {
         let Some(trim) = self.state.trims.get(ino).copied() else {
             return;
         };
-        let chunk_size = self.state.config.chunk_size;
-        let next = (trim.size / u64::from(chunk_size.bytes())) as u32;
         let trimming = Trimming {
-            trim,
-            next,
-            outstanding: BTreeMap::new(),
+            unsent: self.volumes_past(ino, trim.size),
+            under_way: BTreeMap::new(),
         };
         self.live.works.entry(ino).or_default().phase = Phase::Trimming(trimming);
         self.pump_trims();
     }
 
-    /// Sends trims as far as windows and slots allow.
+    /// Volumes that may have bytes of the file past `size`.
+    fn volumes_past(&self, ino: Ino, size: u64) -> BTreeSet<VolumeId> {
+        let file = self.state.file(ino).expect("a trimmed inode is a file");
+        let first = self.first_cut_chunk(size);
+        let chunks = match file.tail_unknown {
+            true => CHAINS_PER_GROUP,
+            false => file.chunks.saturating_sub(first).min(CHAINS_PER_GROUP),
+        };
+        let layout = file.layout();
+        let chains = (0..chunks).map(|step| layout.chain(first.wrapping_add(step)));
+        chains
+            .filter_map(|chain| self.state.table.chain(chain)?.members.first())
+            .map(|member| member.volume)
+            .collect()
+    }
+
+    /// The chunk in which `size` bytes end; the last one if they fill all that a file can have.
+    fn first_cut_chunk(&self, size: u64) -> u32 {
+        let index = size / u64::from(self.state.config.chunk_size.bytes());
+        u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    /// Sends trims as far as there are slots.
     fn pump_trims(&mut self) {
-        let inos: Vec<Ino> = self.live.works.keys().copied().collect();
-        for ino in inos {
-            while self.cut_next_chunk(ino) {}
+        let mut sent = Vec::new();
+        for (ino, work) in &mut self.live.works {
+            let Phase::Trimming(trimming) = &mut work.phase else {
+                continue;
+            };
+            for volume in trimming.unsent.clone() {
+                let live = self.live.volumes.get_mut(&volume);
+                if let Some(op) = live.and_then(LiveVolume::take_slot) {
+                    trimming.unsent.remove(&volume);
+                    trimming.under_way.insert(volume, Cut { op, failed: false });
+                    sent.push((*ino, volume, op));
+                }
+            }
+        }
+        for (ino, volume, op) in sent {
+            self.send_trim(ino, volume, op);
         }
     }
 
-    /// False if there is nothing more to send now.
-    fn cut_next_chunk(&mut self, ino: Ino) -> bool {
-        let Some(Phase::Trimming(trimming)) = self.live.works.get(&ino).map(|work| &work.phase)
-        else {
-            return false;
-        };
-        let index = trimming.next;
-        if index >= trimming.trim.end_chunk || trimming.outstanding.len() >= TRIMS_IN_FLIGHT_MAX {
-            return false;
-        }
-        let cut = match self.volume_of_chunk(ino, index) {
-            None => None,
-            Some(volume) => match self.take_slot(volume) {
-                None => return false,
-                Some(op) => Some(Cut {
-                    volume,
-                    op,
-                    failed: false,
-                }),
-            },
-        };
-        let trimming = self.trimming_mut(ino).expect("seen above");
-        trimming.next += 1;
-        if let Some(cut) = cut {
-            trimming.outstanding.insert(index, cut);
-            self.send_trim(ino, index, cut);
-        }
-        true
-    }
-
-    fn trimming_mut(&mut self, ino: Ino) -> Option<&mut Trimming> {
-        match &mut self.live.works.get_mut(&ino)?.phase {
-            Phase::Trimming(trimming) => Some(trimming),
-            Phase::Recalling(..) | Phase::Durable => None,
-        }
-    }
-
-    /// `None` if no volume ever held this chunk's chain.
-    fn volume_of_chunk(&self, ino: Ino, index: u32) -> Option<VolumeId> {
-        let file = self.state.file(ino).ok()?;
-        let chain = self.state.table.chain(file.layout().chain(index))?;
-        Some(chain.members.first()?.volume)
-    }
-
-    fn take_slot(&mut self, volume: VolumeId) -> Option<OpId> {
-        let live = self.live.volumes.get_mut(&volume)?;
-        let slot = live.free_slots.pop_first()?;
-        let seq = live.next_seq;
-        live.next_seq += 1;
-        Some(OpId {
-            session: MASTER_SESSION,
-            slot,
-            seq,
-        })
-    }
-
-    fn send_trim(&mut self, ino: Ino, index: u32, cut: Cut) {
+    fn send_trim(&mut self, ino: Ino, volume: VolumeId, op: OpId) {
         let Some(trim) = self.state.trims.get(ino) else {
             return;
         };
         let file = self.state.file(ino).expect("a trimmed inode is a file");
+        let index = self.first_cut_chunk(trim.size);
         let command = Command::Trim {
-            op: cut.op,
-            chain: file.layout().chain(index),
-            chunk: ChunkId {
-                data: file.data,
-                index,
-            },
+            op,
+            layout: file.layout(),
+            index,
             len: self.state.config.chunk_size.chunk_len(trim.size, index),
         };
-        self.live
-            .send(cut.volume, command, Sent::Trim { ino, index });
+        self.live.send(volume, command, Sent::Trim(ino));
     }
 
-    pub(crate) fn trim_answered(&mut self, ino: Ino, index: u32, result: Result<(), Status>) {
-        let done = match result {
-            Ok(()) | Err(Status::Gone | Status::NotFound | Status::DataLost) => true,
-            Err(_) => false,
-        };
-        let Some(trimming) = self.trimming_mut(ino) else {
+    pub(crate) fn trim_answered(&mut self, ino: Ino, volume: VolumeId, result: Result<(), Status>) {
+        let work = self.live.works.get_mut(&ino);
+        let Some(Phase::Trimming(trimming)) = work.map(|work| &mut work.phase) else {
             return;
         };
-        if !done {
-            if let Some(cut) = trimming.outstanding.get_mut(&index) {
-                cut.failed = true;
-            }
+        let Some(cut) = trimming.under_way.get_mut(&volume) else {
+            return;
+        };
+        if result.is_err() {
+            cut.failed = true;
             return;
         }
-        let Some(cut) = trimming.outstanding.remove(&index) else {
-            return;
-        };
-        if let Some(live) = self.live.volumes.get_mut(&cut.volume) {
-            live.free_slots.insert(cut.op.slot);
+        let slot = cut.op.slot;
+        trimming.under_way.remove(&volume);
+        if let Some(live) = self.live.volumes.get_mut(&volume) {
+            live.free_slots.insert(slot);
         }
         self.pump_trims();
     }
 
-    /// Sends trims again.
-    fn resend_trims(&mut self, which: impl Fn(&Cut) -> bool) {
+    /// Sends trims again. A new op in the same slot each time: a refusal was an answer, and a volume
+    /// that was restarted in the middle takes the op for done.
+    fn resend_trims(&mut self, which: impl Fn(VolumeId, &Cut) -> bool) {
         let mut again = Vec::new();
         for (ino, work) in &mut self.live.works {
             let Phase::Trimming(trimming) = &mut work.phase else {
                 continue;
             };
-            for (index, cut) in &mut trimming.outstanding {
-                if which(cut) {
+            for (volume, cut) in &mut trimming.under_way {
+                if which(*volume, cut) {
+                    let live = self.live.volumes.get_mut(volume);
+                    cut.op.seq = live.expect("its slot is taken").take_seq();
                     cut.failed = false;
-                    again.push((*ino, *index, *cut));
+                    again.push((*ino, *volume, cut.op));
                 }
             }
         }
-        for (ino, index, cut) in again {
-            self.send_trim(ino, index, cut);
+        for (ino, volume, op) in again {
+            self.send_trim(ino, volume, op);
         }
     }
 
-    /// Tries again what volumes refused: a new op in the same slot, as the refusal was an answer.
+    /// Tries again what volumes refused.
     pub(crate) fn retry_trims(&mut self) {
-        for work in self.live.works.values_mut() {
-            let Phase::Trimming(trimming) = &mut work.phase else {
-                continue;
-            };
-            let failed = trimming.outstanding.values_mut().filter(|cut| cut.failed);
-            for cut in failed {
-                let live = self.live.volumes.get_mut(&cut.volume);
-                let next_seq = &mut live.expect("its slot is taken").next_seq;
-                cut.op.seq = *next_seq;
-                *next_seq += 1;
-            }
-        }
-        self.resend_trims(|cut| cut.failed);
+        self.resend_trims(|_, cut| cut.failed);
     }
 
-    /// The volume has registered again, and may have missed any of them: each goes with its op id,
-    /// so that none is done twice.
+    /// The volume has registered again, and may have missed any of them.
     pub(crate) fn resend_trims_to(&mut self, volume: VolumeId) {
-        self.resend_trims(|cut| cut.volume == volume);
+        self.resend_trims(|of, _| of == volume);
     }
 
     /// Logs trims whose last chunk is cut, and answers those who wait for them.
     pub(crate) fn finish_trims(&mut self) {
         let is_done = |work: &Work| match &work.phase {
             Phase::Trimming(trimming) => {
-                trimming.next >= trimming.trim.end_chunk && trimming.outstanding.is_empty()
+                trimming.unsent.is_empty() && trimming.under_way.is_empty()
             }
             Phase::Recalling(..) | Phase::Durable => false,
         };

@@ -48,6 +48,7 @@ impl Core {
         self.expire_volumes();
         self.expire_sessions();
         self.retry_trims();
+        self.log_closed_writers();
     }
 
     /// What is due whenever its conditions hold; nothing while the log is full.
@@ -58,6 +59,7 @@ impl Core {
         self.mark_tails();
         self.finish_trims();
         self.close_fenced_sessions();
+        self.end_lingering();
         self.drop_dead_orphans();
         self.log_reaped();
         self.send_reaps();
@@ -73,6 +75,12 @@ impl Core {
     pub(crate) fn log(&mut self, record: Record) -> Applied {
         self.live.effects.push(Effect::Append(record.encode()));
         let mut applied = self.state.apply(&record);
+        for attr in applied.departed.drain(..) {
+            self.live.departed.insert(attr);
+        }
+        if let Some(ino) = applied.replaced.take() {
+            self.let_linger(ino);
+        }
         let reaped = std::mem::take(&mut applied.reaped);
         if !reaped.is_empty() {
             self.after_durable(AfterDurable::Reap(reaped));

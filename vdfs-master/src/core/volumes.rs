@@ -225,7 +225,7 @@ impl Core {
             return;
         };
         match (sent, result) {
-            (Sent::Trim { ino, index }, result) => self.trim_answered(ino, index, result),
+            (Sent::Trim(ino), result) => self.trim_answered(ino, volume, result),
             (Sent::Reap, Ok(())) => self.reap_done(volume),
             (Sent::Reap, Err(_)) => self.reap_failed(volume),
             (Sent::Fence(session), Ok(())) => self.fenced_at(volume, session),

@@ -9,12 +9,13 @@ use vdfs_proto::meta::MutateRequest;
 
 use crate::core::CoreRequest;
 use crate::dispatch::Admitted;
+use crate::handlers::caller;
 
 pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status> {
     require_role(peer, &[Role::Client, Role::Admin])?;
     let request: MutateRequest = decode(body)?;
     Ok(Admitted {
         op: request.mutation.name(),
-        request: CoreRequest::Mutate(request),
+        request: CoreRequest::Mutate(caller(peer), request),
     })
 }

@@ -9,12 +9,13 @@ use vdfs_proto::meta::QueryRequest;
 
 use crate::core::CoreRequest;
 use crate::dispatch::Admitted;
+use crate::handlers::caller;
 
 pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status> {
     require_role(peer, &[Role::Client, Role::Admin])?;
     let request: QueryRequest = decode(body)?;
     Ok(Admitted {
         op: request.query.name(),
-        request: CoreRequest::Query(request),
+        request: CoreRequest::Query(caller(peer), request),
     })
 }

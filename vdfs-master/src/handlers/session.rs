@@ -9,12 +9,13 @@ use vdfs_proto::session::SessionRequest;
 
 use crate::core::CoreRequest;
 use crate::dispatch::Admitted;
+use crate::handlers::caller;
 
 pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status> {
     require_role(peer, &[Role::Client, Role::Admin])?;
     let request: SessionRequest = decode(body)?;
     Ok(Admitted {
         op: request.name(),
-        request: CoreRequest::Session(request),
+        request: CoreRequest::Session(caller(peer), request),
     })
 }

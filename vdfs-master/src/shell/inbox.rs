@@ -79,11 +79,24 @@ struct Queue {
     /// All but the items.
     rest: Mail,
     is_closed: bool,
+    /// The thread is to look up although nothing has arrived.
+    is_called: bool,
     is_asleep: bool,
 }
 
+impl Queue {
+    fn take_items(&mut self) -> Vec<Item> {
+        let count = self.items.len().min(TURN_INPUTS_MAX);
+        let items: Vec<Item> = self.items.drain(..count).collect();
+        let is_request = |item: &&Item| matches!(item, Item::Request { .. });
+        self.requests -= items.iter().filter(is_request).count();
+        items
+    }
+}
+
 impl Inbox {
-    /// Queues a request. `Busy` if too much is waiting, `ShuttingDown` after the end.
+    /// Queues a request, for the caller to see to: the thread is not woken. `Busy` if too much is
+    /// waiting, `ShuttingDown` after the end.
     pub(crate) fn submit(self: &Arc<Self>, request: CoreRequest) -> Result<Waiter, Status> {
         let mut queue = self.queue.lock();
         if queue.is_closed {
@@ -102,7 +115,7 @@ impl Inbox {
             request,
             reply,
         });
-        self.wake_if_asleep(queue);
+        drop(queue);
         Ok(Waiter {
             inbox: self.clone(),
             ticket,
@@ -133,10 +146,17 @@ impl Inbox {
         self.wake_if_asleep(queue);
     }
 
-    /// Waits, at most until `deadline`, for something to arrive, and takes a turn's worth of it.
-    pub(super) fn take(&self, deadline: Instant) -> Mail {
+    /// Makes the thread look up.
+    pub(super) fn call(&self) {
         let mut queue = self.queue.lock();
-        while queue.items.is_empty() && queue.rest.is_empty() {
+        queue.is_called = true;
+        self.wake_if_asleep(queue);
+    }
+
+    /// Waits, at most until `deadline`, for something to arrive or for a call.
+    pub(super) fn wait(&self, deadline: Instant) {
+        let mut queue = self.queue.lock();
+        while queue.items.is_empty() && queue.rest.is_empty() && !queue.is_called {
             queue.is_asleep = true;
             let is_over = self.wake.wait_until(&mut queue, deadline).timed_out();
             queue.is_asleep = false;
@@ -144,18 +164,32 @@ impl Inbox {
                 break;
             }
         }
-        let count = queue.items.len().min(TURN_INPUTS_MAX);
-        let items: Vec<Item> = queue.items.drain(..count).collect();
-        let is_request = |item: &&Item| matches!(item, Item::Request { .. });
-        queue.requests -= items.iter().filter(is_request).count();
+        queue.is_called = false;
+    }
+
+    /// Takes a turn's worth of what has arrived.
+    pub(super) fn take(&self) -> Mail {
+        let mut queue = self.queue.lock();
         Mail {
-            items,
+            items: queue.take_items(),
             ..std::mem::take(&mut queue.rest)
         }
     }
 
-    /// Waits until `deadline`, or less if the thread is to end; returns whether it is.
-    pub(super) fn sleep(&self, deadline: Instant) -> bool {
+    /// [`Inbox::take`] for who is not the thread: all but the items stay for it.
+    pub(super) fn take_items(&self) -> Mail {
+        Mail {
+            items: self.queue.lock().take_items(),
+            ..Mail::default()
+        }
+    }
+
+    pub(super) fn has_items(&self) -> bool {
+        !self.queue.lock().items.is_empty()
+    }
+
+    /// Waits until `deadline`, or less if the thread is to end.
+    pub(super) fn sleep(&self, deadline: Instant) {
         let mut queue = self.queue.lock();
         while queue.rest.stop.is_none() {
             queue.is_asleep = true;
@@ -165,7 +199,6 @@ impl Inbox {
                 break;
             }
         }
-        queue.rest.stop.is_some()
     }
 
     /// Ends the inbox: what is still queued is never answered.
@@ -247,7 +280,8 @@ mod tests {
     }
 
     fn take(inbox: &Inbox) -> Mail {
-        inbox.take(Instant::now() + Duration::from_secs(5))
+        inbox.wait(Instant::now() + Duration::from_secs(5));
+        inbox.take()
     }
 
     #[test]
@@ -283,7 +317,7 @@ mod tests {
             }
         }
         assert_eq!(block_on(waiter), Err(Status::NotFound));
-        assert!(inbox.take(Instant::now()).is_empty());
+        assert!(inbox.take().is_empty());
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The thread that owns the core: takes what has arrived, steps the core, appends the turn's
+//! The owner of the core. In a turn it takes what has arrived, steps the core, appends the turn's
 //! records with one write, and only then lets the turn's replies go.
 //!
 //! Decides nothing about the namespace. Between the steps of the core and the end of the append
-//! nothing leaves, so a log that has no room stops the thread there and loses nothing.
+//! nothing leaves, so a log that has no room blocks the keeper there and loses nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use vdfs_net::clock;
 use vdfs_proto::Timestamp;
 
 use super::checkpoints::Checkpoints;
-use super::inbox::{Answer, Inbox, Item, Mail, Stop};
+use super::inbox::{Answer, Inbox, Item, Mail};
 use crate::core::{Core, Effect, Input, Now, Ticket};
 use crate::limits::{TURN_BYTES, TURN_BYTES_MAX};
 use crate::log::{LogError, OpLog};
@@ -43,6 +43,8 @@ pub(super) struct Keeper {
     inbox: Arc<Inbox>,
     checkpoints: Checkpoints,
     callers: HashMap<Ticket, oneshot::Sender<Answer>>,
+    /// What has arrived and is not stepped yet: empty unless the keeper is blocked.
+    items: VecDeque<Item>,
     effects: Vec<Effect>,
     /// Bytes of `Effect::Append` among the effects.
     effect_bytes: u64,
@@ -54,6 +56,18 @@ pub(super) struct Keeper {
     told_durable: u64,
     /// When room is looked for again, if there was none.
     full_until: Option<Instant>,
+    /// What the core has done and the log would not take.
+    unwritten: Option<Batch>,
+    /// When the master's thread looks up next without being called.
+    promised: Instant,
+}
+
+/// What the steps of a turn have made.
+#[derive(Debug)]
+struct Batch {
+    records: Vec<Vec<u8>>,
+    replies: Vec<Reply>,
+    is_urgent: bool,
 }
 
 pub(super) fn now() -> Now {
@@ -77,17 +91,20 @@ impl Keeper {
             inbox: options.inbox,
             checkpoints,
             callers: HashMap::new(),
+            items: VecDeque::new(),
             effects: Vec::new(),
             effect_bytes: 0,
             sync_log: options.sync_log,
             held: VecDeque::new(),
             told_durable: 0,
             full_until: None,
+            unwritten: None,
+            promised: Instant::now(),
         };
         keeper
             .core
             .start(now(), options.same_boot, &mut keeper.effects);
-        let (records, _, _) = keeper.sort_effects();
+        let records = keeper.sort_effects().records;
         if !records.is_empty() {
             keeper.log.append(&records)?;
         }
@@ -95,49 +112,49 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// Until it is told to stop, or cannot go on.
-    pub(super) fn run(mut self) -> Result<(), Fatal> {
-        loop {
-            let mut mail = self.inbox.take(self.next_wake());
-            if let Some(error) = mail.sync_failure.take() {
-                return Err(LogError::Sync(error).into());
-            }
-            let stop = mail.stop;
-            if self.turn(mail)? == Turn::Halted || stop == Some(Stop::Halt) {
-                return self.halt();
-            }
-            if stop == Some(Stop::Clean) {
-                return self.finish();
-            }
+    /// Runs a turn. A keeper that was blocked first tries to write what it holds.
+    pub(super) fn turn(&mut self, mail: Mail) -> Result<Turn, Fatal> {
+        if let Some(error) = mail.sync_failure {
+            return Err(LogError::Sync(error).into());
         }
-    }
-
-    fn turn(&mut self, mail: Mail) -> Result<Turn, Fatal> {
         if let Some(outcome) = mail.checkpoint {
             self.checkpoints.finish(outcome, &mut *self.log);
+        }
+        self.items.extend(mail.items);
+        if self.write_out()? == Turn::Blocked {
+            return Ok(Turn::Blocked);
         }
         let now = now();
         self.look_for_room(now);
         self.tell_durable(now);
-        for item in mail.items {
+        while let Some(item) = self.items.pop_front() {
             self.take_item(now, item);
             if self.effect_bytes > TURN_BYTES {
-                if self.commit()? == Turn::Halted {
-                    return Ok(Turn::Halted);
+                if self.commit()? == Turn::Blocked {
+                    return Ok(Turn::Blocked);
                 }
                 self.look_for_room(now);
             }
         }
-        if self
-            .core
-            .next_deadline()
-            .is_some_and(|due| due <= now.boot_ms)
-        {
+        self.end_turn(now)
+    }
+
+    fn end_turn(&mut self, now: Now) -> Result<Turn, Fatal> {
+        let due = self.core.next_deadline();
+        if due.is_some_and(|due| due <= now.boot_ms) {
             self.step(now, Input::Tick);
         }
         let outcome = self.commit()?;
-        self.checkpoints.consider(&self.core, &*self.log);
+        if outcome == Turn::Done {
+            assert!(self.items.is_empty(), "a turn takes all that it was given");
+            self.checkpoints.consider(&self.core, &*self.log);
+        }
         Ok(outcome)
+    }
+
+    /// The log takes nothing: nothing is stepped until it does.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.unwritten.is_some()
     }
 
     fn take_item(&mut self, now: Now, item: Item) {
@@ -214,23 +231,37 @@ impl Keeper {
         }
     }
 
-    /// Ends a turn: its records are written, then its replies leave.
+    /// Writes the records of what was stepped, then lets the replies leave.
     fn commit(&mut self) -> Result<Turn, Fatal> {
-        let (records, replies, is_urgent) = self.sort_effects();
-        if !records.is_empty() && self.append(&records)? == Turn::Halted {
-            return Ok(Turn::Halted);
+        assert!(self.unwritten.is_none(), "nothing is stepped while blocked");
+        self.unwritten = Some(self.sort_effects());
+        self.write_out()
+    }
+
+    fn write_out(&mut self) -> Result<Turn, Fatal> {
+        let Some(batch) = self.unwritten.take() else {
+            return Ok(Turn::Done);
+        };
+        if !batch.records.is_empty() && self.append(&batch.records)? == Turn::Blocked {
+            self.unwritten = Some(batch);
+            return Ok(Turn::Blocked);
         }
         #[cfg(debug_assertions)]
         self.check();
-        if is_urgent || (self.sync_log && self.log.durable() < self.log.records()) {
+        self.let_go(batch);
+        Ok(Turn::Done)
+    }
+
+    fn let_go(&mut self, batch: Batch) {
+        let waits_for_disk = self.sync_log && self.log.durable() < self.log.records();
+        if batch.is_urgent || waits_for_disk {
             self.log.sync();
         }
-        if self.sync_log && self.log.durable() < self.log.records() {
-            self.held.push_back((self.log.records(), replies));
+        if waits_for_disk {
+            self.held.push_back((self.log.records(), batch.replies));
         } else {
-            send(replies);
+            send(batch.replies);
         }
-        Ok(Turn::Done)
     }
 
     #[cfg(debug_assertions)]
@@ -245,7 +276,7 @@ impl Keeper {
         }
     }
 
-    fn sort_effects(&mut self) -> (Vec<Vec<u8>>, Vec<Reply>, bool) {
+    fn sort_effects(&mut self) -> Batch {
         let (mut records, mut replies, mut is_urgent) = (Vec::new(), Vec::new(), false);
         for effect in self.effects.drain(..) {
             match effect {
@@ -258,28 +289,41 @@ impl Keeper {
             }
         }
         self.effect_bytes = 0;
-        (records, replies, is_urgent)
+        Batch {
+            records,
+            replies,
+            is_urgent,
+        }
     }
 
-    /// Appends what the core has already done, however long that takes: no reply leaves before.
+    /// Appends what the core has already done: no reply leaves before.
     fn append(&mut self, records: &[Vec<u8>]) -> Result<Turn, Fatal> {
-        loop {
-            let error = match self.log.append(records) {
-                Ok(()) => return Ok(Turn::Done),
-                Err(error @ (LogError::NoRoom { .. } | LogError::Write { .. })) => error,
-                Err(error @ (LogError::Broken { .. } | LogError::Sync(_))) => {
-                    return Err(error.into());
-                }
-            };
-            tracing::error!(%error, "everything waits until the log has room");
-            if self.inbox.sleep(Instant::now() + ROOM_RETRY) {
-                return Ok(Turn::Halted);
+        match self.log.append(records) {
+            Ok(()) => Ok(Turn::Done),
+            Err(error @ (LogError::NoRoom { .. } | LogError::Write { .. })) => {
+                tracing::error!(%error, "everything waits until the log has room");
+                Ok(Turn::Blocked)
             }
+            Err(error @ (LogError::Broken { .. } | LogError::Sync(_))) => Err(error.into()),
         }
+    }
+
+    /// Until when the master's thread may sleep; it keeps to it unless it is called.
+    pub(super) fn promise_wake(&mut self) -> Instant {
+        self.promised = self.next_wake();
+        self.promised
+    }
+
+    /// Whether the thread has to look up before it means to.
+    pub(super) fn must_call(&self) -> bool {
+        self.is_blocked() || self.next_wake() < self.promised
     }
 
     fn next_wake(&self) -> Instant {
         let now = Instant::now();
+        if self.is_blocked() {
+            return now + ROOM_RETRY;
+        }
         let core = self.core.next_deadline().map_or(IDLE_WAIT, |due| {
             Duration::from_millis(due.saturating_sub(clock::boot_ms()))
         });
@@ -288,12 +332,13 @@ impl Keeper {
     }
 
     /// Ends with everything on the disk.
-    fn finish(mut self) -> Result<(), Fatal> {
+    pub(super) fn finish(mut self) -> Result<(), Fatal> {
         self.log.flush()?;
         // Those who wait for the disk have their answer before the end.
         self.tell_durable(now());
-        if self.commit()? == Turn::Halted {
-            return self.halt();
+        if self.commit()? == Turn::Blocked {
+            self.halt();
+            return Ok(());
         }
         self.log.close()?;
         self.inbox.close();
@@ -304,18 +349,17 @@ impl Keeper {
     }
 
     /// Ends as a killed process would, less what only a process's end can undo.
-    fn halt(mut self) -> Result<(), Fatal> {
+    pub(super) fn halt(mut self) {
         self.inbox.close();
         self.checkpoints.end(false);
-        Ok(())
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     Done,
-    /// The thread was told to stop while the log had no room.
-    Halted,
+    /// The log has no room for what was done: to be tried again.
+    Blocked,
 }
 
 /// What a [`Keeper`] is made with besides its parts.

@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use tokio::runtime::Runtime;
 use vdfs_net::in_process::Switchboard;
 use vdfs_net::{Carrier, Connector, PeerIdentity, Target, rpc};
@@ -603,6 +604,18 @@ fn master_forgets_a_caller_that_has_gone() {
     }
     assert_eq!(master.inbox.waiting(), 0);
     client.lookup("none").expect_err("it still serves");
+}
+
+#[test]
+fn master_that_is_free_answers_on_the_thread_of_the_caller() {
+    let disk = FakeDisk::default();
+    let master = start(&disk);
+    let mut client = Client::open(&master, "a");
+    let request = client.mutation(mkdir("x"));
+    let _inside = client.runtime.enter();
+    let called = rpc::call(&*client.carrier, Method::Mutate, &request, DEADLINE);
+    let answer: Option<Result<Mutated, Status>> = called.now_or_never();
+    answer.expect("answered at once").expect("made");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the master may order. Each order is idempotent.
 
 use vdfs_proto::volume::Command;
-use vdfs_proto::{ChainId, ChunkId, OpId, Status};
+use vdfs_proto::{Layout, Status};
 
 use crate::node::Node;
 use crate::store::TrimOp;
@@ -11,10 +11,19 @@ pub(super) fn execute(node: &Node, command: Command) -> Result<(), Status> {
         Command::Table(table) => node.membership.write().install_table(table),
         Command::Trim {
             op,
-            chain,
-            chunk,
+            layout,
+            index,
             len,
-        } => return trim(node, op, chain, chunk, len),
+        } => {
+            let data = layout.data;
+            let trim = TrimOp {
+                op,
+                data,
+                index,
+                len,
+            };
+            return cut(node, &trim, &layout);
+        }
         Command::Reap { ids } => node.store.reap(&ids),
         // No write that was begun before is still under way: each holds the membership.
         Command::Fence(fence) => node.membership.write().fence(fence),
@@ -26,17 +35,14 @@ pub(super) fn execute(node: &Node, command: Command) -> Result<(), Status> {
     Ok(())
 }
 
-fn trim(node: &Node, op: OpId, chain: ChainId, chunk: ChunkId, len: u32) -> Result<(), Status> {
+fn cut(node: &Node, trim: &TrimOp, layout: &Layout) -> Result<(), Status> {
     let membership = node.membership.read();
-    let epoch = membership.epoch(chain).ok_or(Status::NotServing)?;
-    let place = membership.place(chain, epoch)?;
-    if place.members > 1 {
-        return Err(Status::NotSupported);
-    }
-    node.store.trim(&TrimOp {
-        op,
-        epoch,
-        chunk,
-        len,
+    node.store.trim(trim, |index| {
+        let chain = layout.chain(index);
+        let epoch = membership.epoch(chain).ok_or(Status::NotServing)?;
+        match membership.place(chain, epoch)?.members {
+            1 => Ok(epoch),
+            _ => Err(Status::NotSupported),
+        }
     })
 }

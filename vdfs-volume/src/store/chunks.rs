@@ -63,7 +63,8 @@ impl Body {
     }
 }
 
-type Shard = RwLock<BTreeMap<ChunkId, Arc<Chunk>>>;
+type Chunks = BTreeMap<ChunkId, Arc<Chunk>>;
+type Shard = RwLock<Chunks>;
 
 #[derive(Debug)]
 pub(super) struct ChunkMap {
@@ -118,13 +119,13 @@ impl ChunkMap {
     /// Takes all chunks of a file out of the map.
     pub(super) fn take(&self, data: DataId) -> Vec<Arc<Chunk>> {
         let mut shard = self.shard(data).write();
-        let first = ChunkId { data, index: 0 };
-        let last = ChunkId {
-            data,
-            index: u32::MAX,
-        };
-        let ids: Vec<ChunkId> = shard.range(first..=last).map(|(id, _)| *id).collect();
+        let ids = rest_of_file(&shard, ChunkId { data, index: 0 });
         ids.iter().filter_map(|id| shard.remove(id)).collect()
+    }
+
+    /// The chunks of a file from `first` on, in order.
+    pub(super) fn of_file_from(&self, first: ChunkId) -> Vec<ChunkId> {
+        rest_of_file(&self.shard(first.data).read(), first)
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -141,6 +142,14 @@ impl ChunkMap {
             .max()
             .unwrap_or_default()
     }
+}
+
+fn rest_of_file(chunks: &Chunks, first: ChunkId) -> Vec<ChunkId> {
+    let last = ChunkId {
+        index: u32::MAX,
+        ..first
+    };
+    chunks.range(first..=last).map(|(id, _)| *id).collect()
 }
 
 impl Chunk {

@@ -1,10 +1,11 @@
-//! Trimming: drop a chunk's bytes past a length. The record stays until the data id is reaped.
+//! Trimming: drop a file's bytes past a length. Records of chunks that are cut to nothing stay until
+//! the data id is reaped.
 
 use std::fs::File;
 
 use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::sums::crc32c;
-use vdfs_proto::{ChunkId, Epoch, OpId, Status, Version};
+use vdfs_proto::{ChunkId, DataId, Epoch, OpId, Status, Version};
 
 use super::chunks::{Body, Condition};
 use super::files::allocated;
@@ -16,62 +17,101 @@ use super::write::check_epoch;
 use super::{PAGE_BYTES, Store, memory};
 use crate::chunk_state::Change;
 
-/// Cut `chunk` to `len` bytes.
+/// Cut chunk `index` of a file to `len` bytes, and all chunks behind it to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrimOp {
     pub op: OpId,
-    pub epoch: Epoch,
-    pub chunk: ChunkId,
+    pub data: DataId,
+    pub index: u32,
     pub len: u32,
 }
 
+/// What one chunk is cut to, and under what.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    len: u32,
+    op: OpId,
+    epoch: Epoch,
+}
+
 impl Store {
-    /// Executes a trim, or gives its first answer if it is a retry. A chunk that is absent, reaped,
-    /// lost or already that short is left as it is.
-    pub fn trim(&self, trim: &TrimOp) -> Result<(), Status> {
-        check_epoch(trim.epoch)?;
+    /// Executes a trim of the chunks that are here, or gives its first answer if it is a retry.
+    /// `epoch_of` gives the epoch of the chain of a chunk. Chunks that are reaped, lost or already
+    /// that short are left as they are.
+    ///
+    /// A restart in the middle takes the op for done as soon as one chunk was cut under it, so an op
+    /// that was not answered is followed by another one, never sent again.
+    pub fn trim(
+        &self,
+        trim: &TrimOp,
+        epoch_of: impl Fn(u32) -> Result<Epoch, Status>,
+    ) -> Result<(), Status> {
         let ticket = match self.replies.begin(trim.op)? {
             Begin::Answered(outcome) => return outcome.map(drop),
             Begin::Run(ticket) => ticket,
         };
-        let outcome = self.execute_trim(trim);
-        ticket.finish(outcome);
-        self.passed(Step::Replied, trim.chunk);
-        outcome.map(drop)
+        let first = ChunkId {
+            data: trim.data,
+            index: trim.index,
+        };
+        let outcome = self.trim_from(first, trim, epoch_of);
+        ticket.finish(outcome.map(|()| Version::default()));
+        self.passed(Step::Replied, first);
+        outcome
     }
 
-    fn execute_trim(&self, trim: &TrimOp) -> Result<Version, Status> {
-        if self.chunks.find(trim.chunk).is_none() {
-            return Ok(Version::default());
+    fn trim_from(
+        &self,
+        first: ChunkId,
+        trim: &TrimOp,
+        epoch_of: impl Fn(u32) -> Result<Epoch, Status>,
+    ) -> Result<(), Status> {
+        for chunk in self.chunks.of_file_from(first) {
+            let epoch = epoch_of(chunk.index)?;
+            check_epoch(epoch)?;
+            let len = if chunk == first { trim.len } else { 0 };
+            self.trim_chunk(
+                chunk,
+                Cut {
+                    len,
+                    op: trim.op,
+                    epoch,
+                },
+            )?;
         }
-        let trimmed = self.change(trim.chunk, |body| match body.condition {
-            Condition::Whole => self.trim_body(body, trim),
-            Condition::New | Condition::Bad | Condition::Detached => Ok(Version::default()),
+        Ok(())
+    }
+
+    fn trim_chunk(&self, chunk: ChunkId, cut: Cut) -> Result<(), Status> {
+        let trimmed = self.change(chunk, |body| match body.condition {
+            Condition::Whole => self.trim_body(body, cut),
+            Condition::New | Condition::Bad | Condition::Detached => Ok(()),
         });
         match trimmed {
-            Err(Status::Gone) => Ok(Version::default()),
+            Err(Status::Gone) => Ok(()),
             other => other,
         }
     }
 
-    fn trim_body(&self, body: &mut Body, trim: &TrimOp) -> Result<Version, Status> {
-        if trim.len >= body.state.len() {
-            return Ok(body.state.version());
+    fn trim_body(&self, body: &mut Body, cut: Cut) -> Result<(), Status> {
+        if cut.len >= body.state.len() {
+            return Ok(());
         }
-        if !body.state.admits(trim.epoch) {
+        if !body.state.admits(cut.epoch) {
             return Err(Status::NotServing);
         }
         let file = self.files.get(body.id);
-        let boundary = self.boundary_sum(&file, body, trim.len);
-        let change = Change::Trim { len: trim.len };
-        body.state.close(trim.op, trim.epoch, change);
+        let boundary = self.boundary_sum(&file, body, cut.len);
+        let change = Change::Trim { len: cut.len };
+        body.state.close(cut.op, cut.epoch, change);
         self.record(body, Content::Live(body.state));
         self.passed(Step::ChangeRecorded, body.id);
-        memory::cut(&file, trim.len);
+        memory::cut(&file, cut.len);
         self.passed(Step::BytesChanged, body.id);
-        self.cut_sums(body, trim.len, boundary);
+        self.cut_sums(body, cut.len, boundary);
         self.recharge_pages(body, &file);
-        Ok(self.finish_change(body))
+        self.finish_change(body);
+        Ok(())
     }
 
     /// The sum that the block at the cut will have; none if the cut is between blocks, or if the

@@ -146,12 +146,13 @@ impl Client {
     }
 
     pub(crate) fn trim(&mut self, store: &Store, chunk: ChunkId, len: u32) -> Result<(), Status> {
-        store.trim(&TrimOp {
+        let trim = TrimOp {
             op: self.next_op(),
-            epoch: EPOCH,
-            chunk,
+            data: chunk.data,
+            index: chunk.index,
             len,
-        })
+        };
+        store.trim(&trim, |_| Ok(EPOCH))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Random histories against a vector of bytes.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use proptest::prelude::*;
@@ -101,8 +102,13 @@ impl Model {
     fn trim(&mut self, id: ChunkId, len: u32) {
         let store = self.store.as_ref().expect("open");
         assert_eq!(self.client.trim(store, id, len), Ok(()));
-        if let Some(bytes) = self.chunks.get_mut(&id) {
-            bytes.truncate(len as usize);
+        let of_file = self.chunks.iter_mut().filter(|(at, _)| at.data == id.data);
+        for (at, bytes) in of_file {
+            match at.index.cmp(&id.index) {
+                Ordering::Less => {}
+                Ordering::Equal => bytes.truncate(len as usize),
+                Ordering::Greater => bytes.clear(),
+            }
         }
     }
 

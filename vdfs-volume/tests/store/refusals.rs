@@ -195,3 +195,28 @@ fn store_of_another_chunk_size_is_refused() {
     let refused = store.adopt_chunk_size(ChunkSize::MIN);
     assert!(matches!(refused, Err(StoreError::OtherChunkSize { .. })));
 }
+
+#[test]
+fn store_trim_cuts_every_later_chunk_of_the_file_and_no_other() {
+    let place = Place::new();
+    let store = place.open();
+    let mut client = Client::new(1);
+    for id in [
+        chunk(5, 0),
+        chunk(5, 1),
+        chunk(5, 2),
+        chunk(5, 9),
+        chunk(6, 3),
+    ] {
+        client.write(&store, id, 0, &[7; 9000]).expect("written");
+    }
+    client.trim(&store, chunk(5, 1), 100).expect("cut");
+    let lens = [(5, 0), (5, 1), (5, 2), (5, 9), (6, 3)].map(|(data, index)| {
+        let id = chunk(data, index);
+        read_all(&store, id, place.chunk_size).len()
+    });
+    assert_eq!(lens, [9000, 100, 0, 0, 9000]);
+    let used = store.usage().used_bytes;
+    client.trim(&store, chunk(5, 0), 0).expect("cut");
+    assert!(store.usage().used_bytes < used);
+}

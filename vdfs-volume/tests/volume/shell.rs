@@ -4,7 +4,7 @@ use vdfs_proto::data::DataRequest;
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::volume::{Command, Fence};
-use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, OpId, SessionId, Status};
+use vdfs_proto::{DataId, Epoch, Layout, OpId, SessionId, Status};
 use vdfs_volume::VolumeError;
 use vdfs_volume::store::StoreError;
 
@@ -81,11 +81,15 @@ fn volume_executes_orders_and_reports_them() {
             slot: 0,
             seq: 1,
         },
-        chain: ChainId(0),
-        chunk: ChunkId {
+        layout: Layout {
             data: DataId(5),
-            index: 0,
+            truncations: 0,
+            group: 0,
+            seed: 0,
+            size: 5,
+            holes: false,
         },
+        index: 0,
         len: 2,
     };
     assert_eq!(master.order_done(trim), Ok(()));

@@ -1,7 +1,7 @@
 //! The end of names, and of inodes.
 
 use vdfs_proto::meta::{Rmdir, Unlink};
-use vdfs_proto::{FileName, Ino, Status, Timestamp};
+use vdfs_proto::{Attr, FileName, Ino, Status, Timestamp};
 
 use super::Facts;
 use crate::core::record::Change;
@@ -39,17 +39,34 @@ impl State {
         self.drop_link(at, ino, keep, applied);
     }
 
-    pub(super) fn apply_rmdir(&mut self, at: Timestamp, parent: Ino, name: &FileName) {
+    pub(super) fn apply_rmdir(
+        &mut self,
+        at: Timestamp,
+        parent: Ino,
+        name: &FileName,
+        applied: &mut Applied,
+    ) {
         let ino = self.remove_name(at, parent, name);
-        self.remove_directory(parent, ino);
+        self.remove_directory(at, parent, ino, applied);
     }
 
     /// The end of an empty directory whose name is gone.
-    pub(super) fn remove_directory(&mut self, parent: Ino, ino: Ino) {
+    pub(super) fn remove_directory(
+        &mut self,
+        at: Timestamp,
+        parent: Ino,
+        ino: Ino,
+        applied: &mut Applied,
+    ) {
         self.count_subdirectory(parent, -1);
         let gone = self.inodes.vacate(ino);
         let directory = gone.directory().expect("rmdir is for directories");
         assert!(directory.is_empty(), "{ino} was planned to be empty");
+        applied.departed.push(Attr {
+            nlink: 0,
+            ctime: at,
+            ..gone.attr(ino)
+        });
         self.xattrs.remove(ino);
     }
 
@@ -79,6 +96,7 @@ impl State {
         assert!(!self.trims.contains(ino), "{ino} is being trimmed");
         let gone = self.inodes.vacate(ino);
         assert_eq!(gone.nlink, 0, "{ino} has names");
+        applied.departed.push(gone.attr(ino));
         self.xattrs.remove(ino);
         if let Some(file) = gone.file() {
             self.queue_reap(file.data, applied);

@@ -26,12 +26,13 @@ impl State {
                 .directory(rename.new_parent)?
                 .check_room(self.hash(&rename.new_name))?,
         }
+        let keeps = |ino| (facts.is_pinned)(ino) || (facts.may_linger)(ino);
         Ok(Change::Rename {
             parent: rename.parent,
             name: rename.name,
             new_parent: rename.new_parent,
             new_name: rename.new_name,
-            keep: replaced.is_some_and(|replaced| (facts.is_pinned)(replaced)),
+            keep: replaced.is_some_and(keeps),
         })
     }
 
@@ -102,8 +103,11 @@ impl State {
     ) {
         let inode = self.inode(replaced).expect("a name has an inode");
         match inode.directory() {
-            Some(_) => self.remove_directory(parent, replaced),
-            None => self.drop_link(at, replaced, keep, applied),
+            Some(_) => self.remove_directory(at, parent, replaced, applied),
+            None => {
+                self.drop_link(at, replaced, keep, applied);
+                applied.replaced = self.orphans.contains(replaced).then_some(replaced);
+            }
         }
     }
 

@@ -49,22 +49,10 @@ impl Core {
         if stored.is_none_or(|stored| stored.closing.is_some()) {
             return;
         }
-        let tails = self.files_written_by(session);
-        self.log(Record::SessionClosing { session, tails });
+        self.log(Record::SessionClosing { session });
         self.live.closings.insert(session, LiveClosing::default());
         self.after_sync(AfterDurable::Fence(session));
         self.refuse_polls(session);
-    }
-
-    fn files_written_by(&self, session: SessionId) -> Vec<Ino> {
-        let handles = self.live.sessions.get(&session).map(|live| &live.handles);
-        let written: BTreeSet<Ino> = handles
-            .into_iter()
-            .flat_map(|handles| handles.values())
-            .filter(|open| open.access.write)
-            .map(|open| open.ino)
-            .collect();
-        written.into_iter().collect()
     }
 
     fn refuse_polls(&mut self, session: SessionId) {
@@ -140,6 +128,7 @@ impl Core {
             .recalls
             .retain(|_, recall| recall.session != session);
         self.release_all(session);
+        self.live.closed_writers.retain(|(of, _)| *of != session);
         self.live.sessions.remove(&session);
         if self.live.unresumed.remove(&session) {
             self.session_is_known();
@@ -172,12 +161,14 @@ impl Core {
     }
 
     fn go_on_opening(&mut self) {
-        for (ticket, open) in std::mem::take(&mut self.live.opening) {
-            if self.sessions_of(&open.identity).is_empty() {
-                let reply = self.begin_session(open);
-                self.live.reply(ticket, Ok(CoreReply::Session(reply)));
+        for opening in std::mem::take(&mut self.live.opening) {
+            let predecessor = self.sessions_of(&opening.owner, &opening.open.identity);
+            if predecessor.is_empty() {
+                let reply = self.begin_session(opening.owner, opening.open);
+                self.live
+                    .reply(opening.ticket, Ok(CoreReply::Session(reply)));
             } else {
-                self.live.opening.push((ticket, open));
+                self.live.opening.push(opening);
             }
         }
     }

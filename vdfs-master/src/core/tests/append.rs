@@ -1,10 +1,10 @@
 //! The append token.
 
 use vdfs_proto::meta::{AcquireAppend, Answer, ReturnAppend};
-use vdfs_proto::session::RecallOutcome;
+use vdfs_proto::session::{OpenHandle, RecallOutcome, ResumeSession};
 use vdfs_proto::{HandleId, Ino, SessionId, Status};
 
-use super::world::{WRITE, World, open_session};
+use super::world::{WRITE, World, open_session, resume};
 
 fn two_appenders() -> (World, [SessionId; 2], Ino) {
     let mut world = World::new();
@@ -71,4 +71,77 @@ fn truncation_takes_the_append_token_with_the_layout() {
     world.answer_recall(a, RecallOutcome::Done);
     assert!(world.mutated(cut).is_ok());
     assert!(world.ask(b, acquire(ino)).is_ok(), "nobody holds it");
+}
+
+#[test]
+fn commit_of_another_session_that_grows_the_file_waits_for_the_append_token() {
+    let (mut world, [a, b], ino) = two_appenders();
+    world.commit(a, ino, 10).expect("commits");
+    world.ask(a, acquire(ino)).expect("free");
+    world
+        .commit(b, ino, 10)
+        .expect("what does not grow the file does not wait");
+    let growing = world.send_commit(b, ino, 100);
+    assert_eq!(world.reply(growing), None);
+    world.commit(a, ino, 20).expect("the holder's own goes on");
+    world.answer_recall(a, RecallOutcome::Done);
+    assert!(world.mutated(growing).is_ok());
+    assert_eq!(world.ask(a, acquire(ino)).expect("free").layout.size, 100);
+}
+
+#[test]
+fn commit_goes_on_when_the_holder_of_the_token_truncates() {
+    let (mut world, [a, b], ino) = two_appenders();
+    world.ask(a, acquire(ino)).expect("free");
+    let before = world.send_commit(b, ino, 100);
+    assert_eq!(world.reply(before), None);
+    let cut = world.send_truncate(a, ino, 5);
+    assert!(world.mutated(before).is_ok(), "the truncation waits for it");
+    world.commit(b, ino, 200).expect("flushes what it has");
+    assert_eq!(world.reply(cut), None);
+    world.answer_recall(b, RecallOutcome::Done);
+    assert!(world.mutated(cut).is_ok());
+}
+
+#[test]
+fn commit_waits_for_the_token_of_a_third_session_while_another_truncates() {
+    let (mut world, [a, b], ino) = two_appenders();
+    world.ask(a, acquire(ino)).expect("free");
+    let growing = world.send_commit(b, ino, 100);
+    let c = world.open_session("c");
+    let cut = world.send_truncate(c, ino, 5);
+    assert_eq!(world.reply(growing), None);
+    world.answer_recall(a, RecallOutcome::Done);
+    assert!(
+        world.mutated(growing).is_ok(),
+        "the token went with the layout"
+    );
+    world.answer_recall(b, RecallOutcome::Done);
+    assert!(world.mutated(cut).is_ok());
+}
+
+#[test]
+fn growing_commit_after_a_restart_waits_for_writers_that_may_hold_the_token() {
+    let (mut world, [a, b], ino) = two_appenders();
+    world.commit(a, ino, 10).expect("commits");
+    world.ask(a, acquire(ino)).expect("free");
+    let other = world.create_file(b, "g");
+    world.restart(true);
+    world.session(resume(b, Vec::new())).expect("lives on");
+    let growing = world.send_commit(b, ino, 100);
+    assert_eq!(world.reply(growing), None);
+    world.commit(b, other, 5).expect("nobody else writes to it");
+    let open = OpenHandle {
+        handle: HandleId(1),
+        ino,
+        access: WRITE,
+    };
+    let holder = ResumeSession {
+        append_tokens: vec![ino],
+        ..resume(a, vec![open])
+    };
+    world.session(holder).expect("lives on");
+    assert_eq!(world.reply(growing), None, "the token is recalled first");
+    world.answer_recall(a, RecallOutcome::Done);
+    assert!(world.mutated(growing).is_ok());
 }

@@ -441,7 +441,6 @@ impl Chaos {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn core_keeps_its_invariants_and_answers_everybody(
         steps in proptest::collection::vec(steps(), 1..120),

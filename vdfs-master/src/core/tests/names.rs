@@ -9,7 +9,8 @@ use vdfs_proto::meta::{
 };
 use vdfs_proto::{Ino, Status, SymlinkTarget, XattrName};
 
-use super::world::{World, create_in, name};
+use super::world::{READ, World, create_in, name};
+use crate::core::limits::{DEPARTED_MAX, LINGER_MS, TICK_MS};
 
 fn rename_in(from: Ino, text: &str, to: Ino, new_text: &str) -> Rename {
     Rename {
@@ -103,7 +104,7 @@ fn directories_count_their_subdirectories_and_must_be_empty_to_go() {
     assert_eq!(world.unlink(session, "outer"), Err(Status::IsDirectory));
     assert_eq!(world.mutate(session, rmdir(outer, "inner")), Ok(()));
     assert_eq!(world.attr(session, outer).expect("there").nlink, 2);
-    assert_eq!(world.attr(session, inner), Err(Status::StaleInode));
+    assert!(world.has_ended(inner));
     let in_dead = create_in(inner, "f", NewKind::Regular);
     assert_eq!(world.mutate(session, in_dead), Err(Status::StaleInode));
     let file = world.create_file(session, "f");
@@ -198,7 +199,7 @@ fn rename_moves_directories_and_replaces() {
     );
     assert_eq!(world.rename(session, "a", "b"), Ok(()));
     assert_eq!(world.lookup(session, "b").expect("there").ino, kept);
-    assert_eq!(world.attr(session, replaced), Err(Status::StaleInode));
+    assert_eq!(world.attr(session, replaced).map(|attr| attr.nlink), Ok(0));
 }
 
 #[test]
@@ -634,4 +635,71 @@ proptest! {
         after.iter().for_each(|step| pair.take(step));
         pair.compare();
     }
+}
+
+#[test]
+fn getattr_of_an_ended_inode_shows_it_without_a_name() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let file = world.create_file(session, "f");
+    let directory = mkdir(&mut world, session, Ino::ROOT, "d");
+    let replaced = mkdir(&mut world, session, Ino::ROOT, "e");
+    world.pass(10);
+    world.unlink(session, "f").expect("a file");
+    let replace = rename_in(Ino::ROOT, "d", Ino::ROOT, "e");
+    world.mutate(session, replace).expect("an empty directory");
+    for ino in [file, replaced] {
+        let attr = world.attr(session, ino).expect("known for a while");
+        assert_eq!((attr.ino, attr.nlink), (ino, 0));
+        assert!(attr.ctime > attr.mtime);
+    }
+    let rmdir = Rmdir {
+        parent: Ino::ROOT,
+        name: name("e"),
+    };
+    world.mutate(session, rmdir).expect("empty");
+    assert_eq!(world.attr(session, directory).map(|attr| attr.nlink), Ok(0));
+}
+
+#[test]
+fn getattr_forgets_the_oldest_of_many_ended_inodes() {
+    let mut world = World::new();
+    world.checks = false;
+    let session = world.open_session("a");
+    let mut ended = Vec::new();
+    for _ in 0..=DEPARTED_MAX {
+        ended.push(world.create_file(session, "f"));
+        world.unlink(session, "f").expect("a file");
+    }
+    assert_eq!(world.attr(session, ended[0]), Err(Status::StaleInode));
+    assert_eq!(world.attr(session, ended[1]).map(|attr| attr.nlink), Ok(0));
+}
+
+#[test]
+fn file_that_a_rename_replaced_can_be_opened_for_a_moment() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let old = world.create_file(session, "old");
+    world.create_file(session, "new");
+    world.rename(session, "new", "old").expect("replaces");
+    let opened = world.open(session, old, 1, READ);
+    assert_eq!(opened.attr.nlink, 0);
+    world.pass(LINGER_MS + TICK_MS);
+    assert!(!world.has_ended(old), "it is open");
+    world.release(session, 1, false);
+    assert!(world.has_ended(old));
+}
+
+#[test]
+fn file_that_a_rename_replaced_ends_after_a_moment() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let old = world.create_file(session, "old");
+    world.create_file(session, "new");
+    world.rename(session, "new", "old").expect("replaces");
+    world.open(session, old, 1, READ);
+    world.release(session, 1, false);
+    assert!(!world.has_ended(old), "others may have found it too");
+    world.pass(LINGER_MS + TICK_MS);
+    assert!(world.has_ended(old));
 }

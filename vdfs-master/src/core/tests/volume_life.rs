@@ -160,3 +160,31 @@ fn term_grows_with_each_life_of_the_master() {
     world.restart(true);
     assert_eq!(world.register("n", registration(1, 2)).term, first + 1);
 }
+
+#[test]
+fn empty_file_gets_another_data_id_after_the_loss_of_a_store() {
+    let mut world = World::new();
+    world.register("n", registration(1, 1));
+    let session = world.open_session("a");
+    let (empty, full) = (
+        world.create_file(session, "empty"),
+        world.create_file(session, "full"),
+    );
+    let before = world.open(session, empty, 1, WRITE).layout;
+    world.release(session, 1, false);
+    let full_before = world.open(session, full, 1, WRITE).layout;
+    world.commit(session, full, 10).expect("commits");
+    world.release(session, 1, false);
+    let table = world.register("n", registration(2, 2)).table;
+    let mark = table.chains[0].lost_below;
+    assert!(before.data < mark);
+    let after = world.open(session, empty, 1, WRITE).layout;
+    assert!(after.data >= mark, "{} < {mark}", after.data);
+    assert_eq!(world.open(session, empty, 2, WRITE).layout, after);
+    assert_eq!(
+        world.open(session, full, 3, WRITE).layout.data,
+        full_before.data,
+        "what had bytes has lost them"
+    );
+    world.restart(true);
+}

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use vdfs_proto::handshake::Role;
 use vdfs_proto::meta::{
     Access, Answer, Commit, Create, Created, GetAttr, GetLayout, Lookup, MutateRequest, Mutated,
-    Mutation, NewKind, Open, Query, QueryRequest, ReadDir, Release, Rename, Truncate, Unlink,
+    Mutation, NewKind, Open, Opened, Query, QueryRequest, ReadDir, Release, Rename, Truncate,
+    Unlink,
 };
 use vdfs_proto::operation::Operation;
 use vdfs_proto::session::{
-    Event, NextEvents, OpenSession, RecallOutcome, Recalled, SessionReply, SessionRequest,
+    Event, NextEvents, OpenHandle, OpenSession, RecallOutcome, Recalled, ResumeSession,
+    SessionReply, SessionRequest,
 };
 use vdfs_proto::volume::{
     Command, Heartbeat, NextCommands, Register, Registered, VolumeReply, VolumeRequest,
@@ -18,7 +21,7 @@ use vdfs_proto::{
     Timestamp, VolumeId,
 };
 
-use crate::core::{Core, CoreReply, CoreRequest, Effect, FsConfig, Input, Now, Ticket};
+use crate::core::{Core, CoreReply, CoreRequest, Effect, FsConfig, Input, Now, Peer, Ticket};
 
 pub(super) const CHUNK_BYTES: u64 = 64 << 10;
 pub(super) const READ: Access = Access {
@@ -44,6 +47,8 @@ pub(super) struct World {
     pub(super) keeps_log: bool,
     pub(super) replies: BTreeMap<Ticket, Outcome>,
     pub(super) sync_wanted: bool,
+    /// Whose requests are sent.
+    pub(super) peer: Peer,
     next_ticket: u64,
     seqs: BTreeMap<(SessionId, u16), u64>,
 }
@@ -57,6 +62,13 @@ pub(super) fn config() -> FsConfig {
         root_uid: 0,
         root_gid: 0,
         files_max: 1 << 20,
+    }
+}
+
+pub(super) fn peer(node: &str) -> Peer {
+    Peer {
+        role: Role::Client,
+        node: node.to_owned(),
     }
 }
 
@@ -102,6 +114,7 @@ impl World {
             keeps_log: true,
             replies: BTreeMap::new(),
             sync_wanted: false,
+            peer: peer("c"),
             next_ticket: 1,
             seqs: BTreeMap::new(),
         };
@@ -205,7 +218,8 @@ impl World {
     }
 
     pub(super) fn send_mutation(&mut self, op: OpId, mutation: Mutation) -> Ticket {
-        self.send(CoreRequest::Mutate(MutateRequest { op, mutation }))
+        let request = MutateRequest { op, mutation };
+        self.send(CoreRequest::Mutate(self.peer.clone(), request))
     }
 
     pub(super) fn mutated(&mut self, ticket: Ticket) -> Result<Mutated, Status> {
@@ -230,7 +244,8 @@ impl World {
         O: Operation<Request = Query, Envelope = Answer>,
     {
         let query = operation.wrap();
-        self.send(CoreRequest::Query(QueryRequest { session, query }))
+        let request = QueryRequest { session, query };
+        self.send(CoreRequest::Query(self.peer.clone(), request))
     }
 
     pub(super) fn answered(&mut self, ticket: Ticket) -> Result<Answer, Status> {
@@ -253,7 +268,7 @@ impl World {
     where
         O: Operation<Request = SessionRequest, Envelope = SessionReply>,
     {
-        self.send(CoreRequest::Session(operation.wrap()))
+        self.send(CoreRequest::Session(self.peer.clone(), operation.wrap()))
     }
 
     pub(super) fn session_replied<O>(&mut self, ticket: Ticket) -> Result<O::Reply, Status>
@@ -424,14 +439,25 @@ impl World {
         self.ask(session, GetAttr { ino })
     }
 
-    pub(super) fn open(&mut self, session: SessionId, ino: Ino, handle: u64, access: Access) {
+    /// The inode is not there any more, if perhaps remembered.
+    pub(super) fn has_ended(&self, ino: Ino) -> bool {
+        self.core.state.inode(ino).is_err()
+    }
+
+    pub(super) fn open(
+        &mut self,
+        session: SessionId,
+        ino: Ino,
+        handle: u64,
+        access: Access,
+    ) -> Opened {
         let handle = HandleId(handle);
         let open = Open {
             ino,
             handle,
             access,
         };
-        self.ask(session, open).expect("can be opened");
+        self.ask(session, open).expect("can be opened")
     }
 
     pub(super) fn release(&mut self, session: SessionId, handle: u64, tail_unknown: bool) {
@@ -454,8 +480,19 @@ impl World {
         ino: Ino,
         end: u64,
     ) -> Result<Attr, Status> {
+        let commit = self.commit_of(session, ino, end)?;
+        Ok(self.mutate(session, commit)?.attr)
+    }
+
+    pub(super) fn send_commit(&mut self, session: SessionId, ino: Ino, end: u64) -> Ticket {
+        let commit = self.commit_of(session, ino, end).expect("a live file");
+        let op = self.op(session, 1);
+        self.send_mutation(op, commit.wrap())
+    }
+
+    fn commit_of(&mut self, session: SessionId, ino: Ino, end: u64) -> Result<Commit, Status> {
         let layout = self.ask(session, GetLayout { ino })?;
-        let commit = Commit {
+        Ok(Commit {
             ino,
             data: layout.data,
             truncations: layout.truncations,
@@ -463,8 +500,7 @@ impl World {
             holes: false,
             mtime: Timestamp { secs: 5, nanos: 0 },
             kill_privileges: false,
-        };
-        Ok(self.mutate(session, commit)?.attr)
+        })
     }
 
     pub(super) fn names(&mut self, session: SessionId, ino: Ino) -> Vec<String> {
@@ -495,6 +531,15 @@ pub(super) fn open_session(identity: &str) -> OpenSession {
         identity: identity.into(),
         host: "here".into(),
         mount: "/mnt".into(),
+    }
+}
+
+pub(super) fn resume(session: SessionId, handles: Vec<OpenHandle>) -> ResumeSession {
+    ResumeSession {
+        session,
+        handles,
+        append_tokens: Vec::new(),
+        complete: true,
     }
 }
 

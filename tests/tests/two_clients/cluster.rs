@@ -1,0 +1,205 @@
+//! A master, two volumes and any number of clients, each of which can end and return.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tempfile::TempDir;
+use vdfs_client::{ClientConfig, Fs, NewFile, NoKernelCache, OpenOptions};
+use vdfs_master::{FsConfig, Master, MasterConfig};
+use vdfs_net::in_process::Switchboard;
+use vdfs_net::{Connector, PeerIdentity, Target};
+use vdfs_proto::handshake::Role;
+use vdfs_proto::meta::NewKind;
+use vdfs_proto::{ChunkSize, ClusterId, FileName, Ino};
+use vdfs_volume::{PanicHook, Ram, Volume, VolumeConfig};
+
+pub(crate) const VOLUMES: usize = 2;
+const CLUSTER: ClusterId = ClusterId(7);
+const CHUNK_BYTES: u64 = 256 << 10;
+const VOLUME_BYTES: u64 = 256 << 20;
+/// How long a part stays away, in milliseconds: shorter and longer than the pauses of retries.
+const AWAY_MS: std::ops::Range<u64> = 0..200;
+
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    dir: TempDir,
+    board: Switchboard,
+    checkpoint_log_bytes: Option<u64>,
+    master: Option<Master>,
+    volumes: [Option<Volume>; VOLUMES],
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Cluster {
+        Cluster::start_with(None)
+    }
+
+    pub(crate) fn start_with(checkpoint_log_bytes: Option<u64>) -> Cluster {
+        let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in RAM");
+        let mut cluster = Cluster {
+            dir,
+            board: Switchboard::default(),
+            checkpoint_log_bytes,
+            master: None,
+            volumes: [const { None }; VOLUMES],
+        };
+        cluster.start_master();
+        (0..VOLUMES).for_each(|index| cluster.start_volume(index));
+        cluster
+    }
+
+    fn start_master(&mut self) {
+        let format = FsConfig {
+            cluster: CLUSTER,
+            chunk_size: ChunkSize::new(CHUNK_BYTES).expect("a power of two"),
+            replicas: 1,
+            hash_key: [3; 16],
+            root_uid: 0,
+            root_gid: 0,
+            files_max: 1 << 20,
+        };
+        let config = MasterConfig {
+            log_dir: self.log_dir(),
+            format,
+            sync_log: false,
+            checkpoint_log_bytes: self.checkpoint_log_bytes,
+            before_abort: None,
+        };
+        let master = Master::start(config).expect("the master starts");
+        self.board.attach(Role::Master, "master", master.service());
+        self.master = Some(master);
+    }
+
+    fn start_volume(&mut self, index: usize) {
+        let name = volume_name(index);
+        let config = VolumeConfig {
+            name: name.clone(),
+            host: "host".to_owned(),
+            ram_dir: self.dir.path().join(&name),
+            budget_bytes: VOLUME_BYTES,
+            addr: anywhere(),
+            panic_hook: PanicHook::default(),
+        };
+        let carrier = self
+            .connector(Role::Volume, &name)
+            .carrier(&master_target());
+        let volume = Volume::start(config, carrier).expect("the volume starts");
+        self.board.attach(Role::Volume, &name, volume.service());
+        self.volumes[index] = Some(volume);
+    }
+
+    /// Ends the master as a kill would, and starts it again.
+    pub(crate) async fn restart_master(&mut self, away: Duration) {
+        self.board.detach(Role::Master, "master");
+        drop(self.master.take());
+        tokio::time::sleep(away).await;
+        self.start_master();
+    }
+
+    pub(crate) async fn restart_volume(&mut self, index: usize, away: Duration) {
+        self.board.detach(Role::Volume, &volume_name(index));
+        if let Some(volume) = self.volumes[index].take() {
+            volume.stop();
+        }
+        tokio::time::sleep(away).await;
+        self.start_volume(index);
+    }
+
+    /// Takes the master or a volume away for a moment.
+    pub(crate) async fn restart_one(&mut self, rng: &mut Rng) {
+        let away = Duration::from_millis(rng.random_range(AWAY_MS));
+        match rng.random_range(0..=VOLUMES) {
+            VOLUMES => self.restart_master(away).await,
+            index => self.restart_volume(index, away).await,
+        }
+    }
+
+    /// A client; it replaces the one before it of the same name.
+    pub(crate) async fn client(&self, name: &str) -> Fs {
+        let config = ClientConfig {
+            identity: name.to_owned(),
+            host: "host".to_owned(),
+            mount: name.to_owned(),
+            master: vec![master_target()],
+            connector: self.connector(Role::Client, name),
+            timeout: None,
+            kernel_cache: Arc::new(NoKernelCache),
+            read_only: false,
+        };
+        Fs::connect(config).await.expect("a session")
+    }
+
+    fn connector(&self, role: Role, node: &str) -> Arc<dyn Connector> {
+        let identity = PeerIdentity {
+            cluster: CLUSTER,
+            role,
+            node: node.to_owned(),
+            addr: None,
+            same_host: true,
+        };
+        Arc::new(self.board.connector(identity))
+    }
+
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.master.take());
+        for index in 0..VOLUMES {
+            if let Some(volume) = self.volumes[index].take() {
+                volume.stop();
+            }
+            let ram = self.dir.path().join(volume_name(index));
+            Ram::destroy(&ram).expect("the RAM is given back");
+        }
+    }
+}
+
+pub(crate) type Rng = StdRng;
+
+pub(crate) fn rng(seed: u64) -> Rng {
+    StdRng::seed_from_u64(seed)
+}
+
+pub(crate) fn regular(name: &str) -> NewFile {
+    NewFile {
+        parent: Ino::ROOT,
+        name: FileName::new(name.as_bytes()).expect("a plain name"),
+        kind: NewKind::Regular,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+    }
+}
+
+pub(crate) fn read_write() -> OpenOptions {
+    OpenOptions {
+        read: true,
+        write: true,
+        ..OpenOptions::default()
+    }
+}
+
+fn volume_name(index: usize) -> String {
+    format!("volume-{index}")
+}
+
+/// Nobody listens anywhere: the switchboard goes by names.
+fn anywhere() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 1))
+}
+
+fn master_target() -> Target {
+    Target {
+        addr: anywhere(),
+        role: Role::Master,
+        node: None,
+    }
+}
