@@ -50,6 +50,7 @@ const CASES: &[Case] = &[
     ("fifo_and_socket_exist", fifo_and_socket_exist),
     ("xattrs_are_kept", xattrs_are_kept),
     ("plain_fallocate_extends", plain_fallocate_extends),
+    ("fallocate_is_a_modification", fallocate_is_a_modification),
     ("what_is_absent_says_so", what_is_absent_says_so),
     ("readdir_survives_deletion", readdir_survives_deletion),
     (
@@ -295,6 +296,10 @@ fn xattrs_are_kept(dir: &Path) {
     let mut names = [0; 64];
     let len = listxattr(&path, &mut names[..]).expect("lists");
     assert_eq!(&names[..len], b"user.colour\0");
+    let unknown = setxattr(&path, "colour", b"blue", XattrFlags::empty());
+    assert_eq!(unknown, Err(rustix::io::Errno::OPNOTSUPP));
+    let nameless = setxattr(&path, "user.", b"blue", XattrFlags::empty());
+    assert_eq!(nameless, Err(rustix::io::Errno::INVAL));
     removexattr(&path, "user.colour").expect("removes");
     let gone = getxattr(&path, "user.colour", &mut value[..]);
     assert_eq!(gone, Err(rustix::io::Errno::NODATA));
@@ -309,6 +314,21 @@ fn plain_fallocate_extends(dir: &Path) {
     let mut byte = [1];
     file.read_exact_at(&mut byte, 99_999).expect("reads");
     assert_eq!(byte, [0]);
+}
+
+fn fallocate_is_a_modification(dir: &Path) {
+    let path = dir.join("f");
+    fs::write(&path, pattern::bytes(1, 0, 50_000)).expect("writes");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).expect("chmod");
+    filetime::set_file_mtime(&path, filetime::FileTime::from_unix_time(1000, 0)).expect("sets");
+    let path = path.to_str().expect("plain");
+    let script =
+        format!("setpriv --reuid 65534 --regid 65534 --clear-groups fallocate -l 100 {path}");
+    vdfs_tests::programs::shell(&script, dir);
+    let metadata = fs::metadata(path).expect("stats");
+    assert_eq!((metadata.mode() & 0o7777, metadata.len()), (0o777, 50_000));
+    assert!(metadata.mtime() > 1000);
+    pattern::assert_matches(1, 0, &fs::read(path).expect("reads"));
 }
 
 fn what_is_absent_says_so(dir: &Path) {

@@ -122,6 +122,12 @@ fn check_data_ids(state: &State) {
 }
 
 pub(crate) fn check_live(state: &State, live: &Live) {
+    for ino in live.lingering.inos() {
+        assert!(
+            state.orphans.contains(ino),
+            "{ino} lingers and is no orphan"
+        );
+    }
     // Before its first term a core only replays: nobody is known to it.
     let has_begun = !live.sessions.is_empty() || state.sessions.is_empty();
     for (session, _) in state.sessions.iter().filter(|_| has_begun) {

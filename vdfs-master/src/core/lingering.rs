@@ -34,6 +34,15 @@ impl Lingering {
         self.inos.contains(&ino)
     }
 
+    pub(crate) fn inos(&self) -> impl Iterator<Item = Ino> {
+        assert_eq!(
+            self.inos.len(),
+            self.files.len(),
+            "each file is counted once"
+        );
+        self.inos.iter().copied()
+    }
+
     /// A file of `bytes` may come.
     pub(crate) fn takes(bytes: u64) -> bool {
         bytes <= LINGERING_BYTES_MAX
