@@ -2,7 +2,8 @@
 //!
 //! Chains come in groups of 256; a layout names its group. With one replica a chain that may hold
 //! data never moves, so a volume that comes later gets chains of a new group, over all volumes by
-//! their capacity, in which new files lie; while the last group is unused it is formed anew.
+//! their capacity, in which new files lie; while the last group is unused, and nobody can know its
+//! members, it is formed anew.
 //!
 //! Invariants: an epoch only grows; a member is a (volume, store); chains of a store that is gone
 //! carry `lost_below`.
@@ -72,13 +73,15 @@ impl State {
 
     fn give_chains(&mut self) {
         let groups = self.groups();
-        if groups == GROUPS_MAX && self.numbers.last_group_used {
-            return;
-        }
-        let group = match groups > 0 && !self.numbers.last_group_used {
+        // A session that knows the old members could write to them in a file made a moment later.
+        let may_move = !self.numbers.last_group_used && self.sessions.is_empty();
+        let group = match groups > 0 && may_move {
             true => groups - 1,
             false => groups,
         };
+        if group == GROUPS_MAX {
+            return;
+        }
         let members = spread(&self.volumes.iter().collect::<Vec<_>>());
         form_group(Arc::make_mut(&mut self.table), group, &members);
         if group > 0 {

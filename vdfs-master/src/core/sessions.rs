@@ -114,6 +114,10 @@ impl Core {
         if self.live.log_full.is_some() || self.state.sessions.len() >= SESSIONS_MAX {
             return Err(Status::Busy);
         }
+        // It would begin with chains whose members are about to be others.
+        if self.live.table.version < self.state.table.version {
+            return Err(Status::Busy);
+        }
         let predecessor = self.sessions_of(&owner, &open.identity);
         if predecessor.is_empty() {
             return Ok(Some(self.begin_session(owner, open)));

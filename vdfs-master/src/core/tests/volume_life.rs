@@ -22,12 +22,14 @@ fn status(world: &mut World) -> StatusReport {
 #[test]
 fn first_volume_gets_all_chains_once_that_is_durable() {
     let mut world = World::new();
+    let session = world.open_session("a");
     world.syncs_at_once = false;
     let node = "n".to_owned();
     let request = VolumeRequest::Register(registration(1, 1));
     let ticket = world.send(CoreRequest::Volume { node, request });
     assert!(world.reply(ticket).is_none() && world.sync_wanted);
-    let session = world.open_session("a");
+    let too_early = world.open_session_outcome("b");
+    assert_eq!(too_early, Err(Status::Busy), "its table would be old");
     let early = world.ask(session, GetChainTable {}).expect("a table");
     assert!(early.chains.is_empty(), "not shown before it is durable");
     world.sync();
@@ -187,4 +189,14 @@ fn empty_file_gets_another_data_id_after_the_loss_of_a_store() {
         "what had bytes has lost them"
     );
     world.restart(true);
+}
+
+#[test]
+fn chains_that_a_session_knows_do_not_move_though_they_are_unused() {
+    let mut world = World::new();
+    let before = world.register("n", registration(1, 1)).table;
+    world.open_session("a");
+    let after = world.register("m", registration(2, 1)).table;
+    assert_eq!(after.chains[..256], before.chains[..]);
+    assert_eq!(after.chains.len(), 512);
 }
