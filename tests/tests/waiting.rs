@@ -50,8 +50,9 @@ fn ctrl_c_ends_a_waiting_program_within_a_second() {
         "cd $D",
     ];
     for program in programs {
-        let mut child = Command::new("sh")
-            .args(["-c", program])
+        // A runner in the background ignores SIGINT, and so would what it starts.
+        let mut child = Command::new("env")
+            .args(["--default-signal=INT", "sh", "-c", program])
             .env("D", second.dir())
             .process_group(0)
             .spawn()
