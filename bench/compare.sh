@@ -10,8 +10,8 @@ scratch=$(mktemp -d)
 labels=("$@"); [ $# -gt 0 ] || labels=(tmpfs vdfs gluster)
 
 cleanup() {
+    [ -z "${up:-}" ] || { kill "$up"; wait "$up"; } 2>/dev/null || true
     umount -l "$scratch"/*.mnt "$scratch"/*.ram 2>/dev/null || true
-    [ -z "${up:-}" ] || { kill "$up" 2>/dev/null; wait "$up" 2>/dev/null; } || true
     umount -l "$scratch/state/ram" 2>/dev/null || true
     [ -z "${gluster:-}" ] || { pkill -P "$gluster"; kill "$gluster"; } 2>/dev/null || true
     pkill -f "$scratch" 2>/dev/null || true
