@@ -10,13 +10,13 @@ use vdfs_proto::sums::crc32c;
 use vdfs_proto::{Layout, Status};
 
 use crate::client::Client;
-use crate::clock::boot_ms;
 use crate::deadline::Deadline;
 use crate::files::File;
 use crate::limits::{ATTEMPT_BULK, READ_WAIT, REPLANS_MAX};
 use crate::plan::{ReadSpan, plan_read};
 use crate::retry::{Attempt, Failure, retry};
 use crate::session::Life;
+use vdfs_net::clock::boot_ms;
 
 /// `len` bytes at `offset`; fewer where the file ends, also if it was truncated meanwhile.
 pub(crate) async fn fetch(

@@ -19,8 +19,8 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 use vdfs_proto::Status;
 
-use crate::clock::boot_ms;
 use crate::deadline::Deadline;
+use vdfs_net::clock::boot_ms;
 
 /// The current life, and its successor in time.
 #[derive(Debug)]

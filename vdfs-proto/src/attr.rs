@@ -76,6 +76,16 @@ pub struct Attr {
     pub data_version: u64,
 }
 
+/// What a write or a chown by an ordinary user leaves of the mode of anything but a directory: no
+/// suid, and no sgid where the group may execute (write(2), chown(2)).
+pub fn without_privileges(mode: u16) -> u16 {
+    const SUID: u16 = 0o4000;
+    const SGID: u16 = 0o2000;
+    const GROUP_EXECUTE: u16 = 0o010;
+    let sgid = if mode & GROUP_EXECUTE != 0 { SGID } else { 0 };
+    mode & !(SUID | sgid)
+}
+
 /// One time of a `setattr`: `UTIME_NOW` is resolved by the master, whose clock goes into the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SetTime {
@@ -88,6 +98,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn without_privileges_keeps_sgid_where_the_group_may_not_execute() {
+        assert_eq!(without_privileges(0o6777), 0o777);
+        assert_eq!(without_privileges(0o6767), 0o2767);
+        assert_eq!(without_privileges(0o1755), 0o1755);
+    }
 
     proptest! {
         #[test]

@@ -6,14 +6,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::time::{ClockId, clock_gettime};
-
-/// Milliseconds of CLOCK_BOOTTIME.
-pub fn boot_ms() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
-}
-
 #[derive(Debug, Default)]
 pub struct Lease {
     until_ms: AtomicU64,

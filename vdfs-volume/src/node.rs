@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
+use vdfs_net::clock::boot_ms;
 use vdfs_proto::{SessionId, Status};
 
-use crate::lease::{Lease, boot_ms};
+use crate::lease::Lease;
 use crate::membership::{Membership, Place};
 use crate::store::{Store, Terms};
 

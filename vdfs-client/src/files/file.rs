@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+use vdfs_proto::attr::without_privileges;
 use vdfs_proto::meta::{Commit, Committed, Truncated};
 use vdfs_proto::session::{RecallOutcome, Right};
 use vdfs_proto::{Attr, ChainId, ChunkSize, DataId, Ino, Layout, Status, Timestamp};
@@ -516,12 +517,6 @@ impl File {
     pub(crate) fn is_tail_unknown(&self) -> bool {
         self.state().tail_unknown
     }
-}
-
-/// What a write by an ordinary user leaves of a mode: no suid, no sgid where the group may execute.
-fn without_privileges(mode: u16) -> u16 {
-    let sgid = if mode & 0o010 != 0 { 0o2000 } else { 0 };
-    mode & !(0o4000 | sgid)
 }
 
 impl State {

@@ -9,9 +9,9 @@ use super::Life;
 use super::recall::answer_recall;
 use super::renewal::replace_life;
 use crate::client::Client;
-use crate::clock::boot_ms;
 use crate::limits::RESUME_HANDLES_MAX;
 use crate::retry::Backoff;
+use vdfs_net::clock::boot_ms;
 
 /// Runs until the client is dropped or closed.
 pub(crate) async fn run_events(client: Weak<Client>) {

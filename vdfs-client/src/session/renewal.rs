@@ -11,12 +11,12 @@ use vdfs_proto::{HandleId, Status};
 
 use super::Life;
 use crate::client::Client;
-use crate::clock::boot_ms;
 use crate::config::ClientConfig;
 use crate::files::Handle;
 use crate::limits::PARALLEL_MAX;
 use crate::master::MasterLink;
 use crate::retry::Backoff;
+use vdfs_net::clock::boot_ms;
 
 /// Opens a session, trying until the master answers.
 pub(crate) async fn open_session(

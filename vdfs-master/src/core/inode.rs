@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use vdfs_proto::attr::SetTime;
+use vdfs_proto::attr::{SetTime, without_privileges};
 use vdfs_proto::{Attr, DataId, FileKind, Ino, Layout, SymlinkTarget, Timestamp};
 
 use super::directory::Directory;
 
-const SUID: u16 = 0o4000;
 const SGID: u16 = 0o2000;
-const GROUP_EXECUTE: u16 = 0o010;
 const NANOS_PER_SEC: i64 = 1_000_000_000;
 
 /// Nanoseconds since 1970: years 1678 to 2262; times beyond are cut to that, as the kernel does
@@ -220,10 +218,7 @@ impl Inode {
         if self.kind() == FileKind::Directory {
             return;
         }
-        self.mode &= !SUID;
-        if self.mode & GROUP_EXECUTE != 0 {
-            self.mode &= !SGID;
-        }
+        self.mode = without_privileges(self.mode);
     }
 
     pub(crate) fn is_setgid(&self) -> bool {

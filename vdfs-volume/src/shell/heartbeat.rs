@@ -16,7 +16,7 @@ use vdfs_proto::volume::{Heartbeat, HeartbeatAck, VolumeReply};
 use vdfs_proto::{Status, VolumeId};
 
 use super::control::Link;
-use crate::lease::boot_ms;
+use vdfs_net::clock::boot_ms;
 
 /// A heartbeat that takes longer is followed by a fresh one.
 const DEADLINE: Duration = Duration::from_millis(4 * HEARTBEAT_MS);
