@@ -32,6 +32,10 @@ fn build(is_release: bool) {
         "vdfs-cli",
         "-p",
         "vdfs-fuse",
+        "-p",
+        "vdfs-master",
+        "-p",
+        "vdfs-volume",
         "--bins",
     ]);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -46,6 +50,14 @@ fn build(is_release: bool) {
 
 pub fn vdfs() -> PathBuf {
     program_dir().join("vdfs")
+}
+
+pub fn vdfs_master() -> PathBuf {
+    program_dir().join("vdfs-master")
+}
+
+pub fn vdfs_volume() -> PathBuf {
+    program_dir().join("vdfs-volume")
 }
 
 pub fn mount_vdfs() -> PathBuf {

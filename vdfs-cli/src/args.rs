@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use vdfs_program::{LogLevel, Size};
 use vdfs_proto::ChunkSize;
-
-use crate::size::Size;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,15 +38,6 @@ pub struct LogArgs {
     pub log_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a filesystem in this machine's RAM and mount it at DIR
@@ -68,6 +58,8 @@ pub enum Command {
     Stat(PathArgs),
     /// Write files to standard output
     Cat(PathArgs),
+    /// Issue certificates for volumes and mounts of other machines
+    Cert(CertArgs),
     /// Show which volumes hold the pieces of a file
     Locate(LocateArgs),
     /// Remove the files whose contents were in RAM that is gone
@@ -270,6 +262,62 @@ pub struct LocateArgs {
 pub struct ForgetLostArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CertArgs {
+    #[command(subcommand)]
+    pub command: CertCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CertCommand {
+    /// Make a key and a certificate, valid for ten years, for another machine
+    Issue(CertIssueArgs),
+    /// Show whose certificate is in a directory, of which cluster, and until when it is valid
+    Show(CertShowArgs),
+}
+
+const CERT_ISSUE_HELP: &str = "\
+Run it where the state directory of the master is, as its user; the master may be running. Then \
+bring DIR to the other machine, over a way that nobody else reads: whoever has key.pem is that volume \
+or client.
+
+Examples:
+  vdfs cert issue --ca /var/lib/vdfs/master --role volume --name v1 --out v1
+  vdfs cert issue --ca /var/lib/vdfs/master --role client --name web-3 --out web-3";
+
+#[derive(Debug, Args)]
+#[command(after_help = CERT_ISSUE_HELP)]
+pub struct CertIssueArgs {
+    /// State directory of the master, or of an `up`
+    #[arg(long, value_name = "MASTER_STATE")]
+    pub ca: PathBuf,
+    /// What its holder may be
+    #[arg(long)]
+    pub role: CertRole,
+    /// Name of the holder, unique within its role: a-z, 0-9 and '-', at most 63
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Directory for key.pem, cert.pem and ca.pem; made (0700) if missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CertRole {
+    /// Keeps contents
+    Volume,
+    /// Mounts, or copies without a mount
+    Client,
+    /// Administers
+    Admin,
+}
+
+#[derive(Debug, Args)]
+pub struct CertShowArgs {
+    /// Directory with key.pem, cert.pem and ca.pem
+    pub dir: PathBuf,
 }
 
 fn parse_chunk_size(text: &str) -> Result<ChunkSize, String> {

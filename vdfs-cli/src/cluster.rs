@@ -13,8 +13,8 @@ use vdfs_net::{Connector, Identity, QuicConfig, QuicEndpoint, Target};
 use vdfs_proto::handshake::Role;
 
 use crate::args::ClusterArgs;
-use crate::failure::{Blame, Failure};
 use crate::places;
+use vdfs_program::{Blame, Failure};
 
 /// How long a command waits for the master before it gives up.
 pub(crate) const MASTER_WAIT: Duration = Duration::from_secs(3);

@@ -8,12 +8,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use vdfs_net::StateDir;
 
 use crate::args::DownArgs;
-use crate::failure::{Blame, Failure};
 use crate::output::Output;
 use crate::places;
 use crate::ram_use::ram_in_use_bytes;
-use crate::size::human;
 use crate::up::{destroy, mounted_dir, mountpoint};
+use vdfs_program::{Blame, Failure, human};
 
 /// An `up` stops within 10 s; what is beyond is patience with a busy machine.
 const STOP_WAIT: Duration = Duration::from_secs(20);

@@ -8,24 +8,20 @@
 
 mod args;
 mod calendar;
+mod cert;
 mod client;
 mod cluster;
 mod down;
-mod failure;
-mod logging;
-mod memory;
 mod output;
 mod places;
 mod ram_use;
-mod size;
 mod state_files;
 mod status;
 pub mod up;
 
-use args::LogLevel;
+use vdfs_program::{Failure, LogLevel, LogTarget, logs};
+
 pub use args::{Cli, Command};
-pub use failure::Failure;
-pub use size::{Size, SizeError, human};
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
@@ -34,7 +30,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Up(_) => LogLevel::Warn,
         _ => LogLevel::Error,
     };
-    logging::start(&cli.log, default_level)?;
+    let target = LogTarget::of(cli.log.log_file.as_deref());
+    logs::start(target, cli.log.log.unwrap_or(default_level))?;
     match cli.command {
         Command::Up(args) => up::run(args),
         Command::Down(args) => down::run(&args),
@@ -46,6 +43,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stat(args) => client::stat::run(&args),
         Command::Cat(args) => client::cat::run(&args),
         Command::Locate(args) => client::locate::run(&args),
+        Command::Cert(args) => cert::run(&args),
         Command::ForgetLost(args) => client::forget_lost::run(&args),
     }
 }

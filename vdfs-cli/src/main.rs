@@ -5,13 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match vdfs_cli::run(vdfs_cli::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if !failure.is_silent() {
-                eprintln!("vdfs: {failure}");
-            }
-            ExitCode::FAILURE
-        }
-    }
+    let outcome = vdfs_cli::run(vdfs_cli::Cli::parse());
+    vdfs_program::exit_status("vdfs", outcome)
 }

@@ -4,7 +4,7 @@ use std::io::{BufWriter, ErrorKind, Stdout, Write};
 
 use serde::Serialize;
 
-use crate::failure::Failure;
+use vdfs_program::Failure;
 
 /// Buffered standard output; what is not finished may not have been written.
 #[derive(Debug)]

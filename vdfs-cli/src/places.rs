@@ -12,28 +12,11 @@ use std::path::{Path, PathBuf};
 
 use vdfs_proto::limits::NAME_BYTES_MAX;
 
-use crate::failure::Failure;
+use vdfs_program::Failure;
 
-pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// `/var/lib/vdfs/up` for root, else `$XDG_STATE_HOME/vdfs/up`.
+/// The default state directory of `up`.
 pub(crate) fn default_state() -> Result<PathBuf, Failure> {
-    if is_root() {
-        return Ok(PathBuf::from("/var/lib/vdfs/up"));
-    }
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
-    let base = absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    base.map(|base| base.join("vdfs/up")).ok_or_else(|| {
-        Failure::new("state directory", "neither XDG_STATE_HOME nor HOME is set")
-            .way_out("name one with --state DIR")
-    })
+    vdfs_program::places::default_state("up")
 }
 
 /// The path made absolute, with symbolic links resolved in all but its last part: that may be a
@@ -74,7 +57,7 @@ pub(crate) fn forget(state: &Path) {
 }
 
 fn notes_dir() -> Option<PathBuf> {
-    if is_root() {
+    if vdfs_program::places::is_root() {
         return Some(PathBuf::from("/run/vdfs/up"));
     }
     let base = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?);

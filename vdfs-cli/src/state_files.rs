@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vdfs_net::StateDir;
 
-use crate::failure::{Blame, Failure};
+use vdfs_program::{Blame, Failure};
 
 pub(crate) const PARAMETERS_FILE: &str = "up.toml";
 /// Names of logs that `up --fresh` keeps begin so.

@@ -16,8 +16,8 @@ use vdfs_proto::meta::{GetStatus, StatusReport};
 use crate::args::StatusArgs;
 use crate::client::connection::runtime;
 use crate::cluster::{Cluster, Line, MASTER_WAIT};
-use crate::failure::Failure;
 use crate::output::Output;
+use vdfs_program::Failure;
 
 /// What there is to say: the report, where it is from, and what is wrong.
 #[derive(Debug)]

@@ -10,7 +10,6 @@
 //! [`Switchboard`]: vdfs_net::in_process::Switchboard
 
 mod fresh;
-mod identities;
 mod mounted;
 pub(crate) mod mountpoint;
 mod parameters;
@@ -30,14 +29,12 @@ use vdfs_net::{StateDir, StateError};
 use vdfs_proto::ChunkSize;
 
 use crate::args::UpArgs;
-use crate::failure::{Blame, Failure};
-use crate::memory;
 use crate::places;
 use crate::ram_use::ram_in_use_bytes;
-use crate::size::{Size, human};
 use mounted::Mounted;
 use parameters::{Memory, Parameters, Wishes};
 use servers::{Doors, Plan, Servers, volume_node};
+use vdfs_program::{Blame, Failure, Size, human};
 
 pub(crate) use fresh::destroy;
 pub(crate) use run::run;
@@ -218,7 +215,7 @@ fn lock_state(config: &UpConfig) -> Result<StateDir, Failure> {
 fn settle_parameters(config: &UpConfig, state: &StateDir) -> Result<Parameters, Failure> {
     let in_use = ram_in_use_bytes(&state.ram());
     let memory = Memory {
-        available: memory::available_bytes()?,
+        available: vdfs_volume::ram::available_bytes().blame("/proc/meminfo")?,
         in_use,
     };
     if !config.fresh {

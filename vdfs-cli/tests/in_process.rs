@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use vdfs_cli::Size;
 use vdfs_cli::up::{Up, UpConfig};
+use vdfs_program::Size;
 use vdfs_volume::Ram;
 
 fn config(scratch: &Path) -> UpConfig {

@@ -1,10 +1,8 @@
 //! The way to the master: one attempt of each kind of request.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use vdfs_net::{Carrier, Connector, Target, rpc};
+use vdfs_net::{Connector, Rotation, Target, rpc};
 use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
 use vdfs_proto::limits::EVENTS_PARK_MS;
@@ -16,23 +14,12 @@ use vdfs_proto::session::{SessionReply, SessionRequest};
 
 use crate::limits::{ATTEMPT, ATTEMPT_PARKED};
 
-/// Tries the masters in turn: the next one after each that does not serve.
 #[derive(Debug)]
-pub(crate) struct MasterLink {
-    carriers: Vec<Arc<dyn Carrier>>,
-    at: AtomicUsize,
-}
+pub(crate) struct MasterLink(Rotation);
 
 impl MasterLink {
     pub(crate) fn new(connector: &dyn Connector, masters: &[Target]) -> Self {
-        assert!(
-            !masters.is_empty(),
-            "a client needs the address of a master"
-        );
-        MasterLink {
-            carriers: masters.iter().map(|at| connector.carrier(at)).collect(),
-            at: AtomicUsize::new(0),
-        }
+        MasterLink(Rotation::new(connector, masters))
     }
 
     pub(crate) async fn mutate(&self, request: &MutateRequest) -> Result<Mutated, Status> {
@@ -76,13 +63,6 @@ impl MasterLink {
         Q: serde::Serialize,
         R: serde::de::DeserializeOwned,
     {
-        let at = self.at.load(Ordering::Relaxed);
-        let carrier = &self.carriers[at % self.carriers.len()];
-        let outcome = rpc::call(carrier.as_ref(), method, message, deadline).await;
-        if let Err(Status::Disconnected | Status::NotServing | Status::ShuttingDown) = outcome {
-            // Callers that failed together move on by one together.
-            self.at.store(at.wrapping_add(1), Ordering::Relaxed);
-        }
-        outcome
+        rpc::call(&self.0, method, message, deadline).await
     }
 }

@@ -24,7 +24,6 @@ mod errno;
 mod handle;
 mod kernel_notifier;
 mod limits;
-mod log_filter;
 mod mount;
 mod ops;
 pub mod program;
@@ -33,7 +32,6 @@ mod stat;
 mod watch;
 
 pub use kernel_notifier::KernelNotifier;
-pub use log_filter::log_filter;
 pub use mount::{
     Detacher, Holder, Mount, MountEntry, MountError, MountOptions, Unmounted, become_io_flusher,
     detach_dead_mounts, mount_of,

@@ -7,7 +7,6 @@
 
 mod arguments;
 mod background;
-mod logs;
 mod options;
 mod serve;
 mod source;
@@ -17,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use vdfs_program::one_line;
 
 use crate::mount;
 use crate::program::arguments::Arguments;
@@ -36,14 +36,14 @@ struct Failure {
 impl Failure {
     fn usage(why: impl fmt::Display) -> Self {
         Failure {
-            line: why.to_string(),
+            line: one_line(&why),
             status: WRONG_USAGE,
         }
     }
 
     fn not_mounted(why: impl fmt::Display) -> Self {
         Failure {
-            line: why.to_string(),
+            line: one_line(&why),
             status: NOT_MOUNTED,
         }
     }
@@ -63,20 +63,21 @@ pub fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("mount.vdfs: {}", one_line(&failure.line));
+            eprintln!("mount.vdfs: {}", failure.line);
             ExitCode::from(failure.status)
         }
     }
 }
 
-/// The text on one line and without the number that `std::io::Error` appends.
-fn one_line(text: &str) -> String {
-    let words = text.split_whitespace().collect::<Vec<&str>>().join(" ");
-    let Some((before, error)) = words.split_once(" (os error ") else {
-        return words;
-    };
-    let behind = error.split_once(')').map_or("", |(_, behind)| behind);
-    format!("{before}{behind}")
+impl From<vdfs_program::Failure> for Failure {
+    fn from(failure: vdfs_program::Failure) -> Failure {
+        Failure::not_mounted(failure)
+    }
+}
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
 }
 
 /// Help and version are no errors.
@@ -103,19 +104,4 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return serve::serve(arguments, options, masters);
     }
     background::start(&arguments.dir)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_line_leaves_out_breaks_and_the_number_of_an_error() {
-        let denied = std::io::Error::from_raw_os_error(libc::EACCES);
-        assert_eq!(
-            one_line(&format!("a:\n {denied}; b")),
-            "a: Permission denied; b"
-        );
-        assert_eq!(one_line("a: b"), "a: b");
-    }
 }

@@ -11,10 +11,12 @@ pub mod checkpoint;
 pub mod core;
 pub mod disk;
 mod dispatch;
+pub mod format;
 mod handlers;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+pub mod program;
 pub mod shell;
 
 pub use shell::{AbortHook, FsConfig, Master, MasterConfig, MasterError};

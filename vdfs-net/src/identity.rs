@@ -8,6 +8,7 @@
 mod authority;
 mod certificate;
 mod files;
+mod issuer;
 mod name;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use authority::Authority;
 pub(crate) use authority::Validity;
 pub(crate) use certificate::Leaf;
 pub use certificate::LeafError;
+pub use issuer::{Issuer, MASTER_NODE};
 pub(crate) use name::dns_name;
 pub use name::{InvalidNodeName, InvalidPeerName, NodeName, PeerName};
 
@@ -38,6 +40,24 @@ const CA_FILE: &str = "ca.pem";
 pub enum IdentityError {
     #[error("{}: cannot read: {source}; name the directory of an identity with --identity", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error(
+        "{}: cannot read: {source}; a cluster's authority is in the state directory of its master, \
+         for its owner alone",
+        path.display()
+    )]
+    ReadAuthority { path: PathBuf, source: io::Error },
+    #[error("{}: is there already; name another directory", path.display())]
+    Present { path: PathBuf },
+    #[error(
+        "{role} {node}: was issued before; take another name, or, if nobody has that identity any \
+         more, remove {}",
+        note.display()
+    )]
+    Issued {
+        role: &'static str,
+        node: NodeName,
+        note: PathBuf,
+    },
     #[error("{}: cannot write: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("{}: {flaw}{}", path.display(), flaw.way_out(path))]
@@ -63,6 +83,8 @@ pub enum Flaw {
     NoCluster,
     #[error("the certificate has expired")]
     Expired,
+    #[error("the certificate is of another cluster")]
+    OtherCluster,
     #[error(transparent)]
     Leaf(#[from] LeafError),
 }
@@ -82,6 +104,7 @@ impl Flaw {
                 "; issue another with: vdfs cert issue --ca MASTER_STATE --role ROLE --name NAME --out DIR"
                     .to_owned()
             }
+            Flaw::OtherCluster => "; remove it: it is made again".to_owned(),
             _ => String::new(),
         }
     }

@@ -14,10 +14,12 @@ pub mod identity;
 pub mod in_process;
 pub mod limits;
 pub mod quic;
+pub mod rotation;
 pub mod rpc;
 pub mod state_dir;
 
 pub use carrier::{Carrier, Connector, Outcome, PeerIdentity, Request, Response, Service, Target};
-pub use identity::{Authority, Identity, IdentityError};
+pub use identity::{Authority, Identity, IdentityError, Issuer};
 pub use quic::{Profile, QuicConfig, QuicEndpoint, StartError};
+pub use rotation::Rotation;
 pub use state_dir::{StateDir, StateError};

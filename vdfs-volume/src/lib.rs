@@ -11,6 +11,7 @@ pub mod limits;
 pub mod membership;
 mod node;
 mod panics;
+pub mod program;
 pub mod ram;
 mod service;
 pub mod shell;

@@ -15,6 +15,8 @@ mod available;
 mod private;
 mod shared;
 
+pub use available::available_bytes;
+
 /// `f_type` of a tmpfs (statfs(2)).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 

@@ -10,8 +10,8 @@ use vdfs_proto::{FileKind, HandleId, Ino, Status};
 use crate::args::PathArgs;
 use crate::client::access::{self, Access};
 use crate::client::connection::{self, Connection};
-use crate::failure::{Blame, Failure};
 use crate::output::Output;
+use vdfs_program::{Blame, Failure};
 
 /// One read; the client reads ahead of it.
 const PIECE_BYTES: u32 = 1 << 20;

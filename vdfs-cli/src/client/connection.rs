@@ -11,7 +11,7 @@ use vdfs_proto::Status;
 
 use crate::args::ClusterArgs;
 use crate::cluster::{Cluster, Line, MASTER_WAIT};
-use crate::failure::{Blame, Failure};
+use vdfs_program::{Blame, Failure};
 
 /// How long a command that is done waits for its last bytes and the end of its session.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);

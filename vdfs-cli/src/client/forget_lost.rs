@@ -7,9 +7,8 @@ use crate::args::ForgetLostArgs;
 use crate::client::access;
 use crate::client::connection::{self, Connection};
 use crate::client::listing::list;
-use crate::failure::{Blame, Failure};
 use crate::output::Output;
-use crate::size::human;
+use vdfs_program::{Blame, Failure, human};
 
 pub(crate) fn run(args: &ForgetLostArgs) -> Result<(), Failure> {
     connection::run(&args.cluster, "forget-lost", async |connection| {

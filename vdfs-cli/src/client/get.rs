@@ -19,8 +19,8 @@ use crate::client::interrupt::Interrupt;
 use crate::client::listing::list;
 use crate::client::progress::Progress;
 use crate::client::side_by_side::side_by_side;
-use crate::failure::{Blame, Failure};
 use crate::output::Output;
+use vdfs_program::{Blame, Failure};
 
 pub(crate) fn run(args: &GetArgs) -> Result<(), Failure> {
     if args.target.as_os_str() == "-" {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::failure::{Blame, Failure};
+use vdfs_program::{Blame, Failure};
 
 /// How long cleaning up may take after the first signal.
 const CLEAN_UP_WAIT: Duration = Duration::from_secs(2);

@@ -11,10 +11,9 @@ use vdfs_proto::{Attr, ChainTable, ChunkSize, FileKind, Ino, Layout, MemberState
 use crate::args::LocateArgs;
 use crate::client::connection::{self, Connection};
 use crate::cluster::Cluster;
-use crate::failure::{Blame, Failure};
 use crate::output::Output;
 use crate::places;
-use crate::size::human;
+use vdfs_program::{Blame, Failure, human};
 
 pub(crate) fn run(args: &LocateArgs) -> Result<(), Failure> {
     let what = &args.path.display();

@@ -11,8 +11,8 @@ use crate::calendar::utc;
 use crate::client::access::{self, Access};
 use crate::client::connection::{self, Connection};
 use crate::client::listing::list;
-use crate::failure::{Blame, Failure};
 use crate::output::Output;
+use vdfs_program::{Blame, Failure};
 
 pub(crate) fn run(args: &LsArgs) -> Result<(), Failure> {
     connection::run(&args.cluster, "ls", async |connection| {

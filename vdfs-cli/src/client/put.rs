@@ -24,7 +24,7 @@ use crate::client::destination::Destination;
 use crate::client::interrupt::Interrupt;
 use crate::client::progress::Progress;
 use crate::client::side_by_side::side_by_side;
-use crate::failure::{Blame, Failure};
+use vdfs_program::{Blame, Failure};
 
 /// One write: as much as a file is read at once.
 const PIECE_BYTES: usize = 1 << 20;

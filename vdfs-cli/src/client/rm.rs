@@ -9,7 +9,7 @@ use crate::args::RmArgs;
 use crate::client::access::{self, Access};
 use crate::client::connection::{self, Connection};
 use crate::client::listing::list;
-use crate::failure::Failure;
+use vdfs_program::Failure;
 
 pub(crate) fn run(args: &RmArgs) -> Result<(), Failure> {
     connection::run(&args.cluster, "rm", async |connection| {

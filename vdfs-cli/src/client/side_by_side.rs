@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use futures::stream;
 
-use crate::failure::Failure;
+use vdfs_program::Failure;
 
 /// Copies under way at once; each holds at most a few MiB.
 const COPIES_MAX: usize = 16;

@@ -9,9 +9,8 @@ use crate::args::PathArgs;
 use crate::calendar::utc;
 use crate::client::connection;
 use crate::client::ls::mode_text;
-use crate::failure::{Blame, Failure};
 use crate::output::Output;
-use crate::size::human;
+use vdfs_program::{Blame, Failure, human};
 
 pub(crate) fn run(args: &PathArgs) -> Result<(), Failure> {
     connection::run(&args.cluster, "stat", async |connection| {

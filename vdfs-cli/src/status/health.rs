@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use vdfs_proto::meta::{StatusReport, VolumeState};
 
-use crate::size::human;
+use vdfs_program::human;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -3,7 +3,7 @@
 use super::Findings;
 use super::health::Health;
 use super::json::{state_text, used_bytes};
-use crate::size::human;
+use vdfs_program::human;
 
 pub(super) fn render(findings: &Findings) -> String {
     let report = &findings.report;

@@ -5,9 +5,9 @@ use std::path::Path;
 use vdfs_net::{StateDir, StateError};
 use vdfs_volume::Ram;
 
-use crate::failure::Failure;
 use crate::places;
 use crate::state_files;
+use vdfs_program::Failure;
 
 use super::mounted_dir;
 

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Blame, Failure};
 use crate::places;
+use vdfs_program::{Blame, Failure};
 
 /// Makes the directory if it is missing, and refuses what can be no mountpoint before anything
 /// else is touched; gives its path with links resolved. A mountpoint that nobody serves any more is

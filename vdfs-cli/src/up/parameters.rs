@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use vdfs_proto::ChunkSize;
 
-use crate::failure::{Blame, Failure};
-use crate::size::{Size, human};
 use crate::state_files::PARAMETERS_FILE;
+use vdfs_program::{Blame, Failure, Size, human};
 
 /// RAM of one volume below which it cannot hold its own tables and a few files.
 const VOLUME_BYTES_MIN: u64 = 16 << 20;

@@ -1,17 +1,14 @@
 //! The command: start, say so, wait for the end, stop, say what was left.
 
-use std::io::Write;
 use std::process::exit;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use vdfs_client::Fs;
 
 use super::{Stopped, Up, UpConfig};
 use crate::args::UpArgs;
 use crate::down::stays_line;
-use crate::failure::{Blame, Failure};
-use crate::size::human;
+use vdfs_program::{Failure, StopSignals, human, say_ready};
 
 pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
     // Before there are threads: all of them inherit it.
@@ -26,54 +23,9 @@ pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
 fn serve(up: &Up) -> Result<(), Failure> {
     let signals = up.runtime.block_on(async { StopSignals::watch() })?;
     tell_losses(up)?;
-    say_ready(up)?;
+    say_ready(&up.ready_line())?;
     up.runtime.block_on(wait_for_end(up, signals));
     Ok(())
-}
-
-/// Requests to stop: Ctrl-C, SIGTERM, and the end of the terminal.
-struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-    /// `None` under nohup(1): the process is to outlive its terminal.
-    hangup: Option<Signal>,
-}
-
-impl StopSignals {
-    fn watch() -> Result<StopSignals, Failure> {
-        let hangup = if ignores_hangup() {
-            None
-        } else {
-            Some(signal(SignalKind::hangup()).blame("signals")?)
-        };
-        Ok(StopSignals {
-            interrupt: signal(SignalKind::interrupt()).blame("signals")?,
-            terminate: signal(SignalKind::terminate()).blame("signals")?,
-            hangup,
-        })
-    }
-
-    async fn next(&mut self) {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = hangup => {}
-        }
-    }
-}
-
-/// What the process was started with (`SigIgn` of proc(5): a bit a signal, from signal 1).
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & 1 != 0)
 }
 
 fn tell_losses(up: &Up) -> Result<(), Failure> {
@@ -84,13 +36,6 @@ fn tell_losses(up: &Up) -> Result<(), Failure> {
         eprintln!("vdfs: reads of them fail; remove them with: vdfs forget-lost");
     }
     Ok(())
-}
-
-/// The one line on standard output. Whoever waits for it may read from a pipe.
-fn say_ready(up: &Up) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "{}", up.ready_line()).blame("standard output")?;
-    stdout.flush().blame("standard output")
 }
 
 /// Returns at the first request to stop, or when the mount is gone; from then on a further request

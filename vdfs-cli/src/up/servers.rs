@@ -5,29 +5,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vdfs_master::format::FormatError;
 use vdfs_master::{AbortHook, FsConfig, Master, MasterConfig};
 use vdfs_net::host::Host;
+use vdfs_net::identity::MASTER_NODE;
 use vdfs_net::in_process::Switchboard;
 use vdfs_net::{
-    Connector, Identity, PeerIdentity, QuicConfig, QuicEndpoint, Service, StateDir, Target,
+    Connector, Identity, Issuer, PeerIdentity, QuicConfig, QuicEndpoint, Service, StateDir, Target,
 };
 use vdfs_proto::ClusterId;
 use vdfs_proto::handshake::Role;
 use vdfs_volume::{PanicHook, Ram, Volume, VolumeConfig};
 
-use super::identities::Identities;
 use super::mounted::Mounted;
 use super::parameters::Parameters;
-use crate::failure::{Blame, Failure};
 use crate::state_files;
+use vdfs_program::{Blame, Failure};
 
-const MASTER_NODE: &str = "master";
 /// How long replies to others may take when all stops.
 const DOOR_WAIT: Duration = Duration::from_millis(500);
 /// How long the volumes may take to register.
 const REGISTER_WAIT: Duration = Duration::from_secs(10);
-/// Inodes there can be: at 200 bytes each they take 6 GiB of the master's RAM.
-const FILES_MAX: u64 = 1 << 25;
 
 /// What the servers of an `up` are made from.
 #[derive(Debug)]
@@ -52,16 +50,17 @@ pub(super) struct Servers {
 impl Servers {
     /// Starts all; the volumes register in the background.
     pub(super) fn start(plan: &Plan<'_>) -> Result<Servers, Failure> {
-        let identities = Identities::open(plan.state)?;
-        let master = plan.start_master(identities.cluster())?;
+        let issuer = Issuer::open_or_make(plan.state).map_err(Failure::of)?;
+        let master = plan.start_master(issuer.cluster())?;
         Ram::open(&plan.state.ram(), plan.parameters.ram.0).map_err(Failure::of)?;
-        let identity = identities.get(Role::Master, MASTER_NODE, &plan.state.identity())?;
+        let identity = issuer.keep(Role::Master, MASTER_NODE, &plan.state.identity());
+        let identity = identity.map_err(Failure::of)?;
         let door = plan.doors.open(0, &identity, Some(master.service()))?;
         let doors = plan.doors.behind(door.local_addr());
         let switchboard = Switchboard::default();
         switchboard.attach(Role::Master, MASTER_NODE, master.service());
         let mut servers = Servers {
-            cluster: identities.cluster(),
+            cluster: issuer.cluster(),
             switchboard,
             volumes: Vec::new(),
             master,
@@ -71,7 +70,9 @@ impl Servers {
         for number in 1..=plan.parameters.volumes {
             let node = volume_node(number);
             let dir = state_files::volume_identity(plan.state, &node);
-            let identity = identities.get(Role::Volume, &node, &dir)?;
+            let identity = issuer
+                .keep(Role::Volume, &node, &dir)
+                .map_err(Failure::of)?;
             let door = doors.open(number, &identity, None)?;
             servers.start_volume(plan, identity.node(), door)?;
         }
@@ -160,15 +161,7 @@ impl Plan<'_> {
         let mounted = self.mounted.clone();
         let config = MasterConfig {
             log_dir: self.state.log(),
-            format: FsConfig {
-                cluster,
-                chunk_size: self.parameters.chunk_size,
-                replicas: 1,
-                hash_key: rand::random(),
-                root_uid: rustix::process::geteuid().as_raw(),
-                root_gid: rustix::process::getegid().as_raw(),
-                files_max: FILES_MAX,
-            },
+            format: FsConfig::new(cluster, self.parameters.chunk_size),
             sync_log: false,
             checkpoint_log_bytes: None,
             before_abort: Some(AbortHook(Arc::new(move |_| mounted.detach()))),
@@ -183,22 +176,17 @@ impl Plan<'_> {
         }
     }
 
-    /// The log may have been put there from elsewhere, and `up.toml` may have been lost.
+    /// `up.toml` may have been lost, too.
     fn check_filesystem(&self, found: &FsConfig, cluster: ClusterId) -> Result<(), Failure> {
-        let log = self.state.log();
-        if found.cluster != cluster {
-            return Err(Failure::new(log.display(), "the log is of another cluster")
-                .way_out("put back the one that belongs here, or start empty with --fresh"));
-        }
-        if found.chunk_size != self.parameters.chunk_size {
-            let why = format!(
-                "the filesystem was made with chunks of {:?}",
-                found.chunk_size
-            );
-            return Err(Failure::new(log.display(), why)
-                .way_out("name that with --chunk-size, or start empty with --fresh"));
-        }
-        Ok(())
+        let checked = found.check(cluster, Some(self.parameters.chunk_size));
+        checked.map_err(|error| {
+            let way_out = match error {
+                FormatError::OtherCluster => "put back the one that belongs here",
+                FormatError::ChunkSize { .. } => "name that with --chunk-size",
+            };
+            Failure::new(self.state.log().display(), error)
+                .way_out(format!("{way_out}, or start empty with --fresh"))
+        })
     }
 
     fn volume_config(&self, node: &str, addr: SocketAddr) -> Result<VolumeConfig, Failure> {

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -48,11 +48,8 @@ pub(super) fn begin() -> io::Result<()> {
     env::set_current_dir("/")
 }
 
-/// Tells the first process; from then on nobody reads the standard streams.
-pub(super) fn say_ready(line: &str) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    writeln!(stdout, "{line}")?;
-    stdout.flush()?;
+/// The first process has been told: nobody reads the standard streams any more.
+pub(super) fn leave_streams() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;

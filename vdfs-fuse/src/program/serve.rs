@@ -1,6 +1,5 @@
 //! From the arguments to a mount that stands, and to its end.
 
-use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,13 +12,13 @@ use tracing::{info, warn};
 use vdfs_client::{ClientConfig, Fs};
 use vdfs_net::host::Host;
 use vdfs_net::{Identity, QuicConfig, QuicEndpoint, Target};
+use vdfs_program::{LogLevel, LogTarget, human, logs, say_ready};
 
 use crate::kernel_notifier::KernelNotifier;
 use crate::mount::{Mount, MountOptions, Unmounted, become_io_flusher, prepare_mountpoint};
 use crate::program::arguments::Arguments;
-use crate::program::logs::LogTarget;
 use crate::program::options::Options;
-use crate::program::{Failure, background, logs};
+use crate::program::{Failure, background};
 
 /// How long a stop may take, unmounting and flushing together.
 const STOP_MAX: Duration = Duration::from_secs(9);
@@ -50,7 +49,7 @@ pub(super) fn serve(
     let runtime = runtime.map_err(|error| Failure::at("runtime", error))?;
     let served = Served::start(&runtime, &arguments.source, options, dir, masters)?;
     detach_on_panic(&served.mount);
-    say_ready(arguments, &runtime.block_on(served.ready_line())?)?;
+    tell_ready(arguments, &runtime.block_on(served.ready_line())?)?;
     runtime.block_on(served.wait_for_end())?;
     let stopped = served.stop(&runtime);
     runtime.shutdown_background();
@@ -73,10 +72,15 @@ fn with_absolute_paths(options: Options) -> Result<Options, Failure> {
 fn start_logs(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
     let target = match &options.log {
         Some(path) => LogTarget::File(path),
-        None if arguments.background_child => LogTarget::Syslog,
+        None if arguments.background_child => LogTarget::Syslog("mount.vdfs"),
         None => LogTarget::StandardError,
     };
-    logs::start(target, arguments.verbose)
+    let level = if arguments.verbose {
+        LogLevel::Info
+    } else {
+        LogLevel::Warn
+    };
+    Ok(logs::start(target, level)?)
 }
 
 /// A panic on a thread of ours leaves the mount as it is: the request is answered `EIO`. One that
@@ -92,14 +96,12 @@ fn detach_on_panic(mount: &Mount) {
     }));
 }
 
-fn say_ready(arguments: &Arguments, line: &str) -> Result<(), Failure> {
-    let said = if arguments.background_child {
-        background::say_ready(line)
-    } else {
-        let mut stdout = io::stdout();
-        writeln!(stdout, "{line}").and_then(|()| stdout.flush())
-    };
-    said.map_err(|error| Failure::at("standard output", error))
+fn tell_ready(arguments: &Arguments, line: &str) -> Result<(), Failure> {
+    say_ready(line)?;
+    if arguments.background_child {
+        background::leave_streams().map_err(|error| Failure::at("standard output", error))?;
+    }
+    Ok(())
 }
 
 /// A mount with what stands behind it.
@@ -255,39 +257,5 @@ fn mount_options(
         no_dev: options.flags.no_dev.unwrap_or(default.no_dev),
         no_exec: options.flags.no_exec.unwrap_or(default.no_exec),
         ..default
-    }
-}
-
-/// `bytes` for a reader, to one decimal.
-fn human(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [
-        ("TiB", 1 << 40),
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-    ];
-    let (name, unit) = UNITS
-        .into_iter()
-        .find(|(_, unit)| bytes >= *unit)
-        .unwrap_or(("B", 1));
-    let number = format!("{:.1}", bytes as f64 / unit as f64);
-    format!("{} {name}", number.trim_end_matches(".0"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn human_rounds_to_one_decimal() {
-        let table = [
-            (17, "17 B"),
-            (1536, "1.5 KiB"),
-            (1008 << 20, "1008 MiB"),
-            (4 << 30, "4 GiB"),
-        ];
-        for (bytes, text) in table {
-            assert_eq!(human(bytes), text);
-        }
     }
 }

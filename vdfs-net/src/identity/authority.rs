@@ -58,9 +58,9 @@ impl Authority {
     pub fn load(dir: &Path) -> Result<Authority, IdentityError> {
         let key_path = dir.join(KEY_FILE);
         let cert_path = dir.join(CERT_FILE);
-        let key_pem = read_private(&key_path)?;
+        let key_pem = read_private(&key_path).map_err(of_authority)?;
         let key = KeyPair::from_pem(&key_pem).map_err(|_| Flaw::Key.of(&key_path))?;
-        let cert_pem = read_public(&cert_path)?;
+        let cert_pem = read_public(&cert_path).map_err(of_authority)?;
         let cluster = read_cluster(&cert_pem, &key).map_err(|flaw| flaw.of(&cert_path))?;
         Ok(Authority {
             cluster,
@@ -144,6 +144,14 @@ fn leaf_params(name: &PeerName, validity: Validity) -> Result<CertificateParams,
     params.not_before = validity.not_before.into();
     params.not_after = validity.not_after.into();
     Ok(params)
+}
+
+/// Whoever names no authority is helped otherwise than who names no identity.
+fn of_authority(error: IdentityError) -> IdentityError {
+    match error {
+        IdentityError::Read { path, source } => IdentityError::ReadAuthority { path, source },
+        other => other,
+    }
 }
 
 fn trust_domain(cluster: ClusterId) -> String {

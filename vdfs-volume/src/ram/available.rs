@@ -1,32 +1,62 @@
-//! How much RAM the machine has to give.
+//! How much RAM this process may take: the machine's, or less under a memory cgroup.
+
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::RamError;
 
-/// Refuses `asked` bytes unless the machine has them, beside the `used` bytes that the asker
-/// already has.
+/// Refuses `asked` bytes unless they are there, beside the `used` bytes that the asker already has.
 pub(super) fn check(asked: u64, used: u64) -> Result<(), RamError> {
-    let Some(free) = mem_available() else {
-        tracing::warn!("/proc/meminfo does not say how much memory is available");
-        return Ok(());
-    };
-    let available = free + used;
+    let meminfo = |error| RamError::io("read", Path::new("/proc/meminfo"), error);
+    let available = available_bytes().map_err(meminfo)? + used;
     if asked > available {
         return Err(RamError::TooLarge { asked, available });
     }
     Ok(())
 }
 
-/// Bytes that programs can take without swapping (proc(5), `MemAvailable`).
-fn mem_available() -> Option<u64> {
-    parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
+/// Bytes that can be taken without swapping, as the kernel estimates it (`MemAvailable`, proc(5)),
+/// or what the tightest cgroup above this process leaves, whichever is less.
+pub fn available_bytes() -> io::Result<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo")?;
+    let machine = meminfo_bytes(&meminfo, "MemAvailable:")
+        .ok_or_else(|| io::Error::other("it has no MemAvailable"))?;
+    Ok(machine.min(cgroup_room_bytes().unwrap_or(u64::MAX)))
 }
 
-fn parse(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
+fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+    let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+/// The least room under a `memory.max` between this process and the root; `None` if there is no
+/// limit.
+fn cgroup_room_bytes() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let root = Path::new("/sys/fs/cgroup");
+    let own = root.join(own);
+    let above = own.ancestors().take_while(|group| group.starts_with(root));
+    above.filter_map(|group| room_in(group.to_path_buf())).min()
+}
+
+/// What may still be charged to the group, page cache that can be dropped included.
+fn room_in(group: PathBuf) -> Option<u64> {
+    let read = |name| std::fs::read_to_string(group.join(name)).ok();
+    let max: u64 = read("memory.max")?.trim().parse().ok()?;
+    let current: u64 = read("memory.current")?.trim().parse().ok()?;
+    let droppable = droppable_bytes(&read("memory.stat")?);
+    Some(max.saturating_sub(current.saturating_sub(droppable)))
+}
+
+/// Pages of files on disks, from `memory.stat` (cgroup v2); those of a tmpfs are not among them.
+fn droppable_bytes(stat: &str) -> u64 {
+    let value = |key: &str| -> Option<u64> {
+        let line = stat.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().parse().ok()
+    };
+    value("active_file ").unwrap_or(0) + value("inactive_file ").unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -34,14 +64,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn available_parses_meminfo() {
-        let meminfo = "MemTotal:  100 kB\nMemAvailable:   24305 kB\nBuffers: 1 kB\n";
-        assert_eq!(parse(meminfo), Some(24305 * 1024));
-        assert_eq!(parse("MemTotal: 1 kB"), None);
+    fn meminfo_is_in_kibibytes() {
+        let meminfo = "MemTotal:       24683520 kB\nMemAvailable:   1024 kB\n";
+        assert_eq!(meminfo_bytes(meminfo, "MemAvailable:"), Some(1 << 20));
+        assert_eq!(meminfo_bytes(meminfo, "MemFree:"), None);
     }
 
     #[test]
-    fn available_check_refuses_more_than_there_is() {
+    fn droppable_bytes_are_pages_of_files_only() {
+        let stat = "anon 5\nfile 100\nshmem 60\ninactive_file 30\nactive_file 10\n";
+        assert_eq!(droppable_bytes(stat), 40);
+    }
+
+    #[test]
+    fn check_refuses_more_than_there_is() {
         assert!(check(4096, 0).is_ok());
         let refused = check(u64::MAX, 0);
         assert!(matches!(refused, Err(RamError::TooLarge { .. })));

@@ -1,6 +1,7 @@
-//! How a command fails: one line `WHAT: WHY`, and behind it the way out where there is one.
+//! How a program fails: one line `WHAT: WHY`, and behind it the way out where there is one.
 
 use std::fmt;
+use std::process::ExitCode;
 
 /// Why a command could not do what it was asked. Prints as one line, whatever it was made from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +37,7 @@ impl Failure {
     }
 
     /// The program that read standard output has ended: a failure that nobody needs to read of.
-    pub(crate) fn reader_left() -> Self {
+    pub fn reader_left() -> Self {
         let failure = Failure::new("standard output", "its reader has ended");
         Failure {
             is_silent: true,
@@ -50,8 +51,21 @@ impl Failure {
     }
 }
 
+/// What a program ends with: 0, or 1 and the line `PROGRAM: WHAT: WHY` on standard error.
+pub fn exit_status(program: &str, outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_silent() {
+                eprintln!("{program}: {failure}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Names what failed, for errors that only say why.
-pub(crate) trait Blame<T> {
+pub trait Blame<T> {
     fn blame(self, what: impl fmt::Display) -> Result<T, Failure>;
 }
 
@@ -62,7 +76,7 @@ impl<T, E: fmt::Display> Blame<T> for Result<T, E> {
 }
 
 /// The text on one line, without the numbers that `std::io::Error` appends.
-fn one_line(text: &impl fmt::Display) -> String {
+pub fn one_line(text: &impl fmt::Display) -> String {
     let text = text.to_string();
     let words: Vec<&str> = text.split_whitespace().collect();
     let mut line = words.join(" ");

@@ -1,0 +1,125 @@
+//! A master with its state directory and its door.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vdfs_net::identity::MASTER_NODE;
+use vdfs_net::{Issuer, QuicConfig, QuicEndpoint, StateDir};
+use vdfs_program::{Blame, Failure};
+use vdfs_proto::handshake::Role;
+use vdfs_proto::{ChunkSize, ClusterId};
+
+use super::Options;
+use crate::core::FsConfig;
+use crate::shell::{Master, MasterConfig};
+
+/// How long replies that are begun may take when all stops.
+const DOOR_WAIT: Duration = Duration::from_millis(500);
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Absolute.
+    pub state: PathBuf,
+    pub listen: SocketAddr,
+    /// `None` takes that of the filesystem, or the default for a new one.
+    pub chunk_size: Option<ChunkSize>,
+    pub sync_log: bool,
+}
+
+impl ServerConfig {
+    /// `options` have the defaults filled in.
+    pub(super) fn of(options: &Options) -> Result<ServerConfig, Failure> {
+        let state = options.state.as_deref().expect("has a default");
+        let chunk_size = options.chunk_size.map(|size| {
+            ChunkSize::new(size.0).blame(format!(
+                "chunk size {size}: a power of two from 64KiB to 256MiB"
+            ))
+        });
+        Ok(ServerConfig {
+            state: std::path::absolute(state).blame(state.display())?,
+            listen: options.listen.expect("has a default"),
+            chunk_size: chunk_size.transpose()?,
+            sync_log: options.sync_log.expect("has a default"),
+        })
+    }
+}
+
+/// A master that runs, and can be reached.
+#[derive(Debug)]
+pub struct Server {
+    door: QuicEndpoint,
+    master: Master,
+    /// Locked until the rest has ended.
+    _state: StateDir,
+}
+
+impl Server {
+    /// Restores the filesystem of the state directory, or makes it, and opens the door.
+    pub fn start(config: &ServerConfig) -> Result<Server, Failure> {
+        let state = StateDir::open(&config.state).map_err(Failure::of)?;
+        let issuer = Issuer::open_or_make(&state).map_err(Failure::of)?;
+        let identity = issuer.keep(Role::Master, MASTER_NODE, &state.identity());
+        let identity = identity.map_err(Failure::of)?;
+        let master = start_master(config, &state, issuer.cluster())?;
+        let service = Some(master.service());
+        let opened = QuicEndpoint::start(&identity, config.listen, service, QuicConfig::default());
+        let door = opened.map_err(|error| {
+            Failure::of(error).way_out("name another address or port with --listen IP:PORT")
+        })?;
+        state
+            .write_addr(dialled(door.local_addr()))
+            .map_err(Failure::of)?;
+        Ok(Server {
+            door,
+            master,
+            _state: state,
+        })
+    }
+
+    /// Where it can be reached from this machine.
+    pub fn addr(&self) -> SocketAddr {
+        dialled(self.door.local_addr())
+    }
+
+    /// The door first, so that nobody new comes in; then everything is put on the disk.
+    pub fn stop(self) {
+        self.door.shutdown(DOOR_WAIT);
+        self.master.stop();
+    }
+}
+
+/// A wildcard is reached through the loopback.
+fn dialled(mut addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    addr
+}
+
+fn start_master(
+    config: &ServerConfig,
+    state: &StateDir,
+    cluster: ClusterId,
+) -> Result<Master, Failure> {
+    let master = Master::start(MasterConfig {
+        log_dir: state.log(),
+        format: FsConfig::new(cluster, config.chunk_size.unwrap_or(ChunkSize::DEFAULT)),
+        sync_log: config.sync_log,
+        checkpoint_log_bytes: None,
+        before_abort: None,
+    });
+    let master = master.map_err(Failure::of)?;
+    match master.config().check(cluster, config.chunk_size) {
+        Ok(()) => Ok(master),
+        Err(error) => {
+            master.stop();
+            let failure = Failure::new(state.log().display(), error);
+            Err(failure.way_out("name that with --chunk-size, or another directory with --state"))
+        }
+    }
+}
