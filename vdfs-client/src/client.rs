@@ -13,15 +13,16 @@ use vdfs_proto::meta::{
     Release,
 };
 use vdfs_proto::operation::Operation;
-use vdfs_proto::{ChunkSize, HandleId, Ino, Layout, Status};
+use vdfs_proto::{ChunkSize, HandleId, Ino, Layout, Status, VolumeId};
 
 use crate::config::ClientConfig;
 use crate::deadline::Deadline;
 use crate::files::{File, Files};
-use crate::limits::READ_AHEAD_TOTAL_BYTES;
+use crate::limits::{READ_AHEAD_TOTAL_BYTES, VOLUME_BUFFER_BYTES_MAX};
 use crate::master::MasterLink;
 use crate::retry::{Attempt, Failure, retry};
 use crate::session::{Life, Session, open_session, run_events};
+use crate::shares::WriteBudget;
 use crate::volumes::Volumes;
 use crate::write_behind::Watched;
 
@@ -38,7 +39,7 @@ pub(crate) struct Client {
     /// Files that are flushed when they are left alone.
     pub(crate) watched: Watched,
     /// Bytes that write-behind may still take.
-    pub(crate) write_budget: Arc<Semaphore>,
+    pub(crate) write_budget: WriteBudget,
     /// Bytes that read-ahead may still take.
     pub(crate) read_ahead_budget: Arc<Semaphore>,
     /// A volume has said that little room is left: write through.
@@ -63,7 +64,7 @@ impl Client {
             volumes: Volumes::new(config.connector.clone(), opened.table),
             files: Files::new(opened.chunk_size),
             watched: Watched::default(),
-            write_budget: Arc::new(Semaphore::new(WRITE_BEHIND_BYTES_MAX)),
+            write_budget: WriteBudget::new(WRITE_BEHIND_BYTES_MAX, VOLUME_BUFFER_BYTES_MAX),
             read_ahead_budget: Arc::new(Semaphore::new(READ_AHEAD_TOTAL_BYTES)),
             is_space_low: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
@@ -216,6 +217,12 @@ impl Client {
         let task: JoinHandle<Result<T, Status>> = self.runtime.spawn(future);
         // It ended in a panic, or the runtime is going away.
         task.await.unwrap_or(Err(Status::Internal))
+    }
+
+    /// The volume that a byte of an open inode goes to, if that is known.
+    pub(crate) fn volume_at(&self, file: &File, offset: u64) -> Option<VolumeId> {
+        let chain = file.layout()?.chain(self.chunk_size.index_of(offset));
+        self.volumes.head_volume(chain)
     }
 
     /// The layout of an open inode, asked for if it was recalled.

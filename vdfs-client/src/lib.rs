@@ -8,6 +8,7 @@
 //! | `plan` | pure arithmetic: layout and range to spans, expected lengths, what a commit may say |
 //! | `session` | the session's life: lease, events, resume, the end and the next one |
 //! | `retry`, `slots` | the one retry loop; op ids, used again only after a definite answer |
+//! | `shares` | what one volume may take of buffers and slots |
 //! | `master`, `volumes` | the ways to the peers |
 //! | `files` | what this client knows of each open inode: layout, dirty bytes, sizes, errors |
 //! | `write_behind`, `read_ahead` | bytes on their way |
@@ -33,6 +34,7 @@ mod plan;
 mod read_ahead;
 mod retry;
 mod session;
+mod shares;
 mod slots;
 mod volumes;
 mod write_behind;

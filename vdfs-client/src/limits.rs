@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
+use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, WRITE_BEHIND_BYTES_MAX};
+
 /// Bytes of one write to a volume: headers cost nothing at this length, and many fly at once.
 pub(crate) const RUN_BYTES_MAX: usize = 1 << 20;
 /// A run up to this long is sent by the thread that waits for it: to copy it takes less time than to
 /// wake another one. Longer ones are better copied side by side.
 pub(crate) const SHORT_RUN_BYTES: usize = 32 << 10;
+/// What one volume may take of the write buffer, in bytes: half of `WRITE_BEHIND_BYTES_MAX`, more
+/// than fills any network, so that one that does not answer leaves the other half.
+pub(crate) const VOLUME_BUFFER_BYTES_MAX: usize = WRITE_BEHIND_BYTES_MAX / 2;
+/// What it may take of the slots for writes, for the same reason.
+pub(crate) const VOLUME_SLOTS_MAX: usize = DATA_SLOTS_PER_SESSION as usize / 2;
 /// Runs of one file that wait to be joined: scattered writes go out beyond it.
 pub(crate) const FILLING_RUNS_MAX: usize = 256;
 /// A run is sent when no write has come for this long.

@@ -64,6 +64,13 @@ impl Volumes {
         self.member(chain, 0)
     }
 
+    /// The volume that a write to the chain goes to.
+    pub(crate) fn head_volume(&self, chain: ChainId) -> Option<VolumeId> {
+        let routes = self.routes.read();
+        let members = &routes.table.chain(chain)?.members;
+        members.first().map(|member| member.volume)
+    }
+
     /// One of the members that serve, another one with each `turn`.
     pub(crate) fn reader(&self, chain: ChainId, turn: usize) -> Option<Route> {
         self.member(chain, turn)

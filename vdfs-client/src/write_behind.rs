@@ -14,13 +14,13 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use vdfs_proto::Status;
-use vdfs_proto::meta::GetAttr;
+use vdfs_proto::meta::{Commit, Extend, GetAttr};
+use vdfs_proto::{Status, Timestamp};
 
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::files::{File, Run, RunId};
-use crate::limits::{BACKOFF_MAX, NO_SPACE_WAIT, SHORT_RUN_BYTES};
+use crate::limits::{BACKOFF_MAX, NO_SPACE_WAIT, REPLANS_MAX, SHORT_RUN_BYTES};
 
 /// Sends every run that may fly, beside the caller.
 pub(crate) fn launch(client: &Arc<Client>, file: &Arc<File>) {
@@ -123,6 +123,61 @@ async fn flush_until(client: &Arc<Client>, file: &Arc<File>, target: RunId) {
     let turn = file.commit_turn.lock().await;
     commit_in_turn(client, file).await;
     drop(turn);
+}
+
+/// Lets the file reach `reach.end` by the master's word, before anything is written behind a gap. A
+/// gap that the bytes behind it make by themselves could show what a dead writer has left there.
+pub(crate) async fn make_gap(
+    client: &Arc<Client>,
+    file: &Arc<File>,
+    reach: Reach,
+) -> Result<(), Status> {
+    // Nothing of ours lies behind the end when the master cuts there.
+    flush_held_alone(client, file).await;
+    let outcome = extend(client, file, reach).await;
+    file.unhold();
+    launch(client, file);
+    outcome
+}
+
+/// How far a file is to reach, and what is said of that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    pub(crate) end: u64,
+    pub(crate) now: Timestamp,
+    pub(crate) kill_privileges: bool,
+}
+
+async fn extend(client: &Client, file: &File, reach: Reach) -> Result<(), Status> {
+    let mut layout = client.layout(file, Deadline::NEVER).await?;
+    for _ in 0..REPLANS_MAX {
+        if reach.end <= file.end() {
+            return Ok(());
+        }
+        let commit = Commit {
+            ino: file.ino,
+            data: layout.data,
+            truncations: layout.truncations,
+            end: reach.end,
+            holes: true,
+            mtime: reach.now,
+            kill_privileges: reach.kill_privileges,
+        };
+        let ask = Extend {
+            commit: commit.clone(),
+        };
+        match client.mutate_here(ask).await {
+            Ok(committed) => {
+                file.note_commit(&commit, &committed);
+                return Ok(());
+            }
+            Err(Status::StaleLayout) => {
+                layout = client.fresh_layout(file, Deadline::NEVER).await?;
+            }
+            Err(status) => return Err(status),
+        }
+    }
+    Err(Status::StaleLayout)
 }
 
 async fn landed(file: &File, target: RunId) {

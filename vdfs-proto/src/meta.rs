@@ -35,6 +35,7 @@ operations!(
         SetAttr -> Attr,
         Truncate -> Truncated,
         Commit -> Committed,
+        Extend -> Committed,
         SetXattr -> (),
         RemoveXattr -> (),
     }
@@ -186,6 +187,14 @@ pub struct Commit {
     /// Time of the last `write(2)`.
     pub mtime: Timestamp,
     pub kill_privileges: bool,
+}
+
+/// Lets the file reach `commit.end` with zeros, before bytes are written behind that. Whoever asks
+/// has nothing behind the committed size at the volumes: what a dead writer may have left there is
+/// cut first, so that the gap shows none of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Extend {
+    pub commit: Commit,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ use vdfs_volume::{PanicHook, Ram, Volume, VolumeConfig};
 
 pub(crate) const VOLUMES: usize = 2;
 const CLUSTER: ClusterId = ClusterId(7);
-const CHUNK_BYTES: u64 = 256 << 10;
+pub(crate) const CHUNK_BYTES: u64 = 256 << 10;
 const VOLUME_BYTES: u64 = 256 << 20;
 /// How long a part stays away, in milliseconds: shorter and longer than the pauses of retries.
 const AWAY_MS: std::ops::Range<u64> = 0..200;
@@ -74,7 +74,7 @@ impl Cluster {
         self.master = Some(master);
     }
 
-    fn start_volume(&mut self, index: usize) {
+    pub(crate) fn start_volume(&mut self, index: usize) {
         let name = volume_name(index);
         let config = VolumeConfig {
             name: name.clone(),
@@ -101,12 +101,16 @@ impl Cluster {
     }
 
     pub(crate) async fn restart_volume(&mut self, index: usize, away: Duration) {
+        self.stop_volume(index);
+        tokio::time::sleep(away).await;
+        self.start_volume(index);
+    }
+
+    pub(crate) fn stop_volume(&mut self, index: usize) {
         self.board.detach(Role::Volume, &volume_name(index));
         if let Some(volume) = self.volumes[index].take() {
             volume.stop();
         }
-        tokio::time::sleep(away).await;
-        self.start_volume(index);
     }
 
     /// Takes the master or a volume away for a moment.
@@ -120,12 +124,18 @@ impl Cluster {
 
     /// A client; it replaces the one before it of the same name.
     pub(crate) async fn client(&self, name: &str) -> Fs {
+        self.client_through(name, self.connector(Role::Client, name))
+            .await
+    }
+
+    /// A client whose way to the others is the caller's.
+    pub(crate) async fn client_through(&self, name: &str, connector: Arc<dyn Connector>) -> Fs {
         let config = ClientConfig {
             identity: name.to_owned(),
             host: "host".to_owned(),
             mount: name.to_owned(),
             master: vec![master_target()],
-            connector: self.connector(Role::Client, name),
+            connector,
             timeout: None,
             kernel_cache: Arc::new(NoKernelCache),
             read_only: false,
@@ -133,7 +143,7 @@ impl Cluster {
         Fs::connect(config).await.expect("a session")
     }
 
-    fn connector(&self, role: Role, node: &str) -> Arc<dyn Connector> {
+    pub(crate) fn connector(&self, role: Role, node: &str) -> Arc<dyn Connector> {
         let identity = PeerIdentity {
             cluster: CLUSTER,
             role,
@@ -187,7 +197,7 @@ pub(crate) fn read_write() -> OpenOptions {
     }
 }
 
-fn volume_name(index: usize) -> String {
+pub(crate) fn volume_name(index: usize) -> String {
     format!("volume-{index}")
 }
 

@@ -4,9 +4,12 @@
 //! Each suite runs one seed after another for `VDFS_TEST_SECONDS` (default 6) from `VDFS_TEST_SEED`
 //! (default 1) on, and prints them; a failure names its seed.
 
+mod away;
 mod churn;
 mod cluster;
 mod lanes;
 mod log_growth;
 mod one_file;
 mod seeds;
+mod tails;
+mod wires;

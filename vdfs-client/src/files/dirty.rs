@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::OwnedSemaphorePermit;
 use vdfs_proto::ChunkSize;
 
 use crate::limits::{FILLING_RUNS_MAX, RUN_BYTES_MAX};
+use crate::shares::Budget;
 
 /// Orders runs by when they were sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub(crate) struct Run {
     pub(crate) offset: u64,
     pub(crate) bytes: Bytes,
     /// Its share of the buffer; given back when the run is dropped.
-    _budget: OwnedSemaphorePermit,
+    _budget: Budget,
 }
 
 impl Run {
@@ -36,7 +36,7 @@ impl Run {
 #[derive(Debug)]
 struct Filling {
     content: Content,
-    budget: OwnedSemaphorePermit,
+    budget: Budget,
 }
 
 /// A write that nothing joins is never copied.
@@ -83,25 +83,19 @@ impl Dirty {
     }
 
     /// Takes a write. `budget` covers exactly its bytes.
-    pub(crate) fn take(&mut self, offset: u64, bytes: &Bytes, mut budget: OwnedSemaphorePermit) {
-        assert_eq!(
-            budget.num_permits(),
-            bytes.len(),
-            "every byte has its share"
-        );
+    pub(crate) fn take(&mut self, offset: u64, bytes: &Bytes, mut budget: Budget) {
+        assert_eq!(budget.bytes(), bytes.len(), "every byte has its share");
         let mut rest = bytes.clone();
         let mut at = offset;
         for span in self.chunk_size.spans(offset, bytes.len() as u64) {
             let piece = rest.split_to(span.len as usize);
-            let share = budget
-                .split(piece.len())
-                .expect("the budget covers all pieces");
+            let share = budget.split(piece.len());
             self.place(at, piece, share);
             at += u64::from(span.len);
         }
     }
 
-    fn place(&mut self, offset: u64, piece: Bytes, budget: OwnedSemaphorePermit) {
+    fn place(&mut self, offset: u64, piece: Bytes, budget: Budget) {
         let end = offset + piece.len() as u64;
         let start = match self.joinable(offset, end) {
             Some(start) => {
@@ -136,14 +130,13 @@ impl Dirty {
         fits.then_some(start)
     }
 
-    fn join(&mut self, start: u64, offset: u64, piece: &[u8], mut budget: OwnedSemaphorePermit) {
+    fn join(&mut self, start: u64, offset: u64, piece: &[u8], mut budget: Budget) {
         let run = self.filling.get_mut(&start).expect("just found");
         let before = run.content.len();
         let within = usize::try_from(offset - start).expect("within a run");
         run.content.overwrite(within, piece);
         let grown = run.content.len() - before;
-        let share = budget.split(grown).expect("it grows by at most the piece");
-        run.budget.merge(share);
+        run.budget.merge(budget.split(grown));
     }
 
     fn seal_overlapping(&mut self, offset: u64, end: u64) {
@@ -334,20 +327,21 @@ impl Content {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
-    use tokio::sync::Semaphore;
+    use vdfs_proto::VolumeId;
 
     use super::*;
+    use crate::shares::WriteBudget;
 
-    fn dirty() -> (Dirty, Arc<Semaphore>) {
-        let budget = Arc::new(Semaphore::new(64 << 20));
+    const BUDGET_BYTES: usize = 64 << 20;
+
+    fn dirty() -> (Dirty, WriteBudget) {
+        let budget = WriteBudget::new(BUDGET_BYTES, BUDGET_BYTES);
         (Dirty::new(ChunkSize::MIN), budget)
     }
 
-    fn take(dirty: &mut Dirty, budget: &Arc<Semaphore>, offset: u64, bytes: Vec<u8>) {
-        let share = budget.clone().try_acquire_many_owned(bytes.len() as u32);
+    fn take(dirty: &mut Dirty, budget: &WriteBudget, offset: u64, bytes: Vec<u8>) {
+        let share = budget.try_take(Some(VolumeId(1)), bytes.len() as u32);
         dirty.take(offset, &bytes.into(), share.expect("room"));
     }
 
@@ -409,12 +403,12 @@ mod tests {
     #[test]
     fn budget_comes_back_with_the_runs() {
         let (mut dirty, budget) = dirty();
-        let all = budget.available_permits();
+        let all = budget.free_bytes();
         take(&mut dirty, &budget, 0, vec![1; 1000]);
         take(&mut dirty, &budget, 500, vec![2; 1000]);
-        assert_eq!(budget.available_permits(), all - 1500);
+        assert_eq!(budget.free_bytes(), all - 1500);
         dirty.drop_all();
-        assert_eq!(budget.available_permits(), all);
+        assert_eq!(budget.free_bytes(), all);
     }
 
     #[derive(Clone, Debug)]
@@ -474,7 +468,7 @@ mod tests {
             }
             prop_assert!(model == volume);
             drop(flying);
-            prop_assert_eq!(budget.available_permits(), 64 << 20);
+            prop_assert_eq!(budget.free_bytes(), BUDGET_BYTES);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use vdfs_proto::attr::without_privileges;
 use vdfs_proto::meta::{Commit, Committed, Truncated};
 use vdfs_proto::session::{RecallOutcome, Right};
@@ -13,6 +13,7 @@ use vdfs_proto::{Attr, ChainId, ChunkSize, DataId, Ino, Layout, Status, Timestam
 use super::dirty::{Dirty, Run, RunId};
 use super::errors::StickyError;
 use crate::plan::Extents;
+use crate::shares::Budget;
 
 /// Lock order: `append_turn`, then `commit_turn`, then the state, which is never held over an await.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Taken<'a> {
     pub(crate) bytes: &'a Bytes,
-    pub(crate) budget: OwnedSemaphorePermit,
+    pub(crate) budget: Budget,
     pub(crate) now: Timestamp,
     pub(crate) kill_privileges: bool,
 }
@@ -228,7 +229,18 @@ impl File {
 
     // Writing.
 
-    pub(crate) fn take(&self, offset: u64, taken: Taken<'_>) {
+    /// Takes a write; gives it back if it would make a gap, as far as anybody here knows the end.
+    pub(crate) fn take<'a>(&self, offset: u64, taken: Taken<'a>) -> Result<(), Taken<'a>> {
+        let mut state = self.state();
+        if offset > state.end() {
+            return Err(taken);
+        }
+        state.take(offset, taken);
+        Ok(())
+    }
+
+    /// Takes bytes of the page cache: they lie below the end that the kernel knows.
+    pub(crate) fn take_from_page_cache(&self, offset: u64, taken: Taken<'_>) {
         self.state().take(offset, taken);
     }
 

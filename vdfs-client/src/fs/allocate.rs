@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::clock::wall;
 use crate::deadline::Deadline;
 use crate::files::File;
-use crate::write_behind::flush_here;
+use crate::write_behind::{Reach, make_gap};
 
 impl Fs {
     /// Checks that there is room, lets the file grow to the end of the range unless it keeps its
@@ -48,14 +48,19 @@ impl Fs {
     }
 }
 
-/// Commits a size of at least `end`, behind what was written before.
+/// Lets the file reach `end`, behind what was written before, and marks it as modified.
 async fn modify(
     client: &Arc<Client>,
     file: &Arc<File>,
     end: u64,
     kill_privileges: bool,
 ) -> Result<(), Status> {
-    flush_here(client, file).await;
+    let reach = Reach {
+        end,
+        now: wall(),
+        kill_privileges,
+    };
+    make_gap(client, file, reach).await?;
     let layout = client.layout(file, Deadline::NEVER).await?;
     let commit = Commit {
         ino: file.ino,
@@ -63,7 +68,7 @@ async fn modify(
         truncations: layout.truncations,
         end,
         holes: end > layout.size,
-        mtime: wall(),
+        mtime: reach.now,
         kill_privileges,
     };
     let committed = client.mutate_here(commit.clone()).await?;

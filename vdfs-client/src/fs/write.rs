@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 use vdfs_proto::meta::{AcquireAppend, Open, SyncLog};
-use vdfs_proto::{HandleId, Status};
+use vdfs_proto::{HandleId, Status, VolumeId};
 
 use super::{Fs, WriteFlags};
 use crate::client::{Client, recalled};
 use crate::clock::wall;
 use crate::deadline::Deadline;
 use crate::files::{AppendBlocked, File, Handle, Taken};
+use crate::shares::Budget;
 use crate::write_behind::{
-    ask_size, flush, flush_here, launch, launch_all, unheld, watch, write_out,
+    Reach, ask_size, flush, flush_here, launch, launch_all, make_gap, unheld, watch, write_out,
 };
 
 impl Fs {
@@ -61,18 +61,53 @@ impl Fs {
         flags: WriteFlags,
     ) -> Result<(), Status> {
         while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(PAYLOAD_BYTES_MAX));
+            // Within a chunk: each goes to one volume.
+            let piece = bytes.split_to(self.piece_bytes(offset, bytes.len()));
+            let volume = self.client.volume_at(file, offset);
+            let deadline = self.client.deadline();
             let taken = Taken {
-                budget: budget(&self.client, piece.len(), self.client.deadline()).await?,
+                budget: budget(&self.client, volume, piece.len(), deadline).await?,
                 bytes: &piece,
                 now: wall(),
                 kill_privileges: flags.kill_privileges,
             };
-            file.take(offset, taken);
+            if flags.from_page_cache {
+                file.take_from_page_cache(offset, taken);
+            } else {
+                self.take_without_gap(file, offset, taken).await?;
+            }
             offset += piece.len() as u64;
             launch(&self.client, file);
         }
         watch(&self.client, file);
+        Ok(())
+    }
+
+    fn piece_bytes(&self, offset: u64, len: usize) -> usize {
+        let chunk = u64::from(self.client.chunk_size.bytes());
+        let left = usize::try_from(chunk - offset % chunk).unwrap_or(usize::MAX);
+        len.min(PAYLOAD_BYTES_MAX).min(left)
+    }
+
+    /// Takes a write when the file reaches to where it begins.
+    async fn take_without_gap(
+        &self,
+        file: &Arc<File>,
+        offset: u64,
+        mut taken: Taken<'_>,
+    ) -> Result<(), Status> {
+        while let Err(untaken) = file.take(offset, taken) {
+            let reach = Reach {
+                end: offset,
+                now: untaken.now,
+                kill_privileges: untaken.kill_privileges,
+            };
+            taken = untaken;
+            let (client, file) = (self.client.clone(), file.clone());
+            let task = async move { make_gap(&client, &file, reach).await };
+            let deadline = self.client.deadline();
+            deadline.limit(self.client.spawn(task)).await??;
+        }
         Ok(())
     }
 
@@ -114,17 +149,16 @@ impl Fs {
 /// A share of the buffer; when there is none, everything that waits is sent.
 async fn budget(
     client: &Arc<Client>,
+    volume: Option<VolumeId>,
     len: usize,
     deadline: Deadline,
-) -> Result<OwnedSemaphorePermit, Status> {
-    let share = u32::try_from(len).expect("at most PAYLOAD_BYTES_MAX");
-    let budget = &client.write_budget;
-    if let Ok(permit) = budget.clone().try_acquire_many_owned(share) {
-        return Ok(permit);
+) -> Result<Budget, Status> {
+    let len = u32::try_from(len).expect("at most PAYLOAD_BYTES_MAX");
+    if let Some(budget) = client.write_budget.try_take(volume, len) {
+        return Ok(budget);
     }
     launch_all(client);
-    let waited = deadline.limit(budget.clone().acquire_many_owned(share));
-    Ok(waited.await?.expect("the semaphore is never closed"))
+    deadline.limit(client.write_budget.take(volume, len)).await
 }
 
 /// Writes one record at the end of the file, wherever it is; safe when it returns.
@@ -136,8 +170,10 @@ async fn append(
 ) -> Result<u32, Status> {
     let file = &handle.file;
     let turn = file.append_turn.lock().await;
+    // Where the end is as far as it is known: another volume's share at worst.
+    let volume = client.volume_at(file, file.end().saturating_sub(1));
     let mut taken = Taken {
-        budget: budget(client, bytes.len(), Deadline::NEVER).await?,
+        budget: budget(client, volume, bytes.len(), Deadline::NEVER).await?,
         bytes: &bytes,
         now: wall(),
         kill_privileges,

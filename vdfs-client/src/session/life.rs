@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, META_SLOTS_PER_SESSION};
 use vdfs_proto::{SessionId, Status};
 
-use crate::limits::LEASE_MARGIN_MS;
+use crate::limits::{LEASE_MARGIN_MS, VOLUME_SLOTS_MAX};
+use crate::shares::VolumeShares;
 use crate::slots::Slots;
 
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Life {
     pub(crate) meta_slots: Arc<Slots>,
     /// Op ids for all volumes.
     pub(crate) data_slots: Arc<Slots>,
+    /// How many of them one volume may have.
+    pub(crate) volume_slots: VolumeShares,
     lease_ms: u64,
     /// `CLOCK_BOOTTIME`, counted from when the renewing request was sent.
     lease_until_ms: AtomicU64,
@@ -29,6 +32,7 @@ impl Life {
             id,
             meta_slots: Slots::new(id, META_SLOTS_PER_SESSION),
             data_slots: Slots::new(id, DATA_SLOTS_PER_SESSION),
+            volume_slots: VolumeShares::new(VOLUME_SLOTS_MAX),
             lease_ms,
             lease_until_ms: AtomicU64::new(sent_ms + lease_ms),
             ended: watch::Sender::new(false),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use tokio::sync::OwnedSemaphorePermit;
 use vdfs_net::rpc;
 use vdfs_proto::data::{Write, Written};
 use vdfs_proto::meta::StatFs;
@@ -17,6 +18,7 @@ use crate::limits::{ATTEMPT_BULK, BACKOFF_MAX, NO_SPACE_WAIT, REPLANS_MAX};
 use crate::plan::{WriteSpan, plan_write};
 use crate::retry::{Attempt, Failure, retry};
 use crate::session::Life;
+use crate::slots::Claim;
 
 /// Sends a run and lands it.
 pub(super) async fn send_run(client: Arc<Client>, file: Arc<File>, life: Arc<Life>, run: Run) {
@@ -124,8 +126,8 @@ async fn write_once(
     let serving = client.session.serving(Deadline::NEVER);
     let now = life.unless_ended(serving).await;
     now.and_then(|life| life).map_err(not_sent)?;
-    let claim = life.unless_ended(life.data_slots.claim()).await;
-    let claim = claim.map_err(not_sent)?;
+    let claim = life.unless_ended(claim_slot(client, life, span)).await;
+    let (_turn, claim) = claim.map_err(not_sent)?;
     let mut attempt = WriteAttempt {
         client,
         span,
@@ -139,6 +141,19 @@ async fn write_once(
         claim.settle();
     }
     outcome
+}
+
+/// A slot, and before it a turn among those of the same volume.
+async fn claim_slot(
+    client: &Client,
+    life: &Life,
+    span: WriteSpan,
+) -> (Option<OwnedSemaphorePermit>, Claim) {
+    let turn = match client.volumes.head_volume(span.chain) {
+        Some(volume) => life.volume_slots.of(volume).acquire_owned().await.ok(),
+        None => None,
+    };
+    (turn, life.data_slots.claim().await)
 }
 
 struct WriteAttempt<'a> {

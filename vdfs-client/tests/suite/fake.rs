@@ -534,6 +534,7 @@ impl State {
         match mutation {
             Mutation::Create(create) => self.create(create).map(Mutated::Create),
             Mutation::Commit(commit) => self.commit(commit).map(Mutated::Commit),
+            Mutation::Extend(extend) => self.commit(extend.commit).map(Mutated::Extend),
             Mutation::Truncate(truncate) => {
                 let truncated = self.truncate(truncate.ino, truncate.size)?;
                 Ok(Mutated::Truncate(truncated))

@@ -148,6 +148,7 @@ impl Core {
         match &request.mutation {
             Mutation::Truncate(truncate) => self.work_on(truncate.ino).map(WaitFor::Work),
             Mutation::Commit(commit) => self.wait_before_commit(request.op.session, commit),
+            Mutation::Extend(extend) => self.wait_before_gap(request.op, &extend.commit),
             Mutation::Create(create) => {
                 let (_, access) = create.open?;
                 let ino = self.state.find(create.parent, &create.name).ok()??;
@@ -163,7 +164,11 @@ impl Core {
 
     /// A file grows only when its chunks are trimmed, and under a token by its holder alone: the
     /// others' bytes would lie where the holder appends. A writer that has not resumed may hold one.
-    fn wait_before_commit(&mut self, session: SessionId, commit: &Commit) -> Option<WaitFor> {
+    pub(crate) fn wait_before_commit(
+        &mut self,
+        session: SessionId,
+        commit: &Commit,
+    ) -> Option<WaitFor> {
         let ino = commit.ino;
         if self.state.trims.contains(ino) {
             return Some(WaitFor::Work(ino));

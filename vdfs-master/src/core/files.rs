@@ -71,6 +71,11 @@ impl State {
     }
 
     pub(crate) fn plan_commit(&self, commit: Commit) -> Result<Change, Status> {
+        self.check_commit(&commit)?;
+        Ok(Change::Commit(commit))
+    }
+
+    fn check_commit(&self, commit: &Commit) -> Result<(), Status> {
         let file = self.file(commit.ino)?;
         if commit.end > self.config.chunk_size.file_bytes_max() {
             return Err(Status::FileTooLarge);
@@ -78,7 +83,15 @@ impl State {
         if (commit.data, commit.truncations) != (file.data, file.truncations) {
             return Err(Status::StaleLayout);
         }
-        Ok(Change::Commit(commit))
+        Ok(())
+    }
+
+    /// An end that the file has reached already makes no gap.
+    pub(crate) fn plan_extend(&self, commit: Commit) -> Result<Change, Status> {
+        let holes = commit.end > self.file(commit.ino)?.size;
+        let commit = Commit { holes, ..commit };
+        self.check_commit(&commit)?;
+        Ok(Change::Extend(commit))
     }
 
     pub(crate) fn take_data_id(&mut self, place: NewData) {
@@ -203,7 +216,7 @@ impl State {
         }
     }
 
-    pub(crate) fn apply_commit(&mut self, at: Timestamp, commit: &Commit) -> Mutated {
+    pub(crate) fn apply_commit(&mut self, at: Timestamp, commit: &Commit) -> Committed {
         let chunks = chunks_of(self.config.chunk_size, commit.end);
         let file = self.file_mut(commit.ino);
         let data_version_before = file.version;
@@ -213,10 +226,10 @@ impl State {
         file.version += 1;
         let inode = self.inodes.get_mut(commit.ino);
         inode.modify(commit.mtime, at, commit.kill_privileges);
-        Mutated::Commit(Committed {
+        Committed {
             attr: inode.attr(commit.ino),
             data_version_before,
-        })
+        }
     }
 
     fn truncated(&self, ino: Ino) -> Mutated {

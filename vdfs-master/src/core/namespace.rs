@@ -39,6 +39,7 @@ impl State {
             Mutation::SetAttr(set) => self.plan_set_attr(&set, facts.at),
             Mutation::Truncate(truncate) => self.plan_truncate(&truncate, facts),
             Mutation::Commit(commit) => self.plan_commit(commit),
+            Mutation::Extend(extend) => self.plan_extend(extend.commit),
             Mutation::SetXattr(set) => self.plan_set_xattr(set),
             Mutation::RemoveXattr(remove) => self.plan_remove_xattr(remove),
         }
@@ -73,6 +74,7 @@ impl State {
             Change::Renew { .. }
             | Change::Resize { .. }
             | Change::Commit(_)
+            | Change::Extend(_)
             | Change::SetXattr { .. }
             | Change::RemoveXattr { .. } => unreachable!("not a change of names"),
         }

@@ -164,6 +164,8 @@ pub(crate) enum Change {
         trims: bool,
     },
     Commit(Commit),
+    /// A gap before any bytes behind it.
+    Extend(Commit),
     SetXattr {
         ino: Ino,
         name: XattrName,

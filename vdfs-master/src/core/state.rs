@@ -190,7 +190,12 @@ impl State {
         match change {
             Change::Resize { .. } => return self.apply_resize(op, at, change),
             Change::Renew { .. } => return Some(self.apply_renew(at, change, applied)),
-            Change::Commit(commit) => return Some(self.apply_commit(at, commit)),
+            Change::Commit(commit) => {
+                return Some(Mutated::Commit(self.apply_commit(at, commit)));
+            }
+            Change::Extend(commit) => {
+                return Some(Mutated::Extend(self.apply_commit(at, commit)));
+            }
             Change::SetXattr { ino, name, value } => {
                 self.apply_set_xattr(at, *ino, name, value);
                 return Some(Mutated::SetXattr(()));

@@ -3,17 +3,18 @@
 //! | phase | what it waits for |
 //! |---|---|
 //! | `Recalling` | all other sessions have given the layout up, or ended |
-//! | `Durable` | the record with the new size and the pending trim is on the disk |
+//! | `Durable` | the record with the pending trim, and the new size, is on the disk |
 //! | `Trimming` | the volumes have cut the chunks |
 //!
-//! A truncation to nothing, and one that cuts no chunk, ends with the first phase. Requests that
+//! A truncation to nothing, and one that cuts no chunk, ends with the first phase. An op that makes
+//! a gap in a file with an unknown tail has the tail cut in the same way. Requests that
 //! need the layout meanwhile wait in the work's queue. After a restart a pending trim goes on from
 //! `Durable`; a recall begins anew with the retry of its request.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vdfs_proto::limits::CHAINS_PER_GROUP;
-use vdfs_proto::meta::{Access, Mutation, Truncate};
+use vdfs_proto::meta::{Access, Commit, Mutation, Truncate};
 use vdfs_proto::session::{Event, Right};
 use vdfs_proto::volume::Command;
 use vdfs_proto::{Ino, OpId, SessionId, Status, VolumeId};
@@ -37,10 +38,18 @@ pub(crate) struct Work {
 
 #[derive(Debug, Default)]
 enum Phase {
-    Recalling(OpId, Truncate),
+    Recalling(OpId, Then),
     #[default]
     Durable,
     Trimming(Trimming),
+}
+
+/// What follows when nobody but the session of the op holds the layout.
+#[derive(Clone, Debug)]
+enum Then {
+    Truncate(Truncate),
+    /// The op waits for the end of it.
+    CutTail,
 }
 
 #[derive(Debug, Default)]
@@ -93,9 +102,36 @@ impl Core {
         if !access.write || !file.tail_unknown || self.live.opens.has_writer(ino) || !may_cut {
             return None;
         }
+        self.cut_tail(ino);
+        Some(WaitFor::Work(ino))
+    }
+
+    /// What an op that lets the file grow without bytes has to wait for. Nobody else's bytes may lie
+    /// in the gap that nobody answers for: an unknown tail is cut when all others have committed
+    /// what they have behind the end.
+    pub(crate) fn wait_before_gap(&mut self, op: OpId, commit: &Commit) -> Option<WaitFor> {
+        let ino = commit.ino;
+        if let Some(ino) = self.work_on(ino) {
+            return Some(WaitFor::Work(ino));
+        }
+        if let Some(wait) = self.wait_before_commit(op.session, commit) {
+            return Some(wait);
+        }
+        let file = *self.state.file(ino).ok()?;
+        let is_stale = (commit.data, commit.truncations) != (file.data, file.truncations);
+        if is_stale || commit.end <= file.size || !file.tail_unknown {
+            return None;
+        }
+        if !self.live.unresumed.is_empty() {
+            return Some(WaitFor::Resumes);
+        }
+        self.recall_from_others(op, ino, Then::CutTail);
+        Some(WaitFor::Work(ino))
+    }
+
+    fn cut_tail(&mut self, ino: Ino) {
         self.log(Record::TailTrim { ino });
         self.begin_durable(ino);
-        Some(WaitFor::Work(ino))
     }
 
     /// Recalls the layout from everybody else, then truncates.
@@ -110,23 +146,33 @@ impl Core {
             self.park(WaitFor::Resumes, Parked::Mutation(request));
             return;
         }
-        let ino = truncate.ino;
+        self.recall_from_others(op, truncate.ino, Then::Truncate(truncate));
+    }
+
+    fn recall_from_others(&mut self, op: OpId, ino: Ino, then: Then) {
         let holders = self.live.opens.layout_holders(ino, op.session);
         if holders.is_empty() {
-            self.truncate_now(op, truncate);
+            self.go_on_alone(op, ino, then);
             return;
         }
         for holder in holders {
             self.recall(holder, ino, Right::Layout);
         }
         let work = Work {
-            phase: Phase::Recalling(op, truncate),
+            phase: Phase::Recalling(op, then),
             waiters: VecDeque::new(),
         };
         self.live.works.insert(ino, work);
         // Commits that waited for the token of the one who now waits for them.
         if let Some(waiters) = self.live.append_waiters.remove(&ino) {
             self.redispatch(waiters);
+        }
+    }
+
+    fn go_on_alone(&mut self, op: OpId, ino: Ino, then: Then) {
+        match then {
+            Then::Truncate(truncate) => self.truncate_now(op, truncate),
+            Then::CutTail => self.cut_tail(ino),
         }
     }
 
@@ -212,10 +258,10 @@ impl Core {
         let Some(work) = self.live.works.get(&ino) else {
             return;
         };
-        let Phase::Recalling(op, truncate) = &work.phase else {
+        let Phase::Recalling(op, then) = &work.phase else {
             return;
         };
-        let (op, truncate) = (*op, truncate.clone());
+        let (op, then) = (*op, then.clone());
         if !self.live.in_progress.contains_key(&(op.session, op.slot)) {
             self.end_work(ino);
             return;
@@ -228,7 +274,7 @@ impl Core {
                 self.give_up((op.session, op.slot), Status::NoSpace);
                 self.end_work(ino);
             }
-            false => self.truncate_now(op, truncate),
+            false => self.go_on_alone(op, ino, then),
         }
     }
 

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use vdfs_proto::meta::{
-    Access, AcquireAppend, Commit, Create, GetLayout, Mutation, NewKind, Open, Query, Release,
-    Unlink,
+    Access, AcquireAppend, Commit, Create, Extend, GetLayout, Mutation, NewKind, Open, Query,
+    Release, Unlink,
 };
 use vdfs_proto::operation::Operation;
 use vdfs_proto::session::{
@@ -50,6 +50,11 @@ enum Step {
         file: usize,
         end: u64,
     },
+    Extend {
+        by: usize,
+        file: usize,
+        end: u64,
+    },
     Append {
         by: usize,
         file: usize,
@@ -89,8 +94,10 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(by, handle, tail_unknown)| Step::Release { by, handle, tail_unknown }),
         6 => (by.clone(), file.clone(), size.clone())
             .prop_map(|(by, file, size)| Step::Truncate { by, file, size }),
-        6 => (by.clone(), file.clone(), size)
+        6 => (by.clone(), file.clone(), size.clone())
             .prop_map(|(by, file, end)| Step::Commit { by, file, end }),
+        4 => (by.clone(), file.clone(), size)
+            .prop_map(|(by, file, end)| Step::Extend { by, file, end }),
         3 => (by.clone(), file).prop_map(|(by, file)| Step::Append { by, file }),
         4 => (by.clone(), any::<bool>())
             .prop_map(|(by, done)| Step::AnswerRecalls { by, done }),
@@ -216,7 +223,16 @@ impl Chaos {
                     self.mutate(by, Mutation::Truncate(truncate(ino, size)));
                 }
             }
-            Step::Commit { by, file, end } => self.commit(by, file, end),
+            Step::Commit { by, file, end } => {
+                if let Some(commit) = self.commit(file, end) {
+                    self.mutate(by, Mutation::Commit(commit));
+                }
+            }
+            Step::Extend { by, file, end } => {
+                if let Some(commit) = self.commit(file, end) {
+                    self.mutate(by, Mutation::Extend(Extend { commit }));
+                }
+            }
             Step::Append { by, file } => {
                 if let Some(ino) = self.ino(file) {
                     self.ask(
@@ -285,12 +301,10 @@ impl Chaos {
         }
     }
 
-    fn commit(&mut self, by: usize, file: usize, end: u64) {
-        let Some(ino) = self.ino(file) else {
-            return;
-        };
+    fn commit(&mut self, file: usize, end: u64) -> Option<Commit> {
+        let ino = self.ino(file)?;
         let body = *self.world.core.state.file(ino).expect("a file");
-        let commit = Commit {
+        Some(Commit {
             ino,
             data: body.data,
             truncations: body.truncations,
@@ -298,8 +312,7 @@ impl Chaos {
             holes: true,
             mtime: Timestamp::default(),
             kill_privileges: true,
-        };
-        self.mutate(by, Mutation::Commit(commit));
+        })
     }
 
     fn answer_recalls(&mut self, by: usize, done: bool) {

@@ -1,6 +1,6 @@
 //! Sizes: commits, truncations, recalls, trims, unknown tails.
 
-use vdfs_proto::meta::{Commit, GetLayout, Mutated, Mutation, Open, Truncated};
+use vdfs_proto::meta::{Commit, Extend, GetLayout, Mutated, Mutation, Open, Truncated};
 use vdfs_proto::session::RecallOutcome;
 use vdfs_proto::volume::Command;
 use vdfs_proto::{ChainId, HandleId, Ino, SessionId, Status, Timestamp, VolumeId};
@@ -240,6 +240,79 @@ fn unknown_tail_is_cut_before_a_truncation_makes_a_gap() {
     assert_eq!(world.reply(ticket), None);
     assert_eq!(trims(&world.obey(volume, 1))[0], (0, 10));
     assert_eq!(truncated(&mut world, ticket).attr.size, MIB);
+}
+
+/// A file of 10 bytes that two sessions write, of which the first has died.
+fn with_a_dead_writer() -> (World, VolumeId, SessionId, Ino) {
+    let (mut world, volume, _, ino) = with_file(10);
+    let other = world.open_session("b");
+    world.open(other, ino, 1, WRITE);
+    let ticket = world.send_session(open_session("a"));
+    world.obey(volume, 1);
+    assert!(world.reply(ticket).is_some(), "the writer has ended");
+    (world, volume, other, ino)
+}
+
+fn extended(world: &mut World, ticket: Ticket) -> (u64, bool) {
+    let committed = match world.mutated(ticket) {
+        Ok(Mutated::Extend(committed)) => committed,
+        other => panic!("{other:?}"),
+    };
+    let file = world.core.state.file(committed.attr.ino).expect("a file");
+    (committed.attr.size, file.holes)
+}
+
+#[test]
+fn tail_of_a_dead_writer_is_cut_before_another_makes_a_gap() {
+    let (mut world, volume, other, ino) = with_a_dead_writer();
+    let ticket = world.send_extend(other, ino, MIB);
+    assert_eq!(world.reply(ticket), None, "not before the cut");
+    assert_eq!(world.attr(other, ino).expect("there").size, 10);
+    assert_eq!(trims(&world.obey(volume, 1)), [(0, 10)]);
+    assert_eq!(extended(&mut world, ticket), (MIB, true));
+    let ticket = world.send_extend(other, ino, 2 * MIB);
+    assert_eq!(extended(&mut world, ticket), (2 * MIB, true), "cut once");
+}
+
+#[test]
+fn gap_waits_until_the_other_writers_have_committed_what_they_have() {
+    let (mut world, volume, other, ino) = with_a_dead_writer();
+    let third = world.open_session("c");
+    world.open(third, ino, 1, WRITE);
+    let ticket = world.send_extend(other, ino, MIB);
+    assert!(trims(&world.obey(volume, 1)).is_empty(), "not yet");
+    world.commit(third, ino, 5_000).expect("may still commit");
+    world.answer_recall(third, RecallOutcome::Done);
+    assert_eq!(trims(&world.obey(volume, 1)), [(0, 5_000)]);
+    assert_eq!(extended(&mut world, ticket), (MIB, true));
+}
+
+#[test]
+fn gap_over_a_cut_tail_is_made_by_the_retry_after_a_restart() {
+    let (mut world, _, other, ino) = with_a_dead_writer();
+    let commit = world.commit_of(other, ino, MIB).expect("a live file");
+    let op = world.op(other, 9);
+    let first = world.send_mutation(
+        op,
+        Mutation::Extend(Extend {
+            commit: commit.clone(),
+        }),
+    );
+    assert_eq!(world.reply(first), None);
+    world.restart(true);
+    let volume = world.register("n", registration(1, 2)).volume;
+    let again = world.send_mutation(op, Mutation::Extend(Extend { commit }));
+    assert_eq!(trims(&world.obey(volume, 2)), [(0, 10)]);
+    assert_eq!(extended(&mut world, again), (MIB, true));
+}
+
+#[test]
+fn gap_without_a_dead_writer_is_made_at_once_and_a_smaller_end_changes_nothing() {
+    let (mut world, _, session, ino) = with_file(10);
+    let ticket = world.send_extend(session, ino, MIB);
+    assert_eq!(extended(&mut world, ticket), (MIB, true));
+    let ticket = world.send_extend(session, ino, 5);
+    assert_eq!(extended(&mut world, ticket), (MIB, true));
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use vdfs_proto::handshake::Role;
 use vdfs_proto::meta::{
-    Access, Answer, Commit, Create, Created, GetAttr, GetLayout, Lookup, MutateRequest, Mutated,
-    Mutation, NewKind, Open, Opened, Query, QueryRequest, ReadDir, Release, Rename, Truncate,
-    Unlink,
+    Access, Answer, Commit, Create, Created, Extend, GetAttr, GetLayout, Lookup, MutateRequest,
+    Mutated, Mutation, NewKind, Open, Opened, Query, QueryRequest, ReadDir, Release, Rename,
+    Truncate, Unlink,
 };
 use vdfs_proto::operation::Operation;
 use vdfs_proto::session::{
@@ -490,7 +490,18 @@ impl World {
         self.send_mutation(op, commit.wrap())
     }
 
-    fn commit_of(&mut self, session: SessionId, ino: Ino, end: u64) -> Result<Commit, Status> {
+    pub(super) fn send_extend(&mut self, session: SessionId, ino: Ino, end: u64) -> Ticket {
+        let commit = self.commit_of(session, ino, end).expect("a live file");
+        let op = self.op(session, 1);
+        self.send_mutation(op, Extend { commit }.wrap())
+    }
+
+    pub(super) fn commit_of(
+        &mut self,
+        session: SessionId,
+        ino: Ino,
+        end: u64,
+    ) -> Result<Commit, Status> {
         let layout = self.ask(session, GetLayout { ino })?;
         Ok(Commit {
             ino,
