@@ -136,15 +136,7 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn open(cluster: &Cluster) -> Result<Line, Failure> {
         let identity = Identity::load(&cluster.identity).map_err(Failure::of)?;
-        let loopback = cluster.masters.iter().all(|addr| addr.ip().is_loopback());
-        let ipv6 = cluster.masters.iter().any(SocketAddr::is_ipv6);
-        let local: SocketAddr = match (loopback, ipv6) {
-            (true, false) => ([127, 0, 0, 1], 0).into(),
-            (false, false) => ([0, 0, 0, 0], 0).into(),
-            (true, true) => (std::net::Ipv6Addr::LOCALHOST, 0).into(),
-            (false, true) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let endpoint = QuicEndpoint::start(&identity, local, None, QuicConfig::default());
+        let endpoint = QuicEndpoint::dialler(&identity, QuicConfig::default());
         Ok(Line {
             endpoint: endpoint.map_err(Failure::of)?,
             identity,

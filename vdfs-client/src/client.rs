@@ -53,6 +53,7 @@ impl Client {
     /// Opens a session and starts the event loop on the current runtime.
     pub(crate) async fn connect(config: ClientConfig) -> Result<Arc<Client>, Status> {
         let master = MasterLink::new(&*config.connector, &config.master);
+        let master_ip = config.master[0].addr.ip();
         let deadline = Deadline::after(config.timeout);
         let (life, opened) = deadline.limit(open_session(&master, &config)).await??;
         tracing::info!(session = %life.id, "session opened");
@@ -61,7 +62,7 @@ impl Client {
             chunk_size: opened.chunk_size,
             master,
             session: Session::new(Arc::new(life)),
-            volumes: Volumes::new(config.connector.clone(), opened.table),
+            volumes: Volumes::new(config.connector.clone(), master_ip, opened.table),
             files: Files::new(opened.chunk_size),
             watched: Watched::default(),
             write_budget: WriteBudget::new(WRITE_BEHIND_BYTES_MAX, VOLUME_BUFFER_BYTES_MAX),

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use vdfs_net::{Carrier, Connector, Target};
+use vdfs_net::{Carrier, Connector, Target, address};
 use vdfs_proto::handshake::Role;
 use vdfs_proto::{ChainId, ChainTable, Epoch, MemberState, VolumeId};
 
 /// The newest chain table this client has seen, with a carrier for each volume in it.
 pub(crate) struct Volumes {
     connector: Arc<dyn Connector>,
+    /// Where the master is: what it sees on its loopback is there.
+    master: IpAddr,
     routes: RwLock<Arc<Routes>>,
     /// Held by the one who fetches a newer table.
     pub(crate) fetching: tokio::sync::Mutex<()>,
@@ -30,10 +33,11 @@ pub(crate) struct Route {
 }
 
 impl Volumes {
-    pub(crate) fn new(connector: Arc<dyn Connector>, table: ChainTable) -> Self {
-        let routes = Routes::new(&*connector, table);
+    pub(crate) fn new(connector: Arc<dyn Connector>, master: IpAddr, table: ChainTable) -> Self {
+        let routes = Routes::new(&*connector, master, table);
         Volumes {
             connector,
+            master,
             routes: RwLock::new(Arc::new(routes)),
             fetching: tokio::sync::Mutex::new(()),
         }
@@ -44,7 +48,7 @@ impl Volumes {
         if table.version <= self.version() {
             return;
         }
-        let routes = Arc::new(Routes::new(&*self.connector, table));
+        let routes = Arc::new(Routes::new(&*self.connector, self.master, table));
         let mut current = self.routes.write();
         if routes.table.version > current.table.version {
             *current = routes;
@@ -100,10 +104,10 @@ impl fmt::Debug for Volumes {
 }
 
 impl Routes {
-    fn new(connector: &dyn Connector, table: ChainTable) -> Self {
+    fn new(connector: &dyn Connector, master: IpAddr, table: ChainTable) -> Self {
         let carriers = table.volumes.iter().map(|volume| {
             let target = Target {
-                addr: volume.addr,
+                addr: address::named_by(master, volume.addr),
                 role: Role::Volume,
                 node: Some(volume.node.clone()),
             };

@@ -5,8 +5,11 @@
 //! process. A handler cannot tell which one a request came over.
 //!
 //! Beside the carriers lives what every process needs before it can reach another: its
-//! [`identity`], its [`state_dir`], the [`host`] it runs on, and the [`clock`] that leases go by.
+//! [`identity`], its [`state_dir`], the [`host`] it runs on, the [`address`] it is reached at, the
+//! [`clock`] that leases go by, and the [`buffers`] that payloads lie in.
 
+pub mod address;
+pub mod buffers;
 pub mod carrier;
 pub mod clock;
 pub mod host;
@@ -16,6 +19,7 @@ pub mod limits;
 pub mod quic;
 pub mod rotation;
 pub mod rpc;
+mod socket;
 pub mod state_dir;
 
 pub use carrier::{Carrier, Connector, Outcome, PeerIdentity, Request, Response, Service, Target};

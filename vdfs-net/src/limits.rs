@@ -25,6 +25,10 @@ pub const HELLO_STREAMS_MAX: u32 = 4;
 /// piece by piece as the peer acknowledges it.
 pub const SEND_PIECE_BYTES: usize = 512 << 10;
 
+/// Memory kept between transfers, in bytes, in a whole process: a few of the largest payloads, which
+/// is what a busy mount has in flight.
+pub const BUFFERS_KEPT_BYTES: usize = 32 << 20;
+
 /// Connections that one endpoint serves: three from each of `SESSIONS_MAX` mounts.
 pub const CONNECTIONS_MAX: usize = 3 * vdfs_proto::limits::SESSIONS_MAX;
 /// Targets that a connector remembers after nobody uses them any more.

@@ -12,6 +12,7 @@
 //! Left out: 0-RTT and session tickets (a replayed mutation, a ticket that outlives its
 //! certificate), migration, and more than one thread an endpoint.
 
+mod batch_cap;
 mod bulk;
 mod close;
 mod connector;
@@ -24,7 +25,6 @@ mod link;
 mod loopback_window;
 mod profile;
 mod server;
-mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -40,7 +40,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use quinn::{ClientConfig, EndpointConfig, ServerConfig, TokioRuntime};
+use quinn::{AsyncUdpSocket, ClientConfig, EndpointConfig, ServerConfig, TokioRuntime};
 use quinn_proto::ConnectionIdGenerator;
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
@@ -51,6 +51,8 @@ use crate::carrier::{Connector, Service, Target};
 use crate::host::Host;
 use crate::identity::Identity;
 use crate::limits::{CARRIERS_IDLE_MAX, DATAGRAM_BYTES_MAX, STALL_TIMEOUT};
+use crate::{address, socket};
+use batch_cap::BatchCap;
 use connector::QuicConnector;
 use profile::Transports;
 use server::Door;
@@ -124,9 +126,9 @@ impl Shared {
         Arc::new(config)
     }
 
-    fn client_config(&self, target: &Target) -> Result<ClientConfig, TlsError> {
+    fn client_config(&self, target: &Target, addr: SocketAddr) -> Result<ClientConfig, TlsError> {
         let mut config = ClientConfig::new(self.tls.client(target)?);
-        config.transport_config(self.transports.for_peer(target.addr));
+        config.transport_config(self.transports.for_peer(addr));
         Ok(config)
     }
 
@@ -168,8 +170,14 @@ pub struct QuicEndpoint {
 }
 
 impl QuicEndpoint {
+    /// An endpoint that only dials, from whichever local address leads to the peer.
+    pub fn dialler(identity: &Identity, config: QuicConfig) -> Result<QuicEndpoint, StartError> {
+        QuicEndpoint::start(identity, address::anywhere(0), None, config)
+    }
+
     /// Binds `listen` and starts the thread. Without a `service` connections are refused; the
-    /// endpoint can still dial, if `listen` is an address from which the peers can be reached.
+    /// endpoint can still dial whatever `listen` is, if the peers can be reached from there:
+    /// [`address::anywhere`] reaches all.
     pub fn start(
         identity: &Identity,
         listen: SocketAddr,
@@ -187,7 +195,13 @@ impl QuicEndpoint {
         let local_addr = socket.local_addr().map_err(bind_error)?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StartError::Thread)?;
-        let endpoint = open_endpoint(&runtime, socket, &tls, server_config.clone());
+        let endpoint = open_endpoint(
+            &runtime,
+            socket,
+            BatchCap::around,
+            &tls,
+            server_config.clone(),
+        );
         let endpoint = endpoint.map_err(bind_error)?;
         let counters = Arc::new(NetCounters::default());
         let shared = Arc::new(Shared {
@@ -213,8 +227,14 @@ impl QuicEndpoint {
         })
     }
 
+    /// What the socket is bound to; may be the wildcard.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where other programs of this machine reach it.
+    pub fn dialable_addr(&self) -> SocketAddr {
+        address::dialable(self.local_addr)
     }
 
     /// Gives the ways to peers, and remembers them. Its carriers are called within any tokio
@@ -272,6 +292,7 @@ impl Drop for QuicEndpoint {
 fn open_endpoint(
     runtime: &runtime::Runtime,
     socket: std::net::UdpSocket,
+    wrap: impl FnOnce(Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket>,
     tls: &Tls,
     server_config: ServerConfig,
 ) -> io::Result<quinn::Endpoint> {
@@ -284,8 +305,7 @@ fn open_endpoint(
     let _in_runtime = runtime.enter();
     let tokio = Arc::new(TokioRuntime);
     let socket = quinn::Runtime::wrap_udp_socket(&*tokio, socket)?;
-    let socket = socket::BatchCap::new(socket);
-    quinn::Endpoint::new_with_abstract_socket(config, Some(server_config), socket, tokio)
+    quinn::Endpoint::new_with_abstract_socket(config, Some(server_config), wrap(socket), tokio)
 }
 
 fn spawn(

@@ -64,7 +64,7 @@ impl Servers {
             switchboard,
             volumes: Vec::new(),
             master,
-            master_addr: door.local_addr(),
+            master_addr: door.dialable_addr(),
             doors: vec![door],
         };
         for number in 1..=plan.parameters.volumes {

@@ -1,6 +1,5 @@
 //! From the arguments to a mount that stands, and to its end.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -122,13 +121,8 @@ impl Served {
         // Before anybody is asked anything.
         prepare_mountpoint(&dir).map_err(Failure::not_mounted)?;
         let identity = Identity::load(&options.identity).map_err(Failure::not_mounted)?;
-        let endpoint = QuicEndpoint::start(
-            &identity,
-            dialling_address(&masters),
-            None,
-            QuicConfig::default(),
-        )
-        .map_err(|error| Failure::at("network", error))?;
+        let endpoint = QuicEndpoint::dialler(&identity, QuicConfig::default())
+            .map_err(|error| Failure::at("network", error))?;
         let kernel_cache =
             KernelNotifier::start().map_err(|error| Failure::at("notifier", error))?;
         let config = client_config(&endpoint, &options, &dir, masters, kernel_cache.clone())?;
@@ -208,15 +202,6 @@ fn connect(
         .map(|master| format!("master {}: {}", master.addr, reason(master)))
         .collect();
     Err(Failure::not_mounted(reasons.join("; ")))
-}
-
-/// Any address of this host, of the masters' family.
-fn dialling_address(masters: &[Target]) -> SocketAddr {
-    if masters.iter().all(|master| master.addr.is_ipv4()) {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    }
 }
 
 fn client_config(

@@ -1,6 +1,8 @@
-//! What volumes ask. Which volume it is, its certificate says.
+//! What volumes ask. Which volume it is, its certificate says; where others reach it, it says itself as
+//! far as it can know.
 
 use vdfs_net::PeerIdentity;
+use vdfs_net::address;
 use vdfs_net::rpc::require_role;
 use vdfs_proto::Status;
 use vdfs_proto::codec::decode;
@@ -12,7 +14,10 @@ use crate::dispatch::Admitted;
 
 pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status> {
     require_role(peer, &[Role::Volume])?;
-    let request: VolumeRequest = decode(body)?;
+    let mut request: VolumeRequest = decode(body)?;
+    if let VolumeRequest::Register(register) = &mut request {
+        register.addr = address::as_seen(register.addr, peer.addr);
+    }
     Ok(Admitted {
         op: request.name(),
         request: CoreRequest::Volume {

@@ -4,6 +4,7 @@ use quinn::{Connection, VarInt};
 use vdfs_proto::Status;
 
 use super::counters::NetCounters;
+use crate::address;
 
 /// The application error code of a close, and its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl CloseReason {
 
     /// Closes, counts, and says once what was wrong with the peer.
     pub(super) fn close(self, connection: &Connection, counters: &NetCounters) {
-        let peer = connection.remote_address();
+        let peer = address::plain(connection.remote_address());
         match self {
             CloseReason::Done | CloseReason::ShuttingDown => {}
             CloseReason::Malformed => counters.frames_malformed.add(1),

@@ -16,6 +16,7 @@ use vdfs_proto::{ClusterId, Status};
 use super::close::CloseReason;
 use super::frames::put_frame;
 use super::transfer::{Break, Inflow, Outflow};
+use crate::address;
 use crate::carrier::PeerIdentity;
 use crate::host::Host;
 use crate::identity::{Leaf, PeerName};
@@ -117,7 +118,7 @@ async fn answer_hello(
         cluster: name.cluster,
         role: name.role,
         node: name.node.to_string(),
-        addr: Some(connection.remote_address()),
+        addr: Some(address::plain(connection.remote_address())),
         same_host: host.is_same(&hello.boot_id, hello.net_namespace),
     };
     Ok((Arc::new(peer), hello.purpose))

@@ -23,6 +23,7 @@ use super::close::{CloseReason, Closing};
 use super::handshake::{Rejection, greet};
 use super::lane::Lane;
 use super::tls::TlsError;
+use crate::address;
 use crate::carrier::{Outcome, Request, Target};
 use crate::identity::dns_name;
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, BULK_STREAMS_MAX, CONNECT_TIMEOUT, CONTROL_LANES};
@@ -199,11 +200,10 @@ impl Link {
 
     async fn dial(&self, shared: &Arc<Shared>) -> Result<Arc<Channel>, DialError> {
         let endpoint = shared.endpoint().ok_or(DialError::ShuttingDown)?;
-        let config = shared.client_config(&self.target)?;
+        let addr = address::dialable(self.target.addr);
+        let config = shared.client_config(&self.target, addr)?;
         let name = dns_name(self.target.role, self.target.node.as_deref());
-        let connection = endpoint
-            .connect_with(config, self.target.addr, &name)?
-            .await?;
+        let connection = endpoint.connect_with(config, addr, &name)?.await?;
         let greeted = greet(&connection, shared.cluster, &shared.host, self.purpose).await;
         greeted.map_err(|rejection| dial_error(rejection, &connection))?;
         Ok(Arc::new(open_channel(shared, connection, self.purpose)))

@@ -2,7 +2,8 @@
 //!
 //! On the loopback the kernel joins and splits datagrams for nothing and loses none unless the
 //! receiver's buffer is full: a large fixed datagram, and flow control in place of congestion
-//! control. Elsewhere the datagram is found by probing, and Cubic shares the link.
+//! control. Elsewhere the datagram is found by probing, up to what the first link carries, and Cubic
+//! shares the link.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,11 +14,17 @@ use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::loopback_window::LoopbackWindowConfig;
 use crate::limits::{DATAGRAM_BYTES_MAX, HELLO_STREAMS_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
+use crate::socket::route_mtu;
 
 /// The datagram on the loopback, in bytes, measured best: ten of them are one send.
 const LOOPBACK_MTU: u16 = 6500;
 /// A jumbo frame of 9000 bytes less IPv6 and UDP headers.
 const LAN_MTU_MAX: u16 = 8952;
+/// The headers of a datagram over IPv6, the longer ones, in bytes.
+const HEADER_BYTES: u32 = 48;
+/// Only the loopback device carries the longest packets there are, in bytes: a peer behind it is on
+/// this machine.
+const LOOPBACK_ROUTE_MTU: u32 = 65_535;
 /// Every path carries it (RFC 9000, 14).
 const MTU_MIN: u16 = 1200;
 
@@ -35,50 +42,51 @@ const LAN_INITIAL_WINDOW_BYTES: u64 = 512 << 10;
 /// Which tuning a connection gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
-    /// [`Profile::Loopback`] for a peer at a loopback address, else [`Profile::Lan`].
+    /// [`Profile::Loopback`] for a peer on this machine, else [`Profile::Lan`].
     #[default]
     ByAddress,
     Loopback,
     Lan,
 }
 
-/// The two transports of an endpoint.
+/// The transports of an endpoint.
 #[derive(Debug)]
 pub(super) struct Transports {
     profile: Profile,
-    loopback: Arc<TransportConfig>,
-    lan: Arc<TransportConfig>,
+    mtu: Option<u16>,
 }
 
 impl Transports {
     /// `mtu` fixes the datagram, in bytes, whatever the path.
     pub(super) fn new(profile: Profile, mtu: Option<u16>) -> Transports {
-        let mut transports = [loopback(), lan()];
-        if let Some(mtu) = mtu {
-            transports
-                .iter_mut()
-                .for_each(|transport| fix_mtu(transport, mtu));
-        }
-        let [loopback, lan] = transports.map(Arc::new);
-        Transports {
-            profile,
-            loopback,
-            lan,
-        }
+        Transports { profile, mtu }
     }
 
     pub(super) fn for_peer(&self, addr: SocketAddr) -> Arc<TransportConfig> {
+        let route_mtu = route_mtu(addr.ip());
         let near = match self.profile {
-            Profile::ByAddress => addr.ip().is_loopback(),
+            Profile::ByAddress => route_mtu.is_some_and(|mtu| mtu >= LOOPBACK_ROUTE_MTU),
             Profile::Loopback => true,
             Profile::Lan => false,
         };
-        if near {
-            self.loopback.clone()
-        } else {
-            self.lan.clone()
+        let mut transport = match near {
+            true => loopback(),
+            false => lan(lan_mtu(route_mtu)),
+        };
+        if let Some(mtu) = self.mtu {
+            fix_mtu(&mut transport, mtu);
         }
+        Arc::new(transport)
     }
+}
+
+/// What a datagram to a peer behind a link of `route_mtu` bytes can be at most. Probes beyond it
+/// would all be lost, one after another, while bytes travel in the smallest datagrams.
+fn lan_mtu(route_mtu: Option<u32>) -> u16 {
+    let fits = route_mtu.map_or(LAN_MTU_MAX.into(), |mtu| mtu.saturating_sub(HEADER_BYTES));
+    u16::try_from(fits)
+        .unwrap_or(LAN_MTU_MAX)
+        .clamp(MTU_MIN, LAN_MTU_MAX)
 }
 
 fn base() -> TransportConfig {
@@ -117,10 +125,10 @@ fn loopback() -> TransportConfig {
     transport
 }
 
-fn lan() -> TransportConfig {
+fn lan(mtu_max: u16) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery
-        .upper_bound(LAN_MTU_MAX)
+        .upper_bound(mtu_max)
         .black_hole_cooldown(Duration::from_secs(5));
     let mut cubic = CubicConfig::default();
     cubic.initial_window(LAN_INITIAL_WINDOW_BYTES);
@@ -144,4 +152,18 @@ fn fix_mtu(transport: &mut TransportConfig, mtu: u16) {
         .min_mtu(mtu)
         .initial_mtu(mtu)
         .mtu_discovery_config(None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lan_mtu_follows_the_link_within_its_bounds() {
+        assert_eq!(lan_mtu(Some(1500)), 1452);
+        assert_eq!(lan_mtu(Some(9000)), 8952);
+        assert_eq!(lan_mtu(Some(65_536)), 8952);
+        assert_eq!(lan_mtu(Some(576)), 1200);
+        assert_eq!(lan_mtu(None), 8952);
+    }
 }

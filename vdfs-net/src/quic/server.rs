@@ -18,6 +18,7 @@ use super::close::{CloseReason, Closing};
 use super::counters::NetCounters;
 use super::handshake;
 use super::lane_server::LaneServer;
+use crate::address;
 use crate::carrier::{Outcome, PeerIdentity, Request, Service};
 use crate::limits::{CONNECTIONS_MAX, CONTROL_LANES};
 
@@ -93,14 +94,14 @@ fn admit(shared: &Shared, incoming: Incoming, connections: usize) -> Option<Inco
     if shared.door.is_open() && connections < CONNECTIONS_MAX {
         return Some(incoming);
     }
-    tracing::warn!(peer = %incoming.remote_address(), connections, "connection refused");
+    tracing::warn!(peer = %address::plain(incoming.remote_address()), connections, "connection refused");
     shared.counters.accepts_refused.add(1);
     incoming.refuse();
     None
 }
 
 async fn serve(shared: Arc<Shared>, incoming: Incoming, stop: watch::Receiver<bool>) {
-    let peer = incoming.remote_address();
+    let peer = address::plain(incoming.remote_address());
     let config = shared.server_config(peer);
     let accepted = match incoming.accept_with(config) {
         Ok(connecting) => connecting.await,

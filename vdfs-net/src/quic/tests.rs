@@ -3,9 +3,11 @@
 mod bulk;
 mod calls;
 mod certificates;
+mod hosts;
 mod raw_peer;
 mod reconnect;
 mod shutdown;
+mod speed;
 mod violations;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 use vdfs_proto::Status;
 use vdfs_proto::frame::{FRAME_HEADER_BYTES, FrameHeader};
 
 use super::close::CloseReason;
+use crate::buffers::Buffer;
 use crate::limits::SEND_PIECE_BYTES;
 
 /// Segments taken from the transport under one lock.
@@ -89,7 +90,7 @@ impl Inflow {
     }
 
     async fn exact(&mut self, len: usize) -> Result<Bytes, Break> {
-        let mut gathered = BytesMut::with_capacity(len);
+        let mut gathered = Buffer::with_capacity(len);
         while gathered.len() < len {
             let missing = len - gathered.len();
             let segment = self

@@ -8,8 +8,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, fallocate};
+use vdfs_net::buffers::Buffer;
 
 /// Takes the value out of what cannot fail; panics, and so ends the process, if it did.
 pub(super) fn must<T>(what: &str, result: io::Result<T>) -> T {
@@ -21,12 +23,24 @@ pub(super) fn must<T>(what: &str, result: io::Result<T>) -> T {
 
 /// Reads `len` bytes at `offset`; what lies past the end of the file is zeros.
 pub(super) fn read(file: &File, offset: u32, len: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len as usize);
+    fill(&mut bytes, file, offset, len);
+    bytes
+}
+
+/// The same, for a payload.
+pub(super) fn read_payload(file: &File, offset: u32, len: u32) -> Bytes {
+    let mut bytes = Buffer::with_capacity(len as usize);
+    fill(&mut bytes, file, offset, len);
+    bytes.freeze()
+}
+
+fn fill(bytes: &mut Vec<u8>, file: &File, offset: u32, len: u32) {
     let len = len as usize;
-    let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len {
         let at = u64::from(offset) + bytes.len() as u64;
         // A vector may have more room than was asked for; the surplus is cut off below.
-        let got = rustix::io::pread(file, spare_capacity(&mut bytes), at);
+        let got = rustix::io::pread(file, spare_capacity(bytes), at);
         match got {
             Ok(0) => break,
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -34,7 +48,6 @@ pub(super) fn read(file: &File, offset: u32, len: u32) -> Vec<u8> {
         }
     }
     bytes.resize(len, 0);
-    bytes
 }
 
 pub(super) fn write(file: &File, offset: u32, bytes: &[u8]) {

@@ -1,4 +1,4 @@
-//! The UDP socket under an endpoint.
+//! The socket as quinn uses it.
 //!
 //! quinn hands over batches of ten datagrams whatever their size; Linux refuses a send of more than
 //! 65,507 bytes, and quinn-udp takes that refusal for a failed MTU probe and drops the batch without
@@ -6,40 +6,18 @@
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
-use rustix::net::sockopt;
 
-use crate::limits::{DATAGRAM_BYTES_MAX, SOCKET_BUFFER_BYTES, UDP_SEND_BYTES_MAX};
+use crate::limits::{DATAGRAM_BYTES_MAX, UDP_SEND_BYTES_MAX};
 
 /// Four datagrams of the largest size: what the kernel joins into one read fits the buffer.
 const RECEIVE_SEGMENTS_MAX: usize = (1 << 16) / DATAGRAM_BYTES_MAX as usize;
-
-/// Binds with buffers as large as the kernel gives.
-pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(addr)?;
-    enlarge_buffers(&socket)?;
-    Ok(socket)
-}
-
-/// The forced sizes need `CAP_NET_ADMIN`; the others are cut to `net.core.{r,w}mem_max`.
-fn enlarge_buffers(socket: &UdpSocket) -> io::Result<()> {
-    let bytes = SOCKET_BUFFER_BYTES;
-    if sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_err() {
-        sockopt::set_socket_recv_buffer_size(socket, bytes)?;
-    }
-    if sockopt::set_socket_send_buffer_size_force(socket, bytes).is_err() {
-        sockopt::set_socket_send_buffer_size(socket, bytes)?;
-    }
-    let given = sockopt::socket_recv_buffer_size(socket)?;
-    tracing::debug!(asked = bytes, given, "UDP receive buffer");
-    Ok(())
-}
 
 /// Sends no batch that Linux would refuse.
 pub(super) struct BatchCap {
@@ -47,7 +25,7 @@ pub(super) struct BatchCap {
 }
 
 impl BatchCap {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Arc<BatchCap> {
+    pub(super) fn around(inner: Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket> {
         Arc::new(BatchCap { inner })
     }
 }

@@ -1,0 +1,73 @@
+//! UDP sockets, and what the kernel knows of the way to a peer.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind as bind_to, socket_with, sockopt};
+
+use crate::limits::SOCKET_BUFFER_BYTES;
+
+/// Binds with buffers as large as the kernel gives.
+pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = bind_plain(addr)?;
+    enlarge_buffers(&socket)?;
+    Ok(socket)
+}
+
+/// Binds as it is; an IPv6 wildcard takes IPv4 too, whatever the machine's default.
+pub(crate) fn bind_plain(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let family = match addr {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    if addr.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, !addr.ip().is_unspecified())?;
+    }
+    bind_to(&socket, &addr)?;
+    Ok(socket.into())
+}
+
+/// The forced sizes need `CAP_NET_ADMIN`; the others are cut to `net.core.{r,w}mem_max`.
+fn enlarge_buffers(socket: &UdpSocket) -> io::Result<()> {
+    let bytes = SOCKET_BUFFER_BYTES;
+    if sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_err() {
+        sockopt::set_socket_recv_buffer_size(socket, bytes)?;
+    }
+    if sockopt::set_socket_send_buffer_size_force(socket, bytes).is_err() {
+        sockopt::set_socket_send_buffer_size(socket, bytes)?;
+    }
+    let given = sockopt::socket_recv_buffer_size(socket)?;
+    tracing::debug!(asked = bytes, given, "UDP receive buffer");
+    Ok(())
+}
+
+/// The largest IP packet that the first link towards `ip` carries, in bytes; `None` if there is no
+/// way. Nothing is sent.
+pub(crate) fn route_mtu(ip: IpAddr) -> Option<u32> {
+    let ip = ip.to_canonical();
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = bind_plain(SocketAddr::new(any, 0)).ok()?;
+    // Any port: it is only asked which way packets would go.
+    socket.connect(SocketAddr::new(ip, 9)).ok()?;
+    match ip {
+        IpAddr::V4(_) => sockopt::ip_mtu(&socket).ok(),
+        IpAddr::V6(_) => sockopt::ipv6_mtu(&socket).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn route_mtu_of_the_loopback_is_its_devices() {
+        let localhost = Ipv4Addr::LOCALHOST;
+        for ip in [localhost.into(), localhost.to_ipv6_mapped().into()] {
+            assert!(route_mtu(ip) >= Some(65_535), "{ip}: {:?}", route_mtu(ip));
+        }
+    }
+}
