@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vdfs_program::{LogLevel, Size};
 use vdfs_proto::ChunkSize;
 
+use crate::install::VolumeName;
+
 const EXAMPLES: &str = "\
 Examples:
   vdfs up /mnt/vdfs                      a directory in RAM, until Ctrl-C or `vdfs down`
@@ -64,6 +66,8 @@ pub enum Command {
     Locate(LocateArgs),
     /// Remove the files whose contents were in RAM that is gone
     ForgetLost(ForgetLostArgs),
+    /// Put the programs, units, man pages and completions where the system looks for them
+    Install(InstallArgs),
 }
 
 const UP_HELP: &str = "\
@@ -320,6 +324,60 @@ pub struct CertShowArgs {
     pub dir: PathBuf,
 }
 
+const INSTALL_HELP: &str = "\
+Programs are taken from the directory of this `vdfs`. Each file is replaced whole, none before all \
+are written; configuration that is there stays.
+
+Examples:
+  vdfs install                          into /usr, /sbin and the directories of systemd
+  vdfs install --root /tmp/tree         the same below another root, as any user
+  vdfs install --volume 1 --ram 8GiB --master 10.0.0.1
+                                        the tmpfs and the configuration of vdfs-volume@1.service";
+
+#[derive(Debug, Args)]
+#[command(after_help = INSTALL_HELP)]
+pub struct InstallArgs {
+    /// Install below DIR as if it were /
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Where programs, units, pages and completions go; mount(8) looks for its programs in /sbin,
+    /// so these go there
+    #[arg(long, value_name = "DIR", default_value = "/usr", value_parser = absolute_path())]
+    pub prefix: PathBuf,
+    /// Only say what would be written
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Instead of the programs, write the unit of the RAM and the configuration of the service
+    /// vdfs-volume@NAME: letters, digits and underscores
+    #[arg(long, value_name = "NAME", requires_all = ["ram", "master"], help_heading = "A volume")]
+    pub volume: Option<VolumeName>,
+    /// RAM of the volume
+    #[arg(
+        long,
+        value_name = "SIZE",
+        requires = "volume",
+        help_heading = "A volume"
+    )]
+    pub ram: Option<Size>,
+    /// Addresses of the volume's masters
+    #[arg(
+        long,
+        value_name = "HOST[:PORT],..",
+        value_delimiter = ',',
+        requires = "volume",
+        help_heading = "A volume"
+    )]
+    pub master: Vec<String>,
+    /// Address at which the volume listens [default: port 7401 of all addresses]
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        requires = "volume",
+        help_heading = "A volume"
+    )]
+    pub listen: Option<SocketAddr>,
+}
+
 fn parse_chunk_size(text: &str) -> Result<ChunkSize, String> {
     let Size(bytes) = text.parse::<Size>().map_err(|error| error.to_string())?;
     ChunkSize::new(bytes).map_err(|_| "must be a power of two from 64KiB to 256MiB".to_owned())
@@ -335,10 +393,17 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
-/// Takes any bytes: names need not be UTF-8.
 fn vdfs_path() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| {
-        let refusal = "paths in the filesystem are absolute: they begin with /";
+    absolute_path_or("paths in the filesystem are absolute: they begin with /")
+}
+
+fn absolute_path() -> impl TypedValueParser<Value = PathBuf> {
+    absolute_path_or("must be absolute: begin with /")
+}
+
+/// Takes any bytes: names need not be UTF-8.
+fn absolute_path_or(refusal: &'static str) -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(move |path| {
         if path.is_absolute() {
             Ok(path)
         } else {
@@ -386,6 +451,10 @@ mod tests {
             "vdfs ls relative",
             "vdfs status --master 127.0.0.1:1",
             "vdfs status --state /s --master 127.0.0.1:1 --identity /i",
+            "vdfs install --prefix usr",
+            "vdfs install --ram 4GiB",
+            "vdfs install --volume 1 --ram 4GiB",
+            "vdfs install --volume a-b --ram 4GiB --master 10.0.0.1",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert_eq!(parsed.expect_err(line).exit_code(), 2, "{line}");

@@ -12,6 +12,7 @@ mod cert;
 mod client;
 mod cluster;
 mod down;
+mod install;
 mod output;
 mod places;
 mod ram_use;
@@ -45,5 +46,6 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Locate(args) => client::locate::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::ForgetLost(args) => client::forget_lost::run(&args),
+        Command::Install(args) => install::run(&args),
     }
 }

@@ -171,8 +171,12 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
     writeln!(lock, "{}", std::process::id())
 }
 
-/// Makes the directory and what lies above it, for the owner alone; one that is there stays as it is.
+/// Makes the directory for the owner alone, and what lies above it as usual: others have theirs
+/// there. One that is there stays as it is.
 pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above)?;
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
