@@ -139,12 +139,12 @@ pub struct ClusterArgs {
     /// Addresses of the master
     #[arg(
         long,
-        value_name = "IP:PORT,..",
+        value_name = "HOST[:PORT],..",
         value_delimiter = ',',
         requires = "identity"
     )]
     #[arg(help_heading = "Which filesystem")]
-    pub master: Vec<SocketAddr>,
+    pub master: Vec<String>,
     /// Directory with key.pem, cert.pem and ca.pem
     #[arg(
         long,
@@ -153,7 +153,7 @@ pub struct ClusterArgs {
         help_heading = "Which filesystem"
     )]
     pub identity: Option<PathBuf>,
-    /// State directory of a running `vdfs up`
+    /// State directory of a running `vdfs up` or `vdfs-master`
     #[arg(long, value_name = "DIR", conflicts_with = "master")]
     #[arg(help_heading = "Which filesystem")]
     pub state: Option<PathBuf>,

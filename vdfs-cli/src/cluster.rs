@@ -8,20 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use vdfs_net::{Connector, Identity, QuicConfig, QuicEndpoint, Target};
 use vdfs_proto::handshake::Role;
 
 use crate::args::ClusterArgs;
 use crate::places;
-use vdfs_program::{Blame, Failure};
+use vdfs_program::client::ClientFile;
+use vdfs_program::{Blame, Failure, masters};
 
 /// How long a command waits for the master before it gives up.
 pub(crate) const MASTER_WAIT: Duration = Duration::from_secs(3);
 /// How long a command waits for its connections to close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-const CLIENT_TOML: &str = "/etc/vdfs/client.toml";
 const FOUR_WAYS: &str = "name it with --master ADDR --identity DIR, with --state DIR, in \
     /etc/vdfs/client.toml, or start the default one: vdfs up DIR";
 
@@ -32,56 +31,36 @@ pub(crate) struct Cluster {
     pub(crate) identity: PathBuf,
 }
 
-/// `/etc/vdfs/client.toml`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClientFile {
-    master: Vec<SocketAddr>,
-    identity: PathBuf,
-}
-
 impl Cluster {
     pub(crate) fn find(args: &ClusterArgs) -> Result<Cluster, Failure> {
         if let (false, Some(identity)) = (args.master.is_empty(), &args.identity) {
             return Ok(Cluster {
-                masters: args.master.clone(),
+                masters: masters::resolve(&args.master)?,
                 identity: identity.clone(),
             });
         }
         match &args.state {
             Some(state) => Cluster::of_state(state)?.ok_or_else(|| {
-                Failure::new(
-                    state.display(),
-                    "no `vdfs up` has run with this state directory",
-                )
-                .way_out(FOUR_WAYS)
+                let why = "neither `vdfs up` nor `vdfs-master` has run with this state directory";
+                Failure::new(state.display(), why).way_out(FOUR_WAYS)
             }),
-            None => Cluster::find_unnamed(Path::new(CLIENT_TOML), &places::default_state()?),
+            None => Cluster::find_unnamed(None, &places::default_state()?),
         }
     }
 
-    fn find_unnamed(client_toml: &Path, default_state: &Path) -> Result<Cluster, Failure> {
-        if let Some(cluster) = Cluster::of_client_file(client_toml)? {
-            return Ok(cluster);
+    /// `client_file` stands for the usual one.
+    fn find_unnamed(client_file: Option<&Path>, default_state: &Path) -> Result<Cluster, Failure> {
+        if let Some(file) = ClientFile::load(client_file)? {
+            return Ok(Cluster {
+                masters: file.masters()?,
+                identity: file.identity(),
+            });
         }
         Cluster::of_state(default_state)?
             .ok_or_else(|| Failure::new("filesystem", "none found").way_out(FOUR_WAYS))
     }
 
-    fn of_client_file(path: &Path) -> Result<Option<Cluster>, Failure> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Failure::new(path.display(), error)),
-        };
-        let file: ClientFile = toml::from_str(&text).blame(path.display())?;
-        Ok(Some(Cluster {
-            masters: file.master,
-            identity: file.identity,
-        }))
-    }
-
-    /// The filesystem of a running or stopped `up`; `None` if there is none.
+    /// The filesystem of a running or stopped `up` or master; `None` if there is none.
     pub(crate) fn of_state(state: &Path) -> Result<Option<Cluster>, Failure> {
         let path = state.join("addr");
         let text = match std::fs::read_to_string(&path) {
@@ -121,7 +100,9 @@ impl Cluster {
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::new(path.display(), error);
     match error.kind() {
-        std::io::ErrorKind::PermissionDenied => failure.way_out("run this as the user of `up`"),
+        std::io::ErrorKind::PermissionDenied => {
+            failure.way_out("run this as the user of `up` or of the master")
+        }
         _ => failure,
     }
 }
@@ -155,10 +136,10 @@ impl Line {
             .into_iter()
             .filter_map(|target| self.endpoint.last_failure(&target));
         if let Some(failure) = failures.next() {
-            why += &format!(" ({failure})");
+            why += &format!(" ({})", failure.why);
         }
         Failure::new(format!("master {}", cluster.masters_text()), why)
-            .way_out("is it running? start it with: vdfs up DIR")
+            .way_out("is it running? start it with: vdfs up DIR, or vdfs-master")
     }
 
     pub(crate) fn close(self) {
@@ -173,12 +154,12 @@ mod tests {
     #[test]
     fn find_with_nothing_there_names_the_four_ways() {
         let empty = tempfile::tempdir().expect("a scratch directory");
-        let found = Cluster::find_unnamed(&empty.path().join("client.toml"), empty.path());
+        let found = Cluster::find_unnamed(None, empty.path());
         let line = found.expect_err("nothing is there").to_string();
         for way in [
             "--master ADDR --identity DIR",
             "--state DIR",
-            CLIENT_TOML,
+            "/etc/vdfs/client.toml",
             "vdfs up DIR",
         ] {
             assert!(line.contains(way), "{line}");
@@ -190,19 +171,10 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let file = scratch.path().join("client.toml");
         std::fs::write(scratch.path().join("addr"), "127.0.0.1:1\n").expect("writes");
-        let of_state = Cluster::find_unnamed(&file, scratch.path()).expect("the state's");
+        let of_state = Cluster::find_unnamed(None, scratch.path()).expect("the state's");
         assert_eq!(of_state.masters_text(), "127.0.0.1:1");
-        std::fs::write(&file, "master = [\"192.0.2.7:7400\"]\nidentity = \"/i\"\n")
-            .expect("writes");
-        let of_file = Cluster::find_unnamed(&file, scratch.path()).expect("the file's");
+        std::fs::write(&file, "master = [\"192.0.2.7\"]\nidentity = \"/i\"\n").expect("writes");
+        let of_file = Cluster::find_unnamed(Some(&file), scratch.path()).expect("the file's");
         assert_eq!(of_file.masters_text(), "192.0.2.7:7400");
-    }
-
-    #[test]
-    fn find_refuses_a_client_file_with_unknown_keys() {
-        let scratch = tempfile::tempdir().expect("a scratch directory");
-        let file = scratch.path().join("client.toml");
-        std::fs::write(&file, "masters = []\n").expect("writes");
-        assert!(Cluster::find_unnamed(&file, scratch.path()).is_err());
     }
 }

@@ -10,9 +10,9 @@ use vdfs_net::StateDir;
 use crate::args::DownArgs;
 use crate::output::Output;
 use crate::places;
-use crate::ram_use::ram_in_use_bytes;
 use crate::up::{destroy, mounted_dir, mountpoint};
 use vdfs_program::{Blame, Failure, human};
+use vdfs_volume::ram;
 
 /// An `up` stops within 10 s; what is beyond is patience with a busy machine.
 const STOP_WAIT: Duration = Duration::from_secs(20);
@@ -93,7 +93,7 @@ fn stop_running(state: &Path) -> Result<bool, Failure> {
 
 fn say_what_stays(state: &Path, dir: &Path) -> Result<(), Failure> {
     let mut output = Output::open();
-    output.line(stays_line(ram_in_use_bytes(&state.join("ram")), dir))?;
+    output.line(stays_line(ram::in_use_bytes(&state.join("ram")), dir))?;
     output.finish()
 }
 

@@ -15,7 +15,6 @@ mod down;
 mod install;
 mod output;
 mod places;
-mod ram_use;
 mod state_files;
 mod status;
 pub mod up;

@@ -30,11 +30,11 @@ use vdfs_proto::ChunkSize;
 
 use crate::args::UpArgs;
 use crate::places;
-use crate::ram_use::ram_in_use_bytes;
 use mounted::Mounted;
 use parameters::{Memory, Parameters, Wishes};
 use servers::{Doors, Plan, Servers, volume_node};
 use vdfs_program::{Blame, Failure, Size, human};
+use vdfs_volume::ram;
 
 pub(crate) use fresh::destroy;
 pub(crate) use run::run;
@@ -188,7 +188,7 @@ impl Up {
             dir: parameters.dir,
             busy,
             not_flushed: flushed.err().map(|error| error.to_string()),
-            ram_bytes: ram_in_use_bytes(&state.ram()),
+            ram_bytes: ram::in_use_bytes(&state.ram()),
         }
     }
 }
@@ -213,9 +213,9 @@ fn lock_state(config: &UpConfig) -> Result<StateDir, Failure> {
 
 /// Decides what to run with, sets the old files aside if asked, and notes the decision.
 fn settle_parameters(config: &UpConfig, state: &StateDir) -> Result<Parameters, Failure> {
-    let in_use = ram_in_use_bytes(&state.ram());
+    let in_use = ram::in_use_bytes(&state.ram());
     let memory = Memory {
-        available: vdfs_volume::ram::available_bytes().blame("/proc/meminfo")?,
+        available: ram::available_bytes().blame("/proc/meminfo")?,
         in_use,
     };
     if !config.fresh {
@@ -248,7 +248,7 @@ fn check_shares(old: &Parameters, new: &Parameters, state: &StateDir) -> Result<
         return Ok(());
     }
     for node in (1..=old.volumes).map(volume_node) {
-        let held = ram_in_use_bytes(&state.ram().join(&node));
+        let held = ram::in_use_bytes(&state.ram().join(&node));
         if held > new.volume_budget_bytes() {
             let share = human(new.volume_budget_bytes());
             let why = format!("{node} holds {} and would get {share}", human(held));

@@ -96,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if options.remount {
         return mount::remount(&arguments.dir, options.flags).map_err(Failure::not_mounted);
     }
-    let masters = source::masters(&arguments.source)?;
+    let (masters, options) = source::settle(&arguments.source, options)?;
     if arguments.fake {
         return Ok(());
     }

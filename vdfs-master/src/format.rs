@@ -1,5 +1,6 @@
 //! What a new filesystem is made with, and whether the one that is there is the one that was meant.
 
+use vdfs_program::Size;
 use vdfs_proto::{ChunkSize, ClusterId};
 
 use crate::core::FsConfig;
@@ -13,7 +14,7 @@ pub enum FormatError {
     /// The log may have been put there from elsewhere.
     #[error("the log is of another cluster")]
     OtherCluster,
-    #[error("the filesystem was made with chunks of {found:?}")]
+    #[error("the filesystem was made with chunks of {}", Size(u64::from(found.bytes())))]
     ChunkSize { found: ChunkSize },
 }
 

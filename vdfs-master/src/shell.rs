@@ -207,6 +207,11 @@ impl Master {
         &self.metrics
     }
 
+    /// Ends when the master's thread has taken a turn: never if it hangs.
+    pub async fn wait_turn(&self) {
+        self.turns.wait_own_turn().await;
+    }
+
     /// Puts everything on the disk, writes a checkpoint if the next start gains by it, and ends.
     /// Requests from now on, and those that wait, are answered `ShuttingDown`.
     pub fn stop(mut self) {

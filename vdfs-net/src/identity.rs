@@ -38,7 +38,7 @@ const CA_FILE: &str = "ca.pem";
 /// Why there is no identity. Every message names the file, and the way out where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    #[error("{}: cannot read: {source}; name the directory of an identity with --identity", path.display())]
+    #[error("{}: cannot read: {source}; name the directory of an identity (--identity, -o identity=)", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
         "{}: cannot read: {source}; a cluster's authority is in the state directory of its master, \

@@ -24,6 +24,6 @@ pub mod state_dir;
 
 pub use carrier::{Carrier, Connector, Outcome, PeerIdentity, Request, Response, Service, Target};
 pub use identity::{Authority, Identity, IdentityError, Issuer};
-pub use quic::{Profile, QuicConfig, QuicEndpoint, StartError};
+pub use quic::{DialFailure, Profile, QuicConfig, QuicEndpoint, StartError};
 pub use rotation::Rotation;
 pub use state_dir::{StateDir, StateError};

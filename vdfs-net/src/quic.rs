@@ -99,6 +99,15 @@ pub enum StartError {
     Host(io::Error),
 }
 
+/// Why a peer could not be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialFailure {
+    /// For people.
+    pub why: String,
+    /// The peer answers, and one of the two is the wrong one: trying again will not help.
+    pub is_final: bool,
+}
+
 /// What the endpoint's tasks and its connectors share.
 struct Shared {
     /// `None` once the endpoint has ended, so that its socket is closed.
@@ -112,7 +121,7 @@ struct Shared {
     door: Arc<Door>,
     counters: Arc<NetCounters>,
     /// Why the last dial of a target failed.
-    failures: Mutex<HashMap<Target, String>>,
+    failures: Mutex<HashMap<Target, DialFailure>>,
 }
 
 impl Shared {
@@ -132,12 +141,12 @@ impl Shared {
         Ok(config)
     }
 
-    fn remember_failure(&self, target: &Target, why: String) {
+    fn remember_failure(&self, target: &Target, failure: DialFailure) {
         let mut failures = self.failures.lock();
         if failures.len() >= CARRIERS_IDLE_MAX {
             failures.clear();
         }
-        failures.insert(target.clone(), why);
+        failures.insert(target.clone(), failure);
     }
 }
 
@@ -252,8 +261,8 @@ impl QuicEndpoint {
         &self.shared.counters
     }
 
-    /// Why the last failed dial of `target` failed, for people.
-    pub fn last_failure(&self, target: &Target) -> Option<String> {
+    /// Why the last failed dial of `target` failed.
+    pub fn last_failure(&self, target: &Target) -> Option<DialFailure> {
         self.shared.failures.lock().get(target).cloned()
     }
 

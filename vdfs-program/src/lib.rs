@@ -4,7 +4,9 @@
 //! Knows nothing of filesystems or networks. It is a crate of its own because four programs share
 //! it, and the network crate, the only other one below all of them, need not know clap.
 
+pub mod client;
 pub mod config;
+mod daemon;
 mod failure;
 pub mod logs;
 pub mod masters;
@@ -13,10 +15,13 @@ pub mod places;
 mod ready;
 pub mod signals;
 mod size;
+mod time;
 
 pub use config::{ConfigArgs, Settings};
+pub use daemon::{Daemon, serve};
 pub use failure::{Blame, Failure, exit_status, one_line};
 pub use logs::{LogLevel, LogTarget};
 pub use ready::{print, say_ready};
 pub use signals::StopSignals;
 pub use size::{Size, SizeError, human};
+pub use time::{Time, TimeError};

@@ -1,5 +1,6 @@
 //! What a service manager is told (sd_notify(3)). Without one nothing happens.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -21,7 +22,7 @@ pub fn status(status: &str) {
 
 /// Says that the program lives, twice in each interval of the watchdog, as long as `answers` does;
 /// never ends. `answers` must come from where the program works: a program that hangs is silent.
-pub async fn watchdog(mut answers: impl AsyncFnMut()) {
+pub async fn watchdog(mut answers: impl AsyncFnMut()) -> Infallible {
     let Some(interval) = sd_notify::watchdog_enabled().filter(|time| !time.is_zero()) else {
         return std::future::pending().await;
     };

@@ -19,4 +19,4 @@ pub mod store;
 
 pub use panics::PanicHook;
 pub use ram::{Ram, RamError};
-pub use shell::{Volume, VolumeConfig, VolumeError};
+pub use shell::{Registration, Volume, VolumeConfig, VolumeError};

@@ -9,21 +9,13 @@
 mod arguments;
 mod server;
 
-use std::time::Duration;
-
-use tokio::runtime::Runtime;
-use vdfs_program::{Blame, Failure, LogTarget, Settings, StopSignals, logs, notify, say_ready};
+use vdfs_program::{Failure, LogTarget, Settings, logs};
 
 pub use arguments::{Arguments, Options};
 pub use server::{Server, ServerConfig};
 
 /// As it calls itself.
 pub const PROGRAM: &str = "vdfs-volume";
-/// How long a stop may take.
-const STOP_MAX: Duration = Duration::from_secs(9);
-/// A master that takes longer to answer is spoken of.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// The command line, for manual pages and completions.
 pub fn command() -> clap::Command {
     <Arguments as clap::CommandFactory>::command()
@@ -38,48 +30,5 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         return vdfs_program::print(&settings.print(&options)?);
     }
     logs::start(LogTarget::of(options.log_file.as_deref()), options.log())?;
-    let server = Server::start(&ServerConfig::of(&options)?)?;
-    let runtime = runtime()?;
-    let served = runtime.block_on(serve(&server));
-    notify::stopping();
-    if let Ok(signals) = served {
-        runtime.spawn(signals.end_at_next(PROGRAM, STOP_MAX));
-        server.stop();
-        return Ok(());
-    }
-    served.map(drop)
-}
-
-/// For signals and the service manager: requests have threads of their own.
-fn runtime() -> Result<Runtime, Failure> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let builder = builder.worker_threads(1).thread_name("vdfs-signals");
-    builder.enable_all().build().blame("runtime")
-}
-
-/// Returns when it is time to stop.
-async fn serve(server: &Server) -> Result<StopSignals, Failure> {
-    let mut signals = StopSignals::watch()?;
-    tokio::select! {
-        () = signals.next() => return Ok(signals),
-        () = wait_registered(server) => {}
-    }
-    let line = server.ready_line();
-    say_ready(&format!("ready {line}"))?;
-    notify::ready(&format!("serving as {line}"));
-    signals.next().await;
-    Ok(signals)
-}
-
-async fn wait_registered(server: &Server) {
-    let registered = server.wait_registered();
-    tokio::pin!(registered);
-    tokio::select! {
-        () = &mut registered => return,
-        () = tokio::time::sleep(PATIENCE) => {}
-    }
-    let why = server.why_unregistered();
-    eprintln!("{PROGRAM}: {why}; waiting");
-    notify::status(&format!("waiting: {why}"));
-    registered.await;
+    vdfs_program::serve(Server::start(&ServerConfig::of(&options)?)?)
 }

@@ -1,8 +1,9 @@
 //! Where chunks lie: a tmpfs, never a disk.
 //!
-//! As root a tmpfs of its own is mounted at the given directory; it outlives the process, so a
-//! killed volume finds its chunks again. Otherwise the path becomes a symbolic link to a directory
-//! in `/dev/shm`, whose room others share.
+//! Whatever tmpfs is mounted at the given directory is used, whoever has mounted it: so the RAM can
+//! be made outside of the service that uses it, and outlives it. Where nothing is mounted, root
+//! mounts a tmpfs, and anybody else gets a symbolic link to a directory in `/dev/shm`, whose room
+//! others share.
 
 use std::fs;
 use std::io;
@@ -10,12 +11,18 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
+use vdfs_program::human;
+
+use present::Present;
 
 mod available;
+mod in_use;
+mod present;
 mod private;
 mod shared;
 
 pub use available::available_bytes;
+pub use in_use::in_use_bytes;
 
 /// `f_type` of a tmpfs (statfs(2)).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -31,19 +38,42 @@ pub struct Ram {
 #[derive(Debug, thiserror::Error)]
 pub enum RamError {
     #[error(
-        "{asked} bytes of RAM are asked for, {available} are available; ask for less or free some"
+        "{} of RAM are asked for, {} are available; ask for less or free some",
+        human(*asked),
+        human(*available)
     )]
     TooLarge { asked: u64, available: u64 },
     #[error(
-        "{}: {used} bytes are in use there, more than the {asked} asked for; ask for more or \
-         remove files first",
-        path.display()
+        "{}: {} are in use there, more than the {} asked for; ask for more or remove files first",
+        path.display(),
+        human(*used),
+        human(*asked)
     )]
     TooSmall {
         path: PathBuf,
         asked: u64,
         used: u64,
     },
+    #[error(
+        "{0}: the tmpfs there has {1}, less than the {2} asked for; ask for less, or enlarge it: \
+         mount -o remount,size={3} {0}",
+        path.display(),
+        human(*size),
+        human(*asked),
+        asked
+    )]
+    Smaller {
+        path: PathBuf,
+        asked: u64,
+        size: u64,
+    },
+    #[error(
+        "{0}: no tmpfs can be mounted here without CAP_SYS_ADMIN; have one mounted before: \
+         mount -t tmpfs -o size={1},mode=0700 vdfs-ram {0}",
+        path.display(),
+        asked
+    )]
+    MayNotMount { path: PathBuf, asked: u64 },
     #[error("{}: another filesystem is mounted there; choose another directory", path.display())]
     Foreign { path: PathBuf },
     #[error("{}: is not in RAM: statfs says type {found:#x}, not tmpfs", path.display())]
@@ -71,23 +101,25 @@ impl RamError {
 }
 
 impl Ram {
-    /// Makes `path` a place in RAM for `size_bytes`, or takes over what an earlier process left
-    /// there, with the new size. Within another place of ours it becomes a directory there: whoever
-    /// made that one has room for all that lie in it.
+    /// Makes `path` a place in RAM for `size_bytes`, or takes over what is mounted there: what an
+    /// earlier process left, with the new size, or what somebody else has made large enough. Within
+    /// another place of ours it becomes a directory there: whoever made that one has room for all
+    /// that lie in it.
     pub fn open(path: &Path, size_bytes: u64) -> Result<Self, RamError> {
-        let is_shared = !geteuid().is_root();
-        if lies_in_ours(path, is_shared)? {
-            make_directory(path)?;
-        } else if is_shared {
-            shared::open(path, size_bytes)?;
-        } else {
-            private::open(path, size_bytes)?;
-        }
+        let is_shared = open_place(path, size_bytes)?;
         check_tmpfs(path)?;
         Ok(Ram {
             path: path.to_owned(),
             is_shared,
         })
+    }
+
+    /// The size of the tmpfs that is mounted at `path` already, in bytes; `None` if there is none.
+    pub fn mounted_bytes(path: &Path) -> Result<Option<u64>, RamError> {
+        match Present::at(path)? {
+            Present::Ours { .. } | Present::ReadyMade => private::size_bytes(path).map(Some),
+            Present::Nothing | Present::Foreign => Ok(None),
+        }
     }
 
     /// Frees the RAM at `path`, with all that lies in it; nothing there is fine.
@@ -108,11 +140,36 @@ impl Ram {
     }
 }
 
-fn lies_in_ours(path: &Path, is_shared: bool) -> Result<bool, RamError> {
+/// True if others may take the room of the place.
+fn open_place(path: &Path, size_bytes: u64) -> Result<bool, RamError> {
+    let is_root = geteuid().is_root();
+    match Present::at(path)? {
+        Present::Foreign => {
+            return Err(RamError::Foreign {
+                path: path.to_owned(),
+            });
+        }
+        Present::ReadyMade => private::check_size(path, size_bytes)?,
+        Present::Ours { .. } if !is_root => private::check_size(path, size_bytes)?,
+        Present::Ours { no_swap } => private::resize(path, size_bytes, no_swap)?,
+        Present::Nothing if lies_in_ours(path)? => make_directory(path)?,
+        Present::Nothing if is_root => private::mount_new(path, size_bytes)?,
+        Present::Nothing => {
+            if path.parent().is_some_and(shared::is_link) {
+                make_directory(path)?;
+            } else {
+                shared::open(path, size_bytes)?;
+            }
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn lies_in_ours(path: &Path) -> Result<bool, RamError> {
     match path.parent() {
         None => Ok(false),
-        Some(above) if is_shared => Ok(shared::is_link(above)),
-        Some(above) => private::is_mounted(above),
+        Some(above) => Ok(matches!(Present::at(above)?, Present::Ours { .. })),
     }
 }
 

@@ -24,13 +24,17 @@ use crate::store::{Recovery, Store, StoreConfig, StoreError, Usage};
 mod commands;
 mod control;
 mod heartbeat;
+mod pulse;
+
+pub use control::Registration;
 
 /// What a volume is started with.
 #[derive(Clone, Debug)]
 pub struct VolumeConfig {
     /// Unique in the cluster; the node name of the volume's identity.
     pub name: String,
-    /// Which machine it is on: members of a chain are on different hosts.
+    /// Which machine it is on: members of a chain are on different hosts. Nothing stands for the
+    /// address at which the master sees it.
     pub host: String,
     /// Where its chunks lie: a tmpfs of its own is mounted there.
     pub ram_dir: PathBuf,
@@ -60,7 +64,8 @@ pub struct Volume {
     recovery: Recovery,
     panic_hook: PanicHook,
     stop: watch::Sender<bool>,
-    registered: watch::Receiver<bool>,
+    registered: watch::Receiver<Registration>,
+    link: Arc<control::Link>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -78,7 +83,7 @@ impl Volume {
         report(&config.name, &recovery);
         let node = Node::new(store);
         let (stop, stopped) = watch::channel(false);
-        let (tell_registered, registered) = watch::channel(false);
+        let (tell_registered, registered) = watch::channel(Registration::Waiting);
         let link = control::Link::new(config.clone(), node.clone(), master, tell_registered);
         let threads = vec![
             spawn(
@@ -86,7 +91,7 @@ impl Volume {
                 &config,
                 control::run(link.clone(), stopped.clone()),
             )?,
-            spawn("heartbeat", &config, heartbeat::run(link, stopped))?,
+            spawn("heartbeat", &config, heartbeat::run(link.clone(), stopped))?,
         ];
         Ok(Volume {
             node,
@@ -94,6 +99,7 @@ impl Volume {
             panic_hook: config.panic_hook,
             stop,
             registered,
+            link,
             threads,
         })
     }
@@ -117,10 +123,19 @@ impl Volume {
         self.node.store.usage()
     }
 
-    /// Waits until the master has taken the volume in; false if it stops before.
-    pub async fn wait_registered(&self) -> bool {
+    /// Waits until the master has taken the volume in, or has refused it for good.
+    pub async fn wait_registered(&self) -> Registration {
         let mut registered = self.registered.clone();
-        registered.wait_for(|yes| *yes).await.is_ok()
+        let is_settled = |state: &Registration| *state != Registration::Waiting;
+        let settled = registered.wait_for(is_settled).await;
+        settled
+            .expect("the sender lives as long as the volume")
+            .clone()
+    }
+
+    /// Ends when the control thread has taken a turn: never if it hangs.
+    pub async fn wait_turn(&self) {
+        self.link.pulse.ask().await;
     }
 
     /// Refuses requests from now on, ends the threads, and lets go of the store, unless a service

@@ -9,7 +9,19 @@ const MASTER: &str = include_str!("../../../systemd/vdfs-master.service");
 const VOLUME: &str = include_str!("../../../systemd/vdfs-volume@.service");
 const RAM: &str = include_str!("../../../systemd/var-lib-vdfs-volumes-1-ram.mount");
 const USER: &str = include_str!("../../../systemd/vdfs.sysusers.conf");
-const EXAMPLES: [(&str, &str); 3] = [
+const EXAMPLES: [(&str, &str); 6] = [
+    (
+        "client.toml",
+        include_str!("../../../systemd/examples/client.toml"),
+    ),
+    (
+        "master.toml",
+        include_str!("../../../systemd/examples/master.toml"),
+    ),
+    (
+        "volume.toml",
+        include_str!("../../../systemd/examples/volume.toml"),
+    ),
     ("fstab", include_str!("../../../systemd/examples/fstab")),
     (
         "mnt-vdfs.automount",

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::mount::FlagChanges;
+use vdfs_program::client::ClientFile;
+use vdfs_program::{Time, TimeError};
 
-const IDENTITY_DEFAULT: &str = "/etc/vdfs/identity";
+use crate::mount::FlagChanges;
 
 /// Options that mount(8) acts on itself and passes on, or that say what is so anyway (access times
 /// are never kept).
@@ -45,9 +46,11 @@ const SHOWN: [&str; 3] = ["user_id", "group_id", "max_read"];
 const REMARKS: [&str; 3] = ["x-", "X-", "comment="];
 
 /// What `-o` says. Of contradicting options the last one counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options {
-    pub(super) identity: PathBuf,
+    /// The config file; `None` is the usual one, if it is needed.
+    pub(super) config: Option<PathBuf>,
+    pub(super) identity: Option<PathBuf>,
     /// `None` waits without limit.
     pub(super) timeout: Option<Duration>,
     pub(super) log: Option<PathBuf>,
@@ -62,21 +65,8 @@ pub(super) enum OptionError {
     Unknown(String),
     #[error("`{0}` needs a value: {0}=...")]
     NoValue(String),
-    #[error("`{0}` is no time: 500ms, 30s, 5min")]
-    BadTime(String),
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            identity: IDENTITY_DEFAULT.into(),
-            timeout: None,
-            log: None,
-            allow_other: false,
-            remount: false,
-            flags: FlagChanges::default(),
-        }
-    }
+    #[error(transparent)]
+    BadTime(#[from] TimeError),
 }
 
 impl Options {
@@ -105,11 +95,12 @@ impl Options {
 
     fn take_value(&mut self, word: &str, name: &str, value: &str) -> Result<(), OptionError> {
         match name {
-            "identity" | "timeout" | "log" if value.is_empty() => {
+            "config" | "identity" | "timeout" | "log" if value.is_empty() => {
                 return Err(OptionError::NoValue(name.to_owned()));
             }
-            "identity" => self.identity = value.into(),
-            "timeout" => self.timeout = Some(parse_time(value)?),
+            "config" => self.config = Some(value.into()),
+            "identity" => self.identity = Some(value.into()),
+            "timeout" => self.timeout = Some(value.parse::<Time>()?.0),
             "log" => self.log = Some(value.into()),
             _ if SHOWN.contains(&name) => {}
             _ => return Err(OptionError::Unknown(word.to_owned())),
@@ -129,27 +120,25 @@ impl Options {
             "exec" => self.flags.no_exec = Some(false),
             "allow_other" => self.allow_other = true,
             "remount" => self.remount = true,
-            "identity" | "timeout" | "log" => return Err(OptionError::NoValue(word.to_owned())),
+            "config" | "identity" | "timeout" | "log" => {
+                return Err(OptionError::NoValue(word.to_owned()));
+            }
             _ => return Err(OptionError::Unknown(word.to_owned())),
         }
         Ok(())
     }
 }
 
-/// A whole number and a unit: `500ms`, `30s`, `5min`, `1h`.
-fn parse_time(text: &str) -> Result<Duration, OptionError> {
-    let bad = || OptionError::BadTime(text.to_owned());
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u32 = number.parse().map_err(|_| bad())?;
-    let unit = match unit {
-        "ms" => Duration::from_millis(1),
-        "s" => Duration::from_secs(1),
-        "min" => Duration::from_secs(60),
-        "h" => Duration::from_secs(3600),
-        _ => return Err(bad()),
-    };
-    Ok(unit * number)
+impl Options {
+    /// What `-o` leaves open is taken from a config file.
+    pub(super) fn or(self, file: ClientFile) -> Self {
+        Options {
+            identity: Some(self.identity.unwrap_or_else(|| file.identity())),
+            timeout: self.timeout.or(file.timeout.map(|time| time.0)),
+            log: self.log.or(file.log_file),
+            ..self
+        }
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +194,20 @@ mod tests {
     }
 
     #[test]
+    fn options_win_over_the_config_file() {
+        let file = ClientFile {
+            identity: Some("/of-file".into()),
+            log_file: Some("/log".into()),
+            ..ClientFile::default()
+        };
+        let options = parse("identity=/given").expect("known").or(file);
+        assert_eq!(options.identity, Some("/given".into()));
+        assert_eq!(options.log, Some("/log".into()));
+        let none = parse("").expect("known").or(ClientFile::default());
+        assert_eq!(none.identity, Some("/etc/vdfs/identity".into()));
+    }
+
+    #[test]
     fn parse_of_a_time_needs_a_unit() {
         let timeout = |text: &str| parse(text).map(|options| options.timeout);
         assert_eq!(
@@ -213,7 +216,7 @@ mod tests {
         );
         assert_eq!(timeout("timeout=5min"), Ok(Some(Duration::from_secs(300))));
         for bad in ["30", "s", "1.5s", "99999999999s"] {
-            let error = Err(OptionError::BadTime(bad.into()));
+            let error = Err(OptionError::BadTime(TimeError(bad.into())));
             assert_eq!(timeout(&format!("timeout={bad}")), error);
         }
         assert_eq!(

@@ -59,7 +59,7 @@ fn with_absolute_paths(options: Options) -> Result<Options, Failure> {
     let absolute = |path: &Path| -> Result<PathBuf, Failure> {
         std::path::absolute(path).map_err(|error| Failure::at(path.display(), error))
     };
-    let identity = absolute(&options.identity)?;
+    let identity = options.identity.as_deref().map(absolute).transpose()?;
     let log = options.log.as_deref().map(absolute).transpose()?;
     Ok(Options {
         identity,
@@ -120,7 +120,8 @@ impl Served {
     ) -> Result<Served, Failure> {
         // Before anybody is asked anything.
         prepare_mountpoint(&dir).map_err(Failure::not_mounted)?;
-        let identity = Identity::load(&options.identity).map_err(Failure::not_mounted)?;
+        let dir_of_identity = options.identity.as_deref().expect("has a default");
+        let identity = Identity::load(dir_of_identity).map_err(Failure::not_mounted)?;
         let endpoint = QuicEndpoint::dialler(&identity, QuicConfig::default())
             .map_err(|error| Failure::at("network", error))?;
         let kernel_cache =
@@ -146,7 +147,7 @@ impl Served {
             .map_err(|status| Failure::at(dir, status))?;
         let (dir, size) = (self.mount.dir().display(), human(stats.capacity_bytes));
         Ok(format!(
-            "ready {dir} {size}, stop with Ctrl-C or: vdfs down {dir}"
+            "ready {dir} {size}, stop with Ctrl-C or: umount {dir}"
         ))
     }
 
@@ -196,7 +197,10 @@ fn connect(
         Ok(Err(status)) => status.to_string(),
         Err(_) => format!("no answer within {} s", limit.as_secs_f32()),
     };
-    let reason = |master| endpoint.last_failure(master).unwrap_or_else(|| why.clone());
+    let reason = |master| {
+        let failure = endpoint.last_failure(master);
+        failure.map_or_else(|| why.clone(), |failure| failure.why)
+    };
     let reasons: Vec<String> = masters
         .iter()
         .map(|master| format!("master {}: {}", master.addr, reason(master)))

@@ -17,6 +17,9 @@ pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status
     let mut request: VolumeRequest = decode(body)?;
     if let VolumeRequest::Register(register) = &mut request {
         register.addr = address::as_seen(register.addr, peer.addr);
+        if register.host.is_empty() {
+            register.host = register.addr.ip().to_string();
+        }
     }
     Ok(Admitted {
         op: request.name(),

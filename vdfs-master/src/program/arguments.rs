@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 use serde::{Deserialize, Serialize};
+use vdfs_net::address;
 use vdfs_program::{ConfigArgs, Failure, LogLevel, Size, places};
 use vdfs_proto::ChunkSize;
 
-const LISTEN_DEFAULT: &str = "0.0.0.0:7400";
+const PORT: u16 = 7400;
 
 const HELP: &str = "\
 The first start makes the cluster: its authority in DIR/ca, and the identities DIR/identity (its \
@@ -39,7 +40,8 @@ pub struct Options {
     /// for root, else $XDG_STATE_HOME/vdfs/master]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Address for clients and volumes; port 0 takes a free one [default: 0.0.0.0:7400]
+    /// Address for clients and volumes; port 0 takes a free one [default: port 7400 on all
+    /// addresses]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
     /// Size of the pieces that files are cut into: a power of two from 64KiB to 256MiB, fixed when
@@ -66,10 +68,9 @@ impl Options {
             Some(state) => state,
             None => places::default_state("master")?,
         };
-        let listen = || LISTEN_DEFAULT.parse().expect("an address");
         Ok(Options {
             state: Some(state),
-            listen: Some(self.listen.unwrap_or_else(listen)),
+            listen: Some(self.listen.unwrap_or_else(|| address::anywhere(PORT))),
             sync_log: Some(self.sync_log.unwrap_or(false)),
             log: Some(self.log.unwrap_or(LogLevel::Info)),
             ..self

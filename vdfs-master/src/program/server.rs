@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use vdfs_net::identity::MASTER_NODE;
 use vdfs_net::{Issuer, QuicConfig, QuicEndpoint, StateDir};
-use vdfs_program::{Blame, Failure};
+use vdfs_program::{Blame, Daemon, Failure};
 use vdfs_proto::handshake::Role;
 use vdfs_proto::{ChunkSize, ClusterId};
 
-use super::Options;
+use super::{Options, PROGRAM};
 use crate::core::FsConfig;
 use crate::shell::{Master, MasterConfig};
 
@@ -69,7 +69,7 @@ impl Server {
             Failure::of(error).way_out("name another address or port with --listen IP:PORT")
         })?;
         state
-            .write_addr(dialled(door.local_addr()))
+            .write_addr(door.dialable_addr())
             .map_err(Failure::of)?;
         Ok(Server {
             door,
@@ -80,25 +80,26 @@ impl Server {
 
     /// Where it can be reached from this machine.
     pub fn addr(&self) -> SocketAddr {
-        dialled(self.door.local_addr())
-    }
-
-    /// The door first, so that nobody new comes in; then everything is put on the disk.
-    pub fn stop(self) {
-        self.door.shutdown(DOOR_WAIT);
-        self.master.stop();
+        self.door.dialable_addr()
     }
 }
 
-/// A wildcard is reached through the loopback.
-fn dialled(mut addr: SocketAddr) -> SocketAddr {
-    if addr.ip().is_unspecified() {
-        addr.set_ip(match addr {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
+impl Daemon for Server {
+    const PROGRAM: &'static str = PROGRAM;
+
+    async fn wait_ready(&self) -> Result<String, Failure> {
+        Ok(format!("master {}", self.addr()))
     }
-    addr
+
+    async fn wait_turn(&self) {
+        self.master.wait_turn().await;
+    }
+
+    /// The door first, so that nobody new comes in; then everything is put on the disk.
+    fn stop(self) {
+        self.door.shutdown(DOOR_WAIT);
+        self.master.stop();
+    }
 }
 
 fn start_master(

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use vdfs_proto::Status;
 
 use super::AbortHook;
@@ -29,6 +30,8 @@ pub(crate) struct Turns {
     /// `None` after the end. Lock order: before the inbox.
     keeper: Mutex<Option<Keeper>>,
     before_abort: Option<AbortHook>,
+    /// Turns that the master's own thread has run.
+    own_turns: watch::Sender<u64>,
 }
 
 impl Turns {
@@ -37,6 +40,7 @@ impl Turns {
             inbox,
             keeper: Mutex::new(Some(keeper)),
             before_abort,
+            own_turns: watch::Sender::new(0),
         }
     }
 
@@ -46,6 +50,13 @@ impl Turns {
         let waiter = self.inbox.submit(request)?;
         self.or_abort(|| self.run_queued());
         Ok(waiter)
+    }
+
+    /// Ends when the master's own thread has run a turn: never if it hangs.
+    pub(crate) async fn wait_own_turn(&self) {
+        let mut turns = self.own_turns.subscribe();
+        self.inbox.call();
+        turns.changed().await.expect("the sender is here");
     }
 
     /// Runs turns until nothing is queued, as far as nobody else does.
@@ -85,6 +96,7 @@ impl Turns {
             let stop = mail.stop;
             let turn = keeper.turn(mail)?;
             wake = keeper.promise_wake();
+            self.own_turns.send_modify(|turns| *turns += 1);
             if let Some(stop) = stop {
                 return end(seat.take().expect("as above"), stop, turn);
             }

@@ -10,19 +10,19 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared as SharedFuture};
 use parking_lot::Mutex;
-use quinn::{ConnectError, Connection, ConnectionError};
+use quinn::{ConnectError, Connection, ConnectionError, TransportErrorCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Purpose;
 
-use super::Shared;
 use super::bulk::{Transfer, run_transfers};
 use super::close::{CloseReason, Closing};
 use super::handshake::{Rejection, greet};
 use super::lane::Lane;
 use super::tls::TlsError;
+use super::{DialFailure, Shared};
 use crate::address;
 use crate::carrier::{Outcome, Request, Target};
 use crate::identity::dns_name;
@@ -38,22 +38,88 @@ pub(super) enum DialError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(transparent)]
-    Connection(#[from] ConnectionError),
+    Connection(ConnectionError),
     #[error("no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
     #[error("refused: {0}")]
     Refused(Status),
     #[error("the peer does not speak the protocol")]
     NotSpoken,
+    /// The TLS alert and what is known of it.
+    #[error("the peer's certificate is refused: {0}")]
+    PeerRefused(String),
+    #[error("the peer refuses this certificate: {0}")]
+    RefusedByPeer(&'static str),
 }
 
 impl DialError {
+    /// Both are there, and one of them is the wrong one.
+    fn is_final(&self) -> bool {
+        match self {
+            DialError::Tls(_) | DialError::PeerRefused(_) | DialError::RefusedByPeer(_) => true,
+            DialError::Refused(status) => matches!(
+                status,
+                Status::WrongCluster | Status::WrongRole | Status::WrongVersion
+            ),
+            DialError::ShuttingDown
+            | DialError::Connect(_)
+            | DialError::Connection(_)
+            | DialError::TimedOut
+            | DialError::NotSpoken => false,
+        }
+    }
+
     /// What callers are told: a peer's definite answer, else that there is no connection.
     fn status(&self) -> Status {
         match self {
             DialError::Refused(status) => *status,
             _ => Status::Disconnected,
         }
+    }
+}
+
+/// The first code of those in which QUIC carries TLS alerts (RFC 9001, 4.8), and their number.
+const CRYPTO_CODES: std::ops::Range<u64> = 0x100..0x200;
+
+impl From<ConnectionError> for DialError {
+    fn from(error: ConnectionError) -> DialError {
+        let alert = |code: TransportErrorCode| {
+            let code = u64::from(code);
+            CRYPTO_CODES
+                .contains(&code)
+                .then(|| code - CRYPTO_CODES.start)
+        };
+        match &error {
+            ConnectionError::TransportError(ours) if alert(ours.code).is_some() => {
+                DialError::PeerRefused(plain_refusal(&ours.reason))
+            }
+            ConnectionError::ConnectionClosed(close) => match alert(close.error_code) {
+                Some(alert) => DialError::RefusedByPeer(alert_words(alert)),
+                None => DialError::Connection(error),
+            },
+            _ => DialError::Connection(error),
+        }
+    }
+}
+
+/// What rustls says of a certificate, for people.
+fn plain_refusal(reason: &str) -> String {
+    let reason = reason.trim_start_matches("invalid peer certificate: ");
+    match reason {
+        "UnknownIssuer" => "it is of another cluster".to_owned(),
+        "Expired" => "it has expired".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// TLS alerts (RFC 8446, 6.2) about certificates.
+fn alert_words(alert: u64) -> &'static str {
+    match alert {
+        45 => "it has expired",
+        48 => "it is of another cluster",
+        116 => "there is none",
+        42 | 43 | 46 | 49 => "it is not of this cluster, or not in order",
+        _ => "the handshake fails",
     }
 }
 
@@ -195,7 +261,11 @@ impl Link {
             0 => tracing::warn!(%addr, role, node, %error, "cannot connect"),
             _ => tracing::debug!(%addr, role, node, %error, "cannot connect"),
         }
-        shared.remember_failure(&self.target, error.to_string());
+        let failure = DialFailure {
+            why: error.to_string(),
+            is_final: error.is_final(),
+        };
+        shared.remember_failure(&self.target, failure);
     }
 
     async fn dial(&self, shared: &Arc<Shared>) -> Result<Arc<Channel>, DialError> {
@@ -265,7 +335,7 @@ fn backoff(failures: u32, chance: u32) -> Duration {
 fn dial_error(rejection: Rejection, connection: &Connection) -> DialError {
     match (rejection, connection.close_reason()) {
         (Rejection::Refused(status), _) => DialError::Refused(status),
-        (Rejection::Broken(_), Some(error)) => DialError::Connection(error),
+        (Rejection::Broken(_), Some(error)) => DialError::from(error),
         (Rejection::Broken(_), None) => DialError::NotSpoken,
     }
 }

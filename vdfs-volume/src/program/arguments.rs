@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 use serde::{Deserialize, Serialize};
+use vdfs_net::address;
 use vdfs_program::{ConfigArgs, Failure, LogLevel, Size, places};
 
-const LISTEN_DEFAULT: &str = "0.0.0.0:7401";
+const PORT: u16 = 7401;
 
 const HELP: &str = "\
 The volume needs an identity of its own, which is made where the master's state directory is:
@@ -43,13 +44,16 @@ pub struct Options {
     /// Addresses of the master
     #[arg(long, value_name = "HOST[:PORT],..", value_delimiter = ',')]
     pub master: Option<Vec<String>>,
-    /// Address for clients; port 0 takes a free one [default: 0.0.0.0:7401]
+    /// Address for clients; port 0 takes a free one [default: port 7401 on all
+    /// addresses]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
-    /// RAM for contents of files and their tables [default: a quarter of the available memory]
+    /// RAM for contents of files and their tables [default: all of the tmpfs that is mounted at
+    /// STATE/ram, else a quarter of the available memory]
     #[arg(long, value_name = "SIZE")]
     pub ram: Option<Size>,
-    /// The machine it is on, for the placement of copies [default: the address others reach it at]
+    /// The machine it is on, for the placement of copies [default: the address at which the
+    /// master sees it]
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
     /// What status reports call it [default: the name in its certificate]
@@ -75,11 +79,10 @@ impl Options {
             None => places::default_state("volume")?,
         };
         let identity = self.identity.unwrap_or_else(|| default_identity(&state));
-        let listen = || LISTEN_DEFAULT.parse().expect("an address");
         Ok(Options {
             state: Some(state),
             identity: Some(identity),
-            listen: Some(self.listen.unwrap_or_else(listen)),
+            listen: Some(self.listen.unwrap_or_else(|| address::anywhere(PORT))),
             log: Some(self.log.unwrap_or(LogLevel::Info)),
             ..self
         })

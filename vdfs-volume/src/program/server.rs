@@ -1,21 +1,24 @@
 //! A volume with its state directory and its door.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vdfs_net::{Identity, QuicConfig, QuicEndpoint, Rotation, StateDir, Target};
-use vdfs_program::{Blame, Failure, Size, human};
+use vdfs_program::{Blame, Daemon, Failure, Size, human, notify};
 use vdfs_proto::handshake::Role;
 
-use super::Options;
+use super::{Options, PROGRAM};
 use crate::PanicHook;
-use crate::ram;
-use crate::shell::{Volume, VolumeConfig};
+use crate::ram::{self, Ram};
+use crate::shell::{Registration, Volume, VolumeConfig};
 
 /// How long replies that are begun may take when all stops.
 const DOOR_WAIT: Duration = Duration::from_millis(500);
+/// A master that takes longer to answer is spoken of.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const ISSUE: &str = "make one where the master's state is: vdfs cert issue --ca MASTER_STATE \
     --role volume --name NAME --out DIR";
 
@@ -28,9 +31,9 @@ pub struct ServerConfig {
     /// Not empty.
     pub masters: Vec<SocketAddr>,
     pub listen: SocketAddr,
-    /// `None` takes a quarter of the available memory.
+    /// `None` takes what [`budget_bytes`] finds.
     pub ram: Option<Size>,
-    /// `None` takes the address at which others reach the volume.
+    /// `None` takes the address at which the master sees the volume.
     pub host: Option<String>,
     /// `None` takes the name in the certificate.
     pub name: Option<String>,
@@ -77,16 +80,16 @@ impl Server {
         let door = door.map_err(|error| {
             Failure::of(error).way_out("name another address or port with --listen IP:PORT")
         })?;
-        let addr = reachable(door.local_addr(), config.masters[0])?;
+        let addr = door.dialable_addr();
         let name = config.name.clone();
         let name = name.unwrap_or_else(|| identity.node().to_owned());
         let masters: Vec<Target> = config.masters.iter().map(master).collect();
         let carrier = Rotation::new(&*door.connector(), &masters);
         let volume_config = VolumeConfig {
             name: name.clone(),
-            host: config.host.clone().unwrap_or_else(|| addr.ip().to_string()),
+            host: config.host.clone().unwrap_or_default(),
             ram_dir: state.ram(),
-            budget_bytes: budget_bytes(config)?,
+            budget_bytes: budget_bytes(config, &state)?,
             addr,
             panic_hook: PanicHook::default(),
         };
@@ -104,31 +107,74 @@ impl Server {
     }
 
     /// `volume NAME ADDR SIZE`
-    pub(super) fn ready_line(&self) -> String {
+    fn line(&self) -> String {
         let size = human(self.volume.usage().capacity_bytes);
         format!("volume {} {} {size}", self.name, self.addr)
     }
 
-    /// Ends when the master has taken the volume in.
-    pub async fn wait_registered(&self) {
-        if !self.volume.wait_registered().await {
-            std::future::pending::<()>().await;
-        }
-    }
-
     /// What keeps the master from taking the volume in.
-    pub(super) fn why_unregistered(&self) -> String {
+    fn why_waiting(&self) -> String {
         let why = |target: &Target| {
-            let why = self.door.last_failure(target);
-            let why = why.unwrap_or_else(|| "has not taken the volume in yet".to_owned());
+            let failure = self.door.last_failure(target);
+            let why = failure.map_or("no answer yet".to_owned(), |failure| failure.why);
             format!("master {}: {why}", target.addr)
         };
         let all: Vec<String> = self.masters.iter().map(why).collect();
         all.join(", ")
     }
 
+    /// None of the masters will ever take the volume in.
+    fn is_refused(&self) -> bool {
+        let mut failures = self
+            .masters
+            .iter()
+            .map(|target| self.door.last_failure(target));
+        failures.all(|failure| failure.is_some_and(|failure| failure.is_final))
+    }
+
+    /// Tells once that there is no master yet; ends when all refuse.
+    async fn wait_refused(&self) -> Failure {
+        let begun = Instant::now();
+        let mut has_told = false;
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            looks.tick().await;
+            if self.is_refused() {
+                let why = self.why_waiting();
+                return Failure::of(why).way_out("see vdfs cert show for whose certificate it is");
+            }
+            if !has_told && begun.elapsed() > PATIENCE {
+                has_told = true;
+                let why = self.why_waiting();
+                eprintln!("{PROGRAM}: {why}; waiting");
+                notify::status(&format!("waiting: {why}"));
+            }
+        }
+    }
+}
+
+impl Daemon for Server {
+    const PROGRAM: &'static str = PROGRAM;
+
+    async fn wait_ready(&self) -> Result<String, Failure> {
+        let registration = tokio::select! {
+            registration = self.volume.wait_registered() => registration,
+            failure = self.wait_refused() => return Err(failure),
+        };
+        match registration {
+            Registration::Refused { why } => {
+                Err(Failure::new(format!("volume {}", self.name), why))
+            }
+            Registration::Done | Registration::Waiting => Ok(self.line()),
+        }
+    }
+
+    async fn wait_turn(&self) {
+        self.volume.wait_turn().await;
+    }
+
     /// The door first, so that nobody new comes in. The contents stay in RAM.
-    pub fn stop(self) {
+    fn stop(self) {
         self.door.shutdown(DOOR_WAIT);
         self.volume.stop();
     }
@@ -149,12 +195,17 @@ fn load_identity(config: &ServerConfig) -> Result<Identity, Failure> {
     }
 }
 
-fn budget_bytes(config: &ServerConfig) -> Result<u64, Failure> {
+/// What is asked for, else the whole of a tmpfs that is there, else a quarter of what can be had.
+fn budget_bytes(config: &ServerConfig, state: &StateDir) -> Result<u64, Failure> {
     if let Some(Size(bytes)) = config.ram {
         return Ok(bytes);
     }
+    if let Some(bytes) = Ram::mounted_bytes(&state.ram()).map_err(Failure::of)? {
+        return Ok(bytes);
+    }
     let available = ram::available_bytes().blame("/proc/meminfo")?;
-    Ok((available / 4) >> 20 << 20)
+    let quarter = (available + ram::in_use_bytes(&state.ram())) / 4;
+    Ok(quarter >> 20 << 20)
 }
 
 fn master(addr: &SocketAddr) -> Target {
@@ -163,24 +214,4 @@ fn master(addr: &SocketAddr) -> Target {
         role: Role::Master,
         node: None,
     }
-}
-
-/// Where others reach what listens at `local`: for a wildcard, the address from which this machine
-/// reaches the master.
-fn reachable(local: SocketAddr, master: SocketAddr) -> Result<SocketAddr, Failure> {
-    if !local.ip().is_unspecified() {
-        return Ok(local);
-    }
-    let any: IpAddr = match master {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let probe = || {
-        let socket = UdpSocket::bind((any, 0))?;
-        // Sends nothing: it only chooses the way.
-        socket.connect(master)?;
-        socket.local_addr()
-    };
-    let towards = probe().blame(format!("way to the master {master}"))?;
-    Ok(SocketAddr::new(towards.ip(), local.port()))
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statvfs;
 use rustix::process::geteuid;
 
+use super::in_use::files_bytes;
 use super::{RamError, available};
 
 const SHM: &str = "/dev/shm";
@@ -19,7 +20,9 @@ const SHM: &str = "/dev/shm";
 pub(super) fn open(path: &Path, size_bytes: u64) -> Result<(), RamError> {
     let present = existing(path)?;
     let used = match &present {
-        Some(directory) if directory.exists() => used_bytes(directory)?,
+        Some(directory) if directory.exists() => {
+            files_bytes(directory).map_err(|error| RamError::io("measure", directory, error))?
+        }
         Some(_) | None => 0,
     };
     available::check(size_bytes, used)?;
@@ -109,24 +112,4 @@ fn make_directory(directory: &Path) -> Result<(), RamError> {
         });
     }
     Ok(())
-}
-
-/// What files below `directory` take, in bytes.
-fn used_bytes(directory: &Path) -> Result<u64, RamError> {
-    let mut used = 0;
-    let mut waiting = vec![directory.to_owned()];
-    while let Some(next) = waiting.pop() {
-        let entries = fs::read_dir(&next).map_err(|error| RamError::io("read", &next, error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| RamError::io("read", &next, error))?;
-            let meta = entry
-                .metadata()
-                .map_err(|error| RamError::io("stat", &entry.path(), error))?;
-            used += meta.blocks() * 512;
-            if meta.is_dir() {
-                waiting.push(entry.path());
-            }
-        }
-    }
-    Ok(used)
 }

@@ -15,6 +15,7 @@ use vdfs_proto::{Status, VolumeId};
 
 use super::VolumeConfig;
 use super::commands;
+use super::pulse::Pulse;
 use crate::limits::RESULTS_MAX;
 use crate::node::Node;
 
@@ -23,6 +24,17 @@ const REGISTER_DEADLINE: Duration = Duration::from_secs(5);
 const COMMANDS_DEADLINE: Duration = Duration::from_millis(EVENTS_PARK_MS + 5_000);
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Whether the master has taken the volume in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Registration {
+    Waiting,
+    Done,
+    /// Trying again will not help; it is tried nevertheless.
+    Refused {
+        why: String,
+    },
+}
 
 /// What the threads of a volume share beside the node.
 #[derive(Debug)]
@@ -36,7 +48,8 @@ pub(super) struct Link {
     pub(super) volume: RwLock<Option<VolumeId>>,
     /// The heartbeat was told that the master does not know us.
     pub(super) unknown: Notify,
-    registered: watch::Sender<bool>,
+    pub(super) pulse: Pulse,
+    registered: watch::Sender<Registration>,
 }
 
 impl Link {
@@ -44,7 +57,7 @@ impl Link {
         config: VolumeConfig,
         node: Arc<Node>,
         master: Arc<dyn Carrier>,
-        registered: watch::Sender<bool>,
+        registered: watch::Sender<Registration>,
     ) -> Arc<Self> {
         Arc::new(Link {
             config,
@@ -53,12 +66,13 @@ impl Link {
             incarnation: rand::random(),
             volume: RwLock::new(None),
             unknown: Notify::new(),
+            pulse: Pulse::default(),
             registered,
         })
     }
 
     /// Hears of each registration.
-    pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<Registration> {
         self.registered.subscribe()
     }
 
@@ -85,15 +99,24 @@ impl Link {
     }
 }
 
+/// The volume asked for what it will never get.
+fn is_final(status: Status) -> bool {
+    matches!(
+        status,
+        Status::WrongRole | Status::Invalid | Status::Malformed | Status::NotSupported
+    )
+}
+
 /// The control thread.
 pub(super) async fn run(link: Arc<Link>, mut stopped: watch::Receiver<bool>) {
     let mut conversation = Conversation {
-        link,
+        link: link.clone(),
         seen: 0,
         results: VecDeque::new(),
     };
     tokio::select! {
         () = conversation.run() => {}
+        () = link.pulse.answer() => {}
         _ = stopped.wait_for(|stop| *stop) => {}
     }
 }
@@ -121,11 +144,30 @@ impl Conversation {
         loop {
             match self.try_register().await {
                 Ok(()) => return,
-                Err(status) => tracing::debug!(%status, "not registered yet"),
+                Err(status) => self.note_refusal(status),
             }
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    fn note_refusal(&self, status: Status) {
+        tracing::debug!(%status, "not registered yet");
+        if is_final(status) {
+            self.refuse(format!("the master does not take it in: {status}"));
+        }
+    }
+
+    /// Heard by whoever waits for the first registration.
+    fn refuse(&self, why: String) {
+        let refused = Registration::Refused { why };
+        self.link.registered.send_if_modified(|state| {
+            let is_first = *state == Registration::Waiting;
+            if is_first {
+                *state = refused;
+            }
+            is_first
+        });
     }
 
     async fn try_register(&mut self) -> Result<(), Status> {
@@ -142,6 +184,7 @@ impl Conversation {
         let link = &self.link;
         if let Err(error) = link.node.store.adopt_chunk_size(registered.chunk_size) {
             tracing::error!(volume = link.config.name, %error, "cannot serve this filesystem");
+            self.refuse(format!("its RAM is of another filesystem: {error}"));
             return Err(Status::Invalid);
         }
         let mut membership = link.node.membership.write();
@@ -151,7 +194,7 @@ impl Conversation {
             .keep_sessions(|session| membership.may_retry(session));
         drop(membership);
         *link.volume.write() = Some(registered.volume);
-        link.registered.send_replace(true);
+        link.registered.send_replace(Registration::Done);
         tracing::info!(volume = link.config.name, id = %registered.volume, "registered");
         Ok(())
     }

@@ -40,7 +40,7 @@ async fn try_call(server: &Identity, client: &Identity) -> Result<(), (Status, S
         Ok(_) => Ok(()),
         Err(status) => {
             assert!(echo.peers.lock().is_empty(), "a request got through");
-            Err((status, client.last_failure(&target).expect("a reason")))
+            Err((status, client.last_failure(&target).expect("a reason").why))
         }
     }
 }

@@ -110,7 +110,7 @@ async fn failed_dial_ends_all_who_wait_for_it() {
         assert_eq!(outcome.expect_err("nobody answers"), Status::Disconnected);
     }
     assert_eq!(client.counters().dials_failed.get(), 1);
-    let why = client.last_failure(&target).expect("a reason");
+    let why = client.last_failure(&target).expect("a reason").why;
     assert!(why.contains("no answer within"), "{why}");
 }
 

@@ -1,4 +1,4 @@
-//! How much RAM the chunk files of a state directory hold, whether or not anything runs.
+//! How much RAM the files of a place hold, whether or not anything runs.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ const STAT_BLOCK_BYTES: u64 = 512;
 
 /// Bytes held below `ram`: by a tmpfs of its own, or by the files in a directory of a shared one.
 /// Nothing there is 0.
-pub(crate) fn ram_in_use_bytes(ram: &Path) -> u64 {
+pub fn in_use_bytes(ram: &Path) -> u64 {
     measured(ram).unwrap_or_else(|error| {
         tracing::debug!(%error, ram = %ram.display(), "RAM in use not measured");
         0
@@ -32,7 +32,7 @@ fn is_mountpoint(ram: &Path) -> io::Result<bool> {
     Ok(own.is_dir() && own.dev() != above.metadata()?.dev())
 }
 
-fn files_bytes(dir: &Path) -> io::Result<u64> {
+pub(super) fn files_bytes(dir: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -57,7 +57,7 @@ mod tests {
         std::fs::write(shared.join("volume-1/a"), vec![1; 100_000]).expect("writes");
         let link = scratch.path().join("ram");
         std::os::unix::fs::symlink(&shared, &link).expect("a link");
-        assert!(ram_in_use_bytes(&link) >= 100_000);
-        assert_eq!(ram_in_use_bytes(&scratch.path().join("missing")), 0);
+        assert!(in_use_bytes(&link) >= 100_000);
+        assert_eq!(in_use_bytes(&scratch.path().join("missing")), 0);
     }
 }
