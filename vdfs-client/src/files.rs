@@ -9,7 +9,7 @@ mod file;
 mod handle;
 
 pub(crate) use dirty::{Run, RunId};
-pub(crate) use file::{AppendBlocked, File, Taken};
+pub(crate) use file::{AppendBlocked, File, Taken, WriteBlocked};
 pub(crate) use handle::Handle;
 
 use std::collections::HashMap;

@@ -260,11 +260,11 @@ impl Filesystem for Door {
         handle: FileHandle,
         offset: u64,
         size: u32,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        ops::read::read(self, request, handle, (offset, size), reply);
+        ops::read::read(self, request, handle, (offset, size), flags, reply);
     }
 
     fn write(

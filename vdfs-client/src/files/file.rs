@@ -38,6 +38,8 @@ struct State {
     recalls: u64,
     /// Recalls that the master has not been answered.
     recalling: u32,
+    /// Those of them that are of the layout.
+    giving_layout: u32,
     /// The newest (data, truncations) this client has seen: nothing older is taken.
     newest: (DataId, u32),
     /// The largest size seen under this layout, also by `stat`.
@@ -85,6 +87,15 @@ pub(crate) struct CommitPlanned {
     landed: u64,
 }
 
+/// What [`File::take`] needs first.
+#[derive(Debug)]
+pub(crate) enum WriteBlocked<'a> {
+    /// A layout, once none is being given up.
+    Layout(Taken<'a>),
+    /// The gap: the file ends before the write begins.
+    Gap(Taken<'a>),
+}
+
 /// What [`File::take_at_end`] needs first.
 #[derive(Debug)]
 pub(crate) enum AppendBlocked<'a> {
@@ -106,6 +117,7 @@ impl File {
                 layout: None,
                 recalls: 0,
                 recalling: 0,
+                giving_layout: 0,
                 newest: (DataId(0), 0),
                 size_seen: 0,
                 size_told: 0,
@@ -219,29 +231,35 @@ impl File {
         self.state().known_version
     }
 
-    /// A fresh open saw `version`: true if the kernel's pages show it.
+    /// A fresh open saw `version`: true if the kernel's pages show it. If they do not, what older
+    /// handles have read ahead is as old, and must not fill them again.
     pub(crate) fn open_at_version(&self, version: u64) -> bool {
         let mut state = self.state();
         let keep = state.known_version == Some(version);
         state.known_version = Some(version);
+        state.content += u64::from(!keep);
         keep
     }
 
     // Writing.
 
-    /// Takes a write; gives it back if it would make a gap, as far as anybody here knows the end.
-    pub(crate) fn take<'a>(&self, offset: u64, taken: Taken<'a>) -> Result<(), Taken<'a>> {
+    /// Takes a write under a layout that stays, so that a truncation elsewhere waits until it is
+    /// out; `may_gap` if the file may end before it, as far as anybody here knows.
+    pub(crate) fn take<'a>(
+        &self,
+        offset: u64,
+        taken: Taken<'a>,
+        may_gap: bool,
+    ) -> Result<(), WriteBlocked<'a>> {
         let mut state = self.state();
-        if offset > state.end() {
-            return Err(taken);
+        if state.layout.is_none() || state.giving_layout > 0 {
+            return Err(WriteBlocked::Layout(taken));
+        }
+        if offset > state.end() && !may_gap {
+            return Err(WriteBlocked::Gap(taken));
         }
         state.take(offset, taken);
         Ok(())
-    }
-
-    /// Takes bytes of the page cache: they lie below the end that the kernel knows.
-    pub(crate) fn take_from_page_cache(&self, offset: u64, taken: Taken<'_>) {
-        self.state().take(offset, taken);
     }
 
     /// Takes a record at the end of the file, sealed, so that any later hold waits for it.
@@ -450,18 +468,27 @@ impl File {
         state.recalls += 1;
         state.recalling += 1;
         match right {
-            Right::Layout => state.layout.is_some(),
+            Right::Layout => {
+                state.giving_layout += 1;
+                state.layout.is_some()
+            }
             Right::Append => state.token,
         }
     }
 
     /// The master knows that the right is gone.
-    pub(crate) fn end_recall(&self) {
+    pub(crate) fn end_recall(&self, right: Right) {
         let mut state = self.state();
         state.recalls += 1;
         state.recalling -= 1;
+        state.giving_layout -= u32::from(right == Right::Layout);
         drop(state);
         self.progress.notify_waiters();
+    }
+
+    /// The layout is being given up: what is written now comes after whatever it is asked back for.
+    pub(crate) fn is_giving_layout(&self) -> bool {
+        self.state().giving_layout > 0
     }
 
     /// A grant that comes now is not taken.

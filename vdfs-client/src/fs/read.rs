@@ -4,12 +4,41 @@ use bytes::Bytes;
 use vdfs_proto::{HandleId, Status};
 
 use super::Fs;
+use crate::fetch::fetch;
 use crate::read_ahead;
 use crate::write_behind::flush;
+
+/// Where a read may get its bytes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Also from what was read ahead.
+    Ahead,
+    Volumes,
+}
 
 impl Fs {
     /// Bytes at `offset`; fewer than `len` only at the end of the file.
     pub async fn read(&self, handle: HandleId, offset: u64, len: u32) -> Result<Bytes, Status> {
+        self.read_from(handle, offset, len, Source::Ahead).await
+    }
+
+    /// [`Fs::read`] that sees what any client has got out to the volumes by now (`O_DIRECT`).
+    pub async fn read_direct(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        len: u32,
+    ) -> Result<Bytes, Status> {
+        self.read_from(handle, offset, len, Source::Volumes).await
+    }
+
+    async fn read_from(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        len: u32,
+        from: Source,
+    ) -> Result<Bytes, Status> {
         self.client.check_running()?;
         let handle = self.client.files.handle(handle)?;
         let file = &handle.file;
@@ -26,6 +55,9 @@ impl Fs {
         if offset >= end {
             return Ok(Bytes::new());
         }
-        read_ahead::read(&self.client, &handle, offset, end, deadline).await
+        match from {
+            Source::Ahead => read_ahead::read(&self.client, &handle, offset, end, deadline).await,
+            Source::Volumes => fetch(&self.client, file, offset, end - offset, deadline).await,
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{Fs, WriteFlags};
 use crate::client::{Client, recalled};
 use crate::clock::wall;
 use crate::deadline::Deadline;
-use crate::files::{AppendBlocked, File, Handle, Taken};
+use crate::files::{AppendBlocked, File, Handle, Taken, WriteBlocked};
 use crate::shares::Budget;
 use crate::write_behind::{
     Reach, ask_size, flush, flush_here, launch, launch_all, make_gap, unheld, watch, write_out,
@@ -71,11 +71,8 @@ impl Fs {
                 now: wall(),
                 kill_privileges: flags.kill_privileges,
             };
-            if flags.from_page_cache {
-                file.take_from_page_cache(offset, taken);
-            } else {
-                self.take_without_gap(file, offset, taken).await?;
-            }
+            self.take_piece(file, offset, taken, flags.from_page_cache)
+                .await?;
             offset += piece.len() as u64;
             launch(&self.client, file);
         }
@@ -89,26 +86,42 @@ impl Fs {
         len.min(PAYLOAD_BYTES_MAX).min(left)
     }
 
-    /// Takes a write when the file reaches to where it begins.
-    async fn take_without_gap(
+    /// Takes a write when the file reaches to where it begins. What comes from the page cache lies
+    /// below the end that the kernel knows.
+    async fn take_piece(
         &self,
         file: &Arc<File>,
         offset: u64,
         mut taken: Taken<'_>,
+        from_page_cache: bool,
     ) -> Result<(), Status> {
-        while let Err(untaken) = file.take(offset, taken) {
-            let reach = Reach {
-                end: offset,
-                now: untaken.now,
-                kill_privileges: untaken.kill_privileges,
+        loop {
+            taken = match file.take(offset, taken, from_page_cache) {
+                Ok(()) => return Ok(()),
+                Err(WriteBlocked::Layout(taken)) => {
+                    let deadline = self.client.deadline();
+                    deadline.limit(layout_given(file)).await?;
+                    self.client.layout(file, deadline).await?;
+                    taken
+                }
+                Err(WriteBlocked::Gap(taken)) => {
+                    self.fill_gap(file, offset, &taken).await?;
+                    taken
+                }
             };
-            taken = untaken;
-            let (client, file) = (self.client.clone(), file.clone());
-            let task = async move { make_gap(&client, &file, reach).await };
-            let deadline = self.client.deadline();
-            deadline.limit(self.client.spawn(task)).await??;
         }
-        Ok(())
+    }
+
+    async fn fill_gap(&self, file: &Arc<File>, end: u64, taken: &Taken<'_>) -> Result<(), Status> {
+        let reach = Reach {
+            end,
+            now: taken.now,
+            kill_privileges: taken.kill_privileges,
+        };
+        let (client, file) = (self.client.clone(), file.clone());
+        let task = async move { make_gap(&client, &file, reach).await };
+        let deadline = self.client.deadline();
+        deadline.limit(self.client.spawn(task)).await?
     }
 
     /// Waits for what must be out before the answer.
@@ -143,6 +156,17 @@ impl Fs {
             self.client.query(SyncLog {}).await?;
         }
         Ok(len)
+    }
+}
+
+/// Waits until the layout is not being given up.
+async fn layout_given(file: &File) {
+    loop {
+        let progress = file.progress.notified();
+        if !file.is_giving_layout() {
+            return;
+        }
+        progress.await;
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn answer_recall(
     };
     if !file.begin_recall(right) {
         report(client, life, answer(RecallOutcome::Done)).await;
-        return file.end_recall();
+        return file.end_recall(right);
     }
     let mut giving = Box::pin(give_back(client, &file, right));
     let outcome = loop {
@@ -48,7 +48,7 @@ pub(super) async fn answer_recall(
     drop(giving);
     report(client, life, answer(outcome)).await;
     // Only now: what was written meanwhile asks for the layout that comes after.
-    file.end_recall();
+    file.end_recall(right);
     file.unhold();
     crate::write_behind::launch(client, &file);
 }

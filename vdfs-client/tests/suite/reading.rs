@@ -68,6 +68,46 @@ async fn sequential_reads_are_fetched_ahead() {
     assert!(fake.count("Read") > before);
 }
 
+/// A file of which the second chunk was read ahead, and then written by another client.
+async fn overwritten_behind_the_back(fake: &Fake, fs: &Fs) -> (Ino, vdfs_proto::HandleId) {
+    let (ino, _) = file_of(fs, 4 * CHUNK as usize).await;
+    let open = fs.open(ino, READER).await.unwrap();
+    fs.read(open.handle, 0, 4096).await.unwrap();
+    fake.until(|state| state.done.iter().filter(|name| **name == "Read").count() >= 4)
+        .await;
+    let mut state = fake.state.lock();
+    let file = state.files.get_mut(&ino).unwrap();
+    file.attr.data_version += 1;
+    let chunk = vdfs_proto::ChunkId {
+        data: file.layout.data,
+        index: 1,
+    };
+    state.chunks.get_mut(&chunk).unwrap().fill(0xee);
+    (ino, open.handle)
+}
+
+#[tokio::test]
+async fn direct_read_sees_what_was_written_since_it_was_read_ahead() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (_, handle) = overwritten_behind_the_back(&fake, &fs).await;
+    let read = fs.read_direct(handle, CHUNK, 4096).await.unwrap();
+    assert_eq!(read, vec![0xee; 4096]);
+}
+
+#[tokio::test]
+async fn open_at_another_version_drops_what_older_handles_have_read_ahead() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (ino, handle) = overwritten_behind_the_back(&fake, &fs).await;
+    let open = fs.open(ino, READER).await.unwrap();
+    assert!(!open.keep_cache);
+    assert_eq!(
+        fs.read(handle, CHUNK, 4096).await.unwrap(),
+        vec![0xee; 4096]
+    );
+}
+
 #[tokio::test]
 async fn read_after_a_write_shows_it_although_it_was_read_ahead() {
     let fake = Fake::start();

@@ -46,6 +46,25 @@ async fn write_after_a_layout_recall_goes_to_the_new_data_id() {
     assert_eq!(fs.read(open.handle, 0, 100).await.unwrap(), "new");
 }
 
+/// Bytes that are taken without a layout would be out only after a truncation that came later.
+#[tokio::test]
+async fn write_after_a_layout_recall_holds_a_layout_when_it_returns() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (attr, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
+    let recall = fake.recall(attr.ino, Right::Layout);
+    fake.until_recalled(recall).await;
+    assert_eq!(fake.count("GetLayout"), 0);
+    let bytes = Bytes::from_static(b"taken");
+    fs.write(open.handle, 0, bytes, WriteFlags::default())
+        .await
+        .unwrap();
+    assert_eq!(fake.count("GetLayout"), 1);
+    let recall = fake.recall(attr.ino, Right::Layout);
+    fake.until_recalled(recall).await;
+    assert_eq!(fake.bytes(attr.ino), b"taken");
+}
+
 #[tokio::test]
 async fn recall_of_what_is_not_held_is_answered_at_once() {
     let fake = Fake::start();

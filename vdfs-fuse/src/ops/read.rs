@@ -1,6 +1,6 @@
 //! READ.
 
-use fuser::{FileHandle, ReplyData, Request};
+use fuser::{FileHandle, OpenFlags, ReplyData, Request};
 
 use crate::door::Door;
 use crate::handle::DoorHandle;
@@ -11,10 +11,15 @@ pub(crate) fn read(
     request: &Request,
     handle: FileHandle,
     (offset, size): (u64, u32),
+    flags: OpenFlags,
     reply: ReplyData,
 ) {
     let (fs, handle) = (door.fs(), DoorHandle::from_kernel(handle));
+    let is_direct = handle.uncached || flags.0 & libc::O_DIRECT != 0;
     door.answer(request, reply, async move {
-        fs.read(handle.id, offset, size).await
+        match is_direct {
+            true => fs.read_direct(handle.id, offset, size).await,
+            false => fs.read(handle.id, offset, size).await,
+        }
     });
 }
