@@ -5,9 +5,11 @@
 
 pub mod cgroup;
 pub mod deadline;
+pub mod fsx2;
 pub mod pattern;
 pub mod programs;
 pub mod second_mount;
+pub mod sys;
 pub mod up;
 
 pub use deadline::{eventually, within};

@@ -1,0 +1,360 @@
+//! Does steps on real directories and compares.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::{error, fmt};
+
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+
+use super::Target;
+use super::model::{FileModel, SLOTS, Slot, bytes_of};
+use super::object::{Mismatch, View};
+use super::step::{Access, Op, Span, Step};
+use crate::sys::{MapKind, Mapping, close, truncate};
+
+/// A step that did not do what the model says.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which step of the run.
+    pub number: u64,
+    /// `None` after the last one.
+    pub step: Option<Step>,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    Io(io::Error),
+    Mismatch(Mismatch),
+    Links { got: u64, expected: u64 },
+}
+
+impl From<io::Error> for Why {
+    fn from(error: io::Error) -> Self {
+        Why::Io(error)
+    }
+}
+
+impl From<rustix::io::Errno> for Why {
+    fn from(error: rustix::io::Errno) -> Self {
+        Why::Io(error.into())
+    }
+}
+
+impl From<Mismatch> for Why {
+    fn from(mismatch: Mismatch) -> Self {
+        Why::Mismatch(mismatch)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.step {
+            Some(step) => write!(f, "step {} {step:?}: ", self.number)?,
+            None => write!(f, "after step {}: ", self.number)?,
+        }
+        match &self.why {
+            Why::Io(error) => write!(f, "{error}"),
+            Why::Mismatch(mismatch) => write!(f, "{mismatch}"),
+            Why::Links { got, expected } => write!(f, "{got} links, expected {expected}"),
+        }
+    }
+}
+
+impl error::Error for Failure {}
+
+/// Files, handles and their models.
+#[derive(Debug)]
+pub(super) struct Machine {
+    target: Target,
+    models: Vec<FileModel>,
+    handles: Vec<[Option<File>; SLOTS]>,
+}
+
+impl Machine {
+    /// Removes what an earlier run has left of its files.
+    pub(super) fn new(target: &Target, files: usize) -> Machine {
+        let machine = Machine {
+            target: target.clone(),
+            models: vec![FileModel::new(target.dirs.len()); files],
+            handles: (0..files).map(|_| Default::default()).collect(),
+        };
+        for file in 0..files {
+            // Most often there is none.
+            drop(fs::remove_file(machine.path(file, 0)));
+        }
+        machine
+    }
+
+    pub(super) fn models(&self) -> &[FileModel] {
+        &self.models
+    }
+
+    /// Does a step, unless something is in its way.
+    pub(super) fn perform(&mut self, number: u64, step: Step) -> Result<(), Failure> {
+        let is_for_others = mount_of(&step.op).is_some_and(|at| at >= self.target.dirs.len());
+        if is_for_others || self.models[step.file].check(&step.op).is_err() {
+            return Ok(());
+        }
+        let done = self.act(step.number, step.file, &step.op);
+        done.map_err(|why| Failure {
+            number,
+            step: Some(step),
+            why,
+        })
+    }
+
+    /// Closes everything, checks it on each mount, and removes it.
+    pub(super) fn finish(&mut self, number: u64) -> Result<(), Failure> {
+        for file in 0..self.models.len() {
+            let checked = self.finish_file(file);
+            checked.map_err(|why| Failure {
+                number,
+                step: None,
+                why,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn finish_file(&mut self, file: usize) -> Result<(), Why> {
+        for slot in 0..SLOTS {
+            if self.models[file].slot(slot).is_some() {
+                self.act(0, file, &Op::Close { slot })?;
+            }
+        }
+        if self.models[file].named().is_none() {
+            return Ok(());
+        }
+        for mount in 0..self.target.dirs.len() {
+            self.act(0, file, &Op::Check { mount })?;
+        }
+        self.act(0, file, &Op::Unlink { mount: 0 })
+    }
+
+    fn act(&mut self, number: u64, file: usize, op: &Op) -> Result<(), Why> {
+        match *op {
+            Op::Stat { mount } => {
+                let metadata = fs::symlink_metadata(self.path(file, mount))?;
+                let object = self.models[file].named().expect("checked before");
+                object.check_size(mount, metadata.len())?;
+                check_links(&metadata, 1)?;
+            }
+            Op::Unlink { mount } => fs::remove_file(self.path(file, mount))?,
+            Op::Replace { mount, len } => self.replace(number, (file, mount), len)?,
+            Op::Check { mount } => self.check(file, mount)?,
+            Op::ResizeByName { mount, size } => truncate(&self.path(file, mount), size)?,
+            Op::Open {
+                slot,
+                mount,
+                access,
+                truncate,
+            } => {
+                let options = open_options(access, truncate);
+                let handle = options.open(self.path(file, mount))?;
+                self.handles[file][slot] = Some(handle);
+            }
+            Op::Close { slot } => close(self.handles[file][slot].take().expect("it is open"))?,
+            ref op => self.act_on_handle(number, file, op)?,
+        }
+        self.models[file].apply(number, op);
+        Ok(())
+    }
+
+    fn act_on_handle(&self, number: u64, file: usize, op: &Op) -> Result<(), Why> {
+        match *op {
+            Op::Read { slot, span } => self.read(file, slot, span),
+            Op::Write { slot, span } => {
+                let (handle, _) = self.open(file, slot);
+                Ok(handle.write_all_at(&bytes_of(number, span), span.at)?)
+            }
+            Op::Resize { slot, size } => Ok(self.open(file, slot).0.set_len(size)?),
+            Op::Allocate {
+                slot,
+                span,
+                keep_size,
+            } => {
+                let mut flags = FallocateFlags::empty();
+                flags.set(FallocateFlags::KEEP_SIZE, keep_size);
+                Ok(fallocate(
+                    self.open(file, slot).0,
+                    flags,
+                    span.at,
+                    span.len,
+                )?)
+            }
+            Op::Sync { slot, data_only } => match data_only {
+                true => Ok(self.open(file, slot).0.sync_data()?),
+                false => Ok(self.open(file, slot).0.sync_all()?),
+            },
+            Op::Forget { slot } => Ok(fadvise(self.open(file, slot).0, 0, None, Advice::DontNeed)?),
+            Op::MapRead { slot, span, shared } => self.map_read(file, slot, span, shared),
+            Op::MapWrite { slot, span, sync } => self.map_write(number, (file, slot), span, sync),
+            Op::StatOpen { slot } => self.stat_open(file, slot),
+            Op::Open { .. }
+            | Op::Close { .. }
+            | Op::ResizeByName { .. }
+            | Op::Stat { .. }
+            | Op::Unlink { .. }
+            | Op::Replace { .. }
+            | Op::Check { .. } => unreachable!("done elsewhere"),
+        }
+    }
+
+    fn read(&self, file: usize, slot: usize, span: Span) -> Result<(), Why> {
+        let (handle, taken) = self.open(file, slot);
+        let bytes = read(handle, span)?;
+        let view = match taken.access.reads_directly() {
+            true => View::Direct,
+            false => View::Cached,
+        };
+        self.compare(file, taken, (span, &bytes), view)
+    }
+
+    fn map_read(&self, file: usize, slot: usize, span: Span, shared: bool) -> Result<(), Why> {
+        let (handle, taken) = self.open(file, slot);
+        let kind = match shared {
+            true => MapKind::SharedRead,
+            false => MapKind::PrivateRead,
+        };
+        let bytes = Mapping::new(handle, kind, span.at, span.len as usize)?.read();
+        self.compare(file, taken, (span, &bytes), View::Cached)
+    }
+
+    fn map_write(
+        &self,
+        number: u64,
+        (file, slot): (usize, usize),
+        span: Span,
+        sync: bool,
+    ) -> Result<(), Why> {
+        let (handle, taken) = self.open(file, slot);
+        let len = span.len as usize;
+        let mut mapping = Mapping::new(handle, MapKind::SharedWrite, span.at, len)?;
+        self.compare(file, taken, (span, &mapping.read()), View::Cached)?;
+        mapping.write(&bytes_of(number, span));
+        match sync {
+            true => Ok(mapping.sync()?),
+            false => Ok(()),
+        }
+    }
+
+    fn stat_open(&self, file: usize, slot: usize) -> Result<(), Why> {
+        let (handle, taken) = self.open(file, slot);
+        let metadata = handle.metadata()?;
+        let model = &self.models[file];
+        let object = model.object(taken.object);
+        object.check_size(taken.mount, metadata.len())?;
+        check_links(&metadata, u64::from(model.is_named(taken.object)))
+    }
+
+    fn open(&self, file: usize, slot: usize) -> (&File, Slot) {
+        let taken = self.models[file].slot(slot).expect("checked before");
+        let handle = self.handles[file][slot]
+            .as_ref()
+            .expect("a slot has a handle");
+        (handle, taken)
+    }
+
+    fn compare(
+        &self,
+        file: usize,
+        taken: Slot,
+        (span, bytes): (Span, &[u8]),
+        view: View,
+    ) -> Result<(), Why> {
+        let object = self.models[file].object(taken.object);
+        Ok(object.check_read(taken.mount, view, span, bytes)?)
+    }
+
+    fn replace(&self, number: u64, (file, mount): (usize, usize), len: u64) -> Result<(), Why> {
+        let path = self.path(file, mount);
+        let beside = path.with_extension("new");
+        fs::write(&beside, bytes_of(number, Span { at: 0, len }))?;
+        Ok(fs::rename(beside, path)?)
+    }
+
+    fn check(&mut self, file: usize, mount: usize) -> Result<(), Why> {
+        let handle = File::open(self.path(file, mount))?;
+        let model = &mut self.models[file];
+        // The open is what makes the mount see everything; the read is to be held to that.
+        model.apply(0, &Op::Check { mount });
+        let object = model.named().expect("checked before");
+        object.check_size(mount, handle.metadata()?.len())?;
+        let span = Span {
+            at: 0,
+            len: object.size() + 1,
+        };
+        Ok(object.check_read(mount, View::Cached, span, &read(&handle, span)?)?)
+    }
+
+    fn path(&self, file: usize, mount: usize) -> PathBuf {
+        self.target.dirs[mount].join(format!("{}-{file}", self.target.prefix))
+    }
+}
+
+/// The mount that an operation is done on, if it says so itself.
+fn mount_of(op: &Op) -> Option<usize> {
+    match *op {
+        Op::Open { mount, .. }
+        | Op::ResizeByName { mount, .. }
+        | Op::Stat { mount }
+        | Op::Unlink { mount }
+        | Op::Replace { mount, .. }
+        | Op::Check { mount } => Some(mount),
+        Op::Close { .. }
+        | Op::Read { .. }
+        | Op::Write { .. }
+        | Op::Resize { .. }
+        | Op::Allocate { .. }
+        | Op::Sync { .. }
+        | Op::Forget { .. }
+        | Op::MapRead { .. }
+        | Op::MapWrite { .. }
+        | Op::StatOpen { .. } => None,
+    }
+}
+
+fn open_options(access: Access, truncate: bool) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    // A file is also made by an open for reading only, which needs more than the standard library
+    // offers.
+    let (mode, flags) = match access {
+        Access::Read => (libc::O_RDONLY, 0),
+        Access::ReadDirect => (libc::O_RDONLY, libc::O_DIRECT),
+        Access::ReadWrite => (libc::O_RDWR, 0),
+        Access::Append => (libc::O_RDWR, libc::O_APPEND),
+        Access::Direct => (libc::O_RDWR, libc::O_DIRECT),
+        Access::Sync => (libc::O_RDWR, libc::O_SYNC),
+    };
+    let truncate = if truncate { libc::O_TRUNC } else { 0 };
+    options.read(true).write(mode == libc::O_RDWR);
+    options
+        .custom_flags(flags | truncate | libc::O_CREAT)
+        .mode(0o644);
+    options
+}
+
+/// As many bytes as there are, at most the span's.
+fn read(handle: &File, span: Span) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; span.len as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match handle.read_at(&mut bytes[filled..], span.at + filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn check_links(metadata: &Metadata, expected: u64) -> Result<(), Why> {
+    let got = metadata.nlink();
+    match got == expected {
+        true => Ok(()),
+        false => Err(Why::Links { got, expected }),
+    }
+}
