@@ -230,8 +230,10 @@ impl State {
         self.inodes.get(ino)
     }
 
+    /// `NotFound` if it has ended: it was empty then, and there is no name in it, nor will there be.
     pub(crate) fn directory(&self, ino: Ino) -> Result<&Directory, Status> {
-        self.inode(ino)?.directory().ok_or(Status::NotDirectory)
+        let inode = self.inode(ino).map_err(|_| Status::NotFound)?;
+        inode.directory().ok_or(Status::NotDirectory)
     }
 
     pub(crate) fn hash(&self, name: &vdfs_proto::FileName) -> NameHash {

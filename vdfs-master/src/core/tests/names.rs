@@ -106,7 +106,7 @@ fn directories_count_their_subdirectories_and_must_be_empty_to_go() {
     assert_eq!(world.attr(session, outer).expect("there").nlink, 2);
     assert!(world.has_ended(inner));
     let in_dead = create_in(inner, "f", NewKind::Regular);
-    assert_eq!(world.mutate(session, in_dead), Err(Status::StaleInode));
+    assert_eq!(world.mutate(session, in_dead), Err(Status::NotFound));
     let file = world.create_file(session, "f");
     assert_eq!(
         world.mutate(session, rmdir(Ino::ROOT, "f")),
