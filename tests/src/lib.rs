@@ -10,6 +10,7 @@ pub mod pattern;
 pub mod programs;
 pub mod second_mount;
 pub mod sys;
+pub mod torture;
 pub mod up;
 
 pub use deadline::{eventually, within};
