@@ -50,7 +50,7 @@ use vdfs_proto::handshake::Role;
 use vdfs_proto::meta::{AdminReply, AdminRequest, Answer, MutateRequest, Mutated, QueryRequest};
 use vdfs_proto::session::{SessionReply, SessionRequest};
 use vdfs_proto::volume::{VolumeReply, VolumeRequest};
-use vdfs_proto::{ChunkSize, ClusterId, Status, Timestamp};
+use vdfs_proto::{ChunkSize, ClusterId, Status, Timestamp, VolumeId};
 
 pub use image::Image;
 use live::Live;
@@ -118,8 +118,26 @@ pub enum Input {
         why: String,
     },
     LogHasRoom,
+    /// Volumes whose heartbeats were answered since the last time.
+    Heard(Vec<Heard>),
     /// [`Core::next_deadline`] is due.
     Tick,
+}
+
+/// When a volume was heard last, on the scale of [`Now::boot_ms`], and how full it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub volume: VolumeId,
+    pub heard_ms: u64,
+    pub capacity_bytes: u64,
+    pub used_bytes: u64,
+}
+
+/// Whose heartbeats are answered, and when it was heard last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub incarnation: u64,
+    pub heard_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -130,6 +148,12 @@ pub enum Effect {
     Reply {
         ticket: Ticket,
         outcome: Result<CoreReply, Status>,
+    },
+    /// Heartbeats of the volume are answered for this incarnation alone, or not at all. Holds before
+    /// the replies of the turn leave.
+    Lease {
+        volume: VolumeId,
+        grant: Option<Grant>,
     },
     /// Somebody waits for [`Input::LogDurable`]: sync as soon as the turn is written.
     Sync,
@@ -223,6 +247,11 @@ impl Core {
         self.end_turn(effects);
     }
 
+    /// Of this life of the master.
+    pub fn term(&self) -> u64 {
+        self.state.numbers.term
+    }
+
     /// Takes one input and emits what follows from it.
     pub fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         self.begin_turn(now);
@@ -233,6 +262,7 @@ impl Core {
             Input::LogDurable { records } => self.log_became_durable(records),
             Input::LogFull { why } => self.live.log_full = Some(why),
             Input::LogHasRoom => self.live.log_full = None,
+            Input::Heard(heard) => self.take_heard(&heard),
             Input::Tick => {}
         }
         self.run_timers();

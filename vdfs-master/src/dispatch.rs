@@ -11,21 +11,42 @@ use futures::future::BoxFuture;
 use vdfs_net::{Outcome, PeerIdentity, Request, Response, Service};
 use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
+use vdfs_proto::volume::{VolumeReply, VolumeRequest};
 
 use crate::core::{CoreReply, CoreRequest};
 use crate::handlers;
 use crate::metrics::Metrics;
+use crate::shell::pulse::Pulse;
 use crate::shell::turns::Turns;
 
 #[derive(Debug)]
 pub(crate) struct Dispatch {
     turns: Arc<Turns>,
+    pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
 }
 
 impl Dispatch {
-    pub(crate) fn new(turns: Arc<Turns>, metrics: Arc<Metrics>) -> Self {
-        Dispatch { turns, metrics }
+    pub(crate) fn new(turns: Arc<Turns>, pulse: Arc<Pulse>, metrics: Arc<Metrics>) -> Self {
+        Dispatch {
+            turns,
+            pulse,
+            metrics,
+        }
+    }
+}
+
+/// The answer to a heartbeat never waits for a turn.
+async fn answer(turns: &Turns, pulse: &Pulse, request: CoreRequest) -> Result<CoreReply, Status> {
+    match request {
+        CoreRequest::Volume {
+            request: VolumeRequest::Heartbeat(heartbeat),
+            ..
+        } => {
+            let ack = pulse.beat(&heartbeat)?;
+            Ok(CoreReply::Volume(VolumeReply::Heartbeat(ack)))
+        }
+        request => turns.submit(request)?.await,
     }
 }
 
@@ -39,14 +60,12 @@ pub(crate) struct Admitted {
 
 impl Service for Dispatch {
     fn handle(&self, peer: Arc<PeerIdentity>, request: Request) -> BoxFuture<'static, Outcome> {
-        let (turns, metrics) = (self.turns.clone(), self.metrics.clone());
+        let (turns, pulse) = (self.turns.clone(), self.pulse.clone());
+        let metrics = self.metrics.clone();
         async move {
             let begun = Instant::now();
             let Admitted { op, request } = admit(&peer, &request)?;
-            let answer = match turns.submit(request) {
-                Ok(waiter) => waiter.await,
-                Err(status) => Err(status),
-            };
+            let answer = answer(&turns, &pulse, request).await;
             let time = begun.elapsed();
             metrics.count(op, answer.is_err(), time);
             log(&peer, op, time, &answer);
@@ -90,7 +109,7 @@ mod tests {
     use vdfs_proto::ids::SessionId;
     use vdfs_proto::meta::{AdminRequest, GetStatus, Query, QueryRequest, StatFs};
     use vdfs_proto::session::{CloseSession, SessionRequest};
-    use vdfs_proto::volume::{NextCommands, VolumeRequest};
+    use vdfs_proto::volume::NextCommands;
 
     use super::*;
 

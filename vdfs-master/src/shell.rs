@@ -31,6 +31,7 @@ mod boot;
 mod checkpoints;
 pub(crate) mod inbox;
 mod keeper;
+pub(crate) mod pulse;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use boot::Boot;
 use checkpoints::Checkpoints;
 use inbox::{Inbox, Stop};
 use keeper::{Keeper, KeeperOptions};
+use pulse::Pulse;
 use turns::Turns;
 
 /// What a master is started with.
@@ -124,6 +126,7 @@ pub struct Master {
     is_new: bool,
     inbox: Arc<Inbox>,
     turns: Arc<Turns>,
+    pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
     thread: Option<JoinHandle<()>>,
 }
@@ -172,6 +175,7 @@ impl Master {
         };
         let log: Box<dyn OpLog> = Box::new(log);
         let keeper = Keeper::begin(restored.core, log, checkpoints, options)?;
+        let pulse = keeper.pulse();
         // Only behind the durable records of the new term, so that a crash before it repeats them.
         boot.write(&*disk).map_err(in_dir)?;
         let turns = Arc::new(Turns::new(inbox.clone(), keeper, config.before_abort));
@@ -182,6 +186,7 @@ impl Master {
             is_new: restored.is_new,
             inbox,
             turns,
+            pulse,
             metrics,
             thread: Some(thread),
         })
@@ -189,7 +194,11 @@ impl Master {
 
     /// What answers clients, volumes and operators, over any carrier and on any runtime.
     pub fn service(&self) -> Arc<dyn Service> {
-        Arc::new(Dispatch::new(self.turns.clone(), self.metrics.clone()))
+        Arc::new(Dispatch::new(
+            self.turns.clone(),
+            self.pulse.clone(),
+            self.metrics.clone(),
+        ))
     }
 
     /// What was fixed when the filesystem was made.

@@ -21,6 +21,7 @@ pub mod rotation;
 pub mod rpc;
 mod socket;
 pub mod state_dir;
+mod sys;
 
 pub use carrier::{Carrier, Connector, Outcome, PeerIdentity, Request, Response, Service, Target};
 pub use identity::{Authority, Identity, IdentityError, Issuer};

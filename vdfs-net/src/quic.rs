@@ -1,7 +1,7 @@
 //! The QUIC carrier: mutual TLS 1.3 between processes, tuned by where the peer is.
 //!
-//! An endpoint is one UDP socket, one thread and one runtime of that thread; everything of quinn
-//! lives there, and callers reach it through queues. A peer has a connection for each purpose, so
+//! An endpoint is one UDP port. A thread with a runtime of its own does everything of quinn there, and
+//! callers reach it through queues; heartbeats have a second one ([`wire`]). A peer has a connection for each purpose, so
 //! that control and heartbeats never queue behind bulk. Control and heartbeat requests travel on a
 //! few long-lived *lanes*; each bulk transfer has a stream of its own.
 //!
@@ -24,46 +24,35 @@ mod lane_server;
 mod link;
 mod loopback_window;
 mod profile;
+mod reactor;
 mod server;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod transfer;
 mod verifier;
+mod wire;
 
-use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use quinn::{AsyncUdpSocket, ClientConfig, EndpointConfig, ServerConfig, TokioRuntime};
-use quinn_proto::ConnectionIdGenerator;
-use tokio::runtime;
-use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
-use vdfs_proto::ClusterId;
-
+use crate::address;
 use crate::carrier::{Connector, Service, Target};
 use crate::host::Host;
 use crate::identity::Identity;
-use crate::limits::{CARRIERS_IDLE_MAX, DATAGRAM_BYTES_MAX, STALL_TIMEOUT};
-use crate::{address, socket};
-use batch_cap::BatchCap;
+use crate::limits::STALL_TIMEOUT;
 use connector::QuicConnector;
 use profile::Transports;
+use reactor::{Common, Reactor, Stop};
 use server::Door;
 use tls::Tls;
+use wire::Wire;
 
 pub use counters::{Counter, NetCounters};
 pub use profile::Profile;
 pub use tls::TlsError;
-
-/// How long the peers are given to hear that the endpoint closes.
-const FAREWELL: Duration = Duration::from_millis(100);
 
 /// How an endpoint is tuned.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +82,8 @@ pub enum StartError {
     Bind { addr: SocketAddr, source: io::Error },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("cannot use the socket: {0}")]
+    Socket(io::Error),
     #[error("cannot start a thread for the network: {0}")]
     Thread(io::Error),
     #[error("cannot read what host this is: {0}")]
@@ -108,74 +99,14 @@ pub struct DialFailure {
     pub is_final: bool,
 }
 
-/// What the endpoint's tasks and its connectors share.
-struct Shared {
-    /// `None` once the endpoint has ended, so that its socket is closed.
-    endpoint: Mutex<Option<quinn::Endpoint>>,
-    runtime: runtime::Handle,
-    tls: Tls,
-    server_config: ServerConfig,
-    transports: Transports,
-    cluster: ClusterId,
-    host: Host,
-    door: Arc<Door>,
-    counters: Arc<NetCounters>,
-    /// Why the last dial of a target failed.
-    failures: Mutex<HashMap<Target, DialFailure>>,
-}
-
-impl Shared {
-    fn endpoint(&self) -> Option<quinn::Endpoint> {
-        self.endpoint.lock().clone()
-    }
-
-    fn server_config(&self, peer: SocketAddr) -> Arc<ServerConfig> {
-        let mut config = self.server_config.clone();
-        config.transport_config(self.transports.for_peer(peer));
-        Arc::new(config)
-    }
-
-    fn client_config(&self, target: &Target, addr: SocketAddr) -> Result<ClientConfig, TlsError> {
-        let mut config = ClientConfig::new(self.tls.client(target)?);
-        config.transport_config(self.transports.for_peer(addr));
-        Ok(config)
-    }
-
-    fn remember_failure(&self, target: &Target, failure: DialFailure) {
-        let mut failures = self.failures.lock();
-        if failures.len() >= CARRIERS_IDLE_MAX {
-            failures.clear();
-        }
-        failures.insert(target.clone(), failure);
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("tls", &self.tls)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How an endpoint is told to end.
-#[derive(Debug)]
-enum Stop {
-    /// Finish replies for so long, then close.
-    Within(Duration),
-    /// As if the process had been killed: the peers hear nothing.
-    #[cfg(test)]
-    Dead,
-}
-
-/// One UDP socket with its thread: serves, dials, or both.
+/// A UDP port with its threads: serves, dials, or both.
 #[derive(Debug)]
 pub struct QuicEndpoint {
-    shared: Arc<Shared>,
+    traffic: Reactor,
+    /// Where this role has to do with heartbeats.
+    heartbeats: Option<Reactor>,
     connector: Arc<QuicConnector>,
     local_addr: SocketAddr,
-    stop: Option<oneshot::Sender<Stop>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl QuicEndpoint {
@@ -200,39 +131,31 @@ impl QuicEndpoint {
         let tls = Tls::new(identity)?;
         let server_config = tls.server()?;
         let host = Host::here().map_err(StartError::Host)?;
-        let socket = socket::bind(listen).map_err(bind_error)?;
+        let (socket, beside) = wire::sockets(identity.role(), listen).map_err(bind_error)?;
         let local_addr = socket.local_addr().map_err(bind_error)?;
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(StartError::Thread)?;
-        let endpoint = open_endpoint(
-            &runtime,
-            socket,
-            BatchCap::around,
-            &tls,
-            server_config.clone(),
-        );
-        let endpoint = endpoint.map_err(bind_error)?;
         let counters = Arc::new(NetCounters::default());
-        let shared = Arc::new(Shared {
-            endpoint: Mutex::new(Some(endpoint.clone())),
-            runtime: runtime.handle().clone(),
+        let common = Common {
             server_config,
             transports: Transports::new(config.profile, config.mtu),
             cluster: identity.cluster(),
             host,
             door: Arc::new(Door::new(service, counters.clone(), config.stall)),
             counters,
-            tls,
-            failures: Mutex::default(),
-        });
-        let (stop, stopped) = oneshot::channel();
-        let thread = spawn(runtime, shared.clone(), endpoint, stopped)?;
+            tls: Arc::new(tls),
+            failures: Arc::default(),
+        };
+        let react = |wire, socket| Reactor::start(common.clone(), wire, socket);
+        let traffic = react(Wire::Traffic, socket)?;
+        let heartbeats = beside
+            .map(|socket| react(Wire::Heartbeats, socket))
+            .transpose()?;
+        let dials = [&traffic, heartbeats.as_ref().unwrap_or(&traffic)];
+        let [traffic_dials, heartbeat_dials] = dials.map(|way| Arc::downgrade(&way.shared));
         Ok(QuicEndpoint {
-            connector: Arc::new(QuicConnector::new(Arc::downgrade(&shared))),
-            shared,
+            connector: Arc::new(QuicConnector::new(traffic_dials, heartbeat_dials)),
+            traffic,
+            heartbeats,
             local_addr,
-            stop: Some(stop),
-            thread: Some(thread),
         })
     }
 
@@ -254,16 +177,22 @@ impl QuicEndpoint {
 
     /// Serves from now on, or replaces what served before.
     pub fn set_service(&self, service: Arc<dyn Service>) {
-        self.shared.door.set_service(service);
+        self.traffic.shared.common.door.set_service(service);
     }
 
     pub fn counters(&self) -> &NetCounters {
-        &self.shared.counters
+        &self.traffic.shared.common.counters
     }
 
     /// Why the last failed dial of `target` failed.
     pub fn last_failure(&self, target: &Target) -> Option<DialFailure> {
-        self.shared.failures.lock().get(target).cloned()
+        self.traffic
+            .shared
+            .common
+            .failures
+            .lock()
+            .get(target)
+            .cloned()
     }
 
     /// Accepts nothing more, finishes the replies that are begun, closes, and waits for the thread.
@@ -278,16 +207,10 @@ impl QuicEndpoint {
     }
 
     fn end(&mut self, stop: Stop) {
-        if let Some(sender) = self.stop.take() {
-            // The thread has ended already if it does not listen.
-            sender.send(stop).ok();
-        }
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != thread::current().id()
-            && thread.join().is_err()
-        {
-            tracing::error!("the network thread panicked");
-        }
+        let mut reactors = vec![&mut self.traffic];
+        reactors.extend(&mut self.heartbeats);
+        reactors.iter_mut().for_each(|reactor| reactor.tell(stop));
+        reactors.iter_mut().for_each(|reactor| reactor.join());
     }
 }
 
@@ -296,58 +219,4 @@ impl Drop for QuicEndpoint {
     fn drop(&mut self) {
         self.end(Stop::Within(Duration::ZERO));
     }
-}
-
-fn open_endpoint(
-    runtime: &runtime::Runtime,
-    socket: std::net::UdpSocket,
-    wrap: impl FnOnce(Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket>,
-    tls: &Tls,
-    server_config: ServerConfig,
-) -> io::Result<quinn::Endpoint> {
-    let mut config = EndpointConfig::new(Arc::new(tls.reset_key()));
-    let connection_ids = tls.connection_ids();
-    config
-        .max_udp_payload_size(DATAGRAM_BYTES_MAX)
-        .expect("within what QUIC allows")
-        .cid_generator(move || -> Box<dyn ConnectionIdGenerator> { Box::new(connection_ids()) });
-    let _in_runtime = runtime.enter();
-    let tokio = Arc::new(TokioRuntime);
-    let socket = quinn::Runtime::wrap_udp_socket(&*tokio, socket)?;
-    quinn::Endpoint::new_with_abstract_socket(config, Some(server_config), wrap(socket), tokio)
-}
-
-fn spawn(
-    runtime: runtime::Runtime,
-    shared: Arc<Shared>,
-    endpoint: quinn::Endpoint,
-    stopped: oneshot::Receiver<Stop>,
-) -> Result<JoinHandle<()>, StartError> {
-    let run = move || {
-        runtime.block_on(run(shared.clone(), endpoint, stopped));
-        shared.endpoint.lock().take();
-        // With the runtime go all tasks, and with them all connections and the socket.
-        drop(runtime);
-    };
-    thread::Builder::new()
-        .name("vdfs-net".to_owned())
-        .spawn(run)
-        .map_err(StartError::Thread)
-}
-
-async fn run(shared: Arc<Shared>, endpoint: quinn::Endpoint, stopped: oneshot::Receiver<Stop>) {
-    let (stop_serving, serving_stops) = watch::channel(false);
-    let accepting = tokio::spawn(server::accept(shared, endpoint.clone(), serving_stops));
-    let deadline = match stopped.await {
-        Ok(Stop::Within(deadline)) => deadline,
-        Err(_) => Duration::ZERO,
-        #[cfg(test)]
-        Ok(Stop::Dead) => return,
-    };
-    stop_serving.send_replace(true);
-    if timeout(deadline, accepting).await.is_err() {
-        tracing::debug!("some replies were not finished");
-    }
-    endpoint.close(quinn::VarInt::from_u32(1), b"shutting down");
-    timeout(FAREWELL, endpoint.wait_idle()).await.ok();
 }

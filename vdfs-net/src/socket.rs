@@ -14,8 +14,23 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// The same, beside other sockets that were bound so by this user.
+pub(crate) fn bind_shared(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = open(addr)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    bind_to(&socket, &addr)?;
+    enlarge_buffers(&socket)?;
+    Ok(socket)
+}
+
 /// Binds as it is; an IPv6 wildcard takes IPv4 too, whatever the machine's default.
 pub(crate) fn bind_plain(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = open(addr)?;
+    bind_to(&socket, &addr)?;
+    Ok(socket)
+}
+
+fn open(addr: SocketAddr) -> io::Result<UdpSocket> {
     let family = match addr {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -24,7 +39,6 @@ pub(crate) fn bind_plain(addr: SocketAddr) -> io::Result<UdpSocket> {
     if addr.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, !addr.ip().is_unspecified())?;
     }
-    bind_to(&socket, &addr)?;
     Ok(socket.into())
 }
 

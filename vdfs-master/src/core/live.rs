@@ -224,7 +224,13 @@ impl Live {
         }
         match live.outbox.push(command) {
             Some(number) => drop(live.sent.insert(number, sent)),
-            None => live.leave(),
+            None => {
+                live.leave();
+                self.effects.push(Effect::Lease {
+                    volume,
+                    grant: None,
+                });
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Volumes: registration, heartbeats, leases, commands.
+//! Volumes: registration, leases, commands. Their heartbeats are answered before they come here.
 //!
 //! A volume that was silent for its lease is *away*: it must register again before it is served, so
 //! it learns all fences before its next lease. With one replica nothing else follows from it: its
@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::volume::{
-    Command, Commands, Fence, Heartbeat, HeartbeatAck, NextCommands, Register, Registered,
-    VolumeReply, VolumeRequest,
+    Command, Commands, Fence, NextCommands, Register, Registered, VolumeReply, VolumeRequest,
 };
 use vdfs_proto::{ChainTable, Status, VolumeId, VolumeInfo};
 
@@ -18,7 +17,7 @@ use super::limits::LABEL_BYTES_MAX;
 use super::live::{AfterDurable, LiveVolume, Sent};
 use super::record::{Record, VolumeRegistered};
 use super::truncation::MASTER_SESSION;
-use super::{Core, CoreReply, Ticket};
+use super::{Core, CoreReply, Effect, Grant, Heard, Ticket};
 
 impl Core {
     pub(crate) fn take_volume_request(
@@ -29,7 +28,7 @@ impl Core {
     ) {
         let outcome = match request {
             VolumeRequest::Register(register) => self.register(ticket, node, register),
-            VolumeRequest::Heartbeat(heartbeat) => self.heartbeat(&heartbeat).map(Some),
+            VolumeRequest::Heartbeat(_) => Err(Status::NotSupported),
             VolumeRequest::NextCommands(next) => self.next_commands(ticket, &next).map(|()| None),
         };
         match outcome {
@@ -133,6 +132,11 @@ impl Core {
         live.heard_ms = now_ms;
         live.capacity_bytes = register.capacity_bytes;
         live.used_bytes = register.used_bytes;
+        let grant = Some(Grant {
+            incarnation: register.incarnation,
+            heard_ms: now_ms,
+        });
+        self.live.effects.push(Effect::Lease { volume, grant });
         if let Some(parked) = parked {
             self.live.reply(parked, Err(Status::NotFound));
         }
@@ -193,16 +197,14 @@ impl Core {
         }
     }
 
-    fn heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<VolumeReply, Status> {
-        let now_ms = self.live.now.boot_ms;
-        let live = self.registered_volume(heartbeat.volume, heartbeat.incarnation)?;
-        live.heard_ms = now_ms;
-        live.capacity_bytes = heartbeat.capacity_bytes;
-        live.used_bytes = heartbeat.used_bytes;
-        Ok(VolumeReply::Heartbeat(HeartbeatAck {
-            term: self.state.numbers.term,
-            lease_ms: VOLUME_LEASE_MS,
-        }))
+    pub(crate) fn take_heard(&mut self, heard: &[Heard]) {
+        for heard in heard {
+            let live = self.live.volumes.get_mut(&heard.volume);
+            let live = live.expect("a volume that was granted its lease is known");
+            live.heard_ms = live.heard_ms.max(heard.heard_ms);
+            live.capacity_bytes = heard.capacity_bytes;
+            live.used_bytes = heard.used_bytes;
+        }
     }
 
     fn next_commands(&mut self, ticket: Ticket, next: &NextCommands) -> Result<(), Status> {
@@ -272,6 +274,10 @@ impl Core {
         if let Some(parked) = parked {
             self.live.reply(parked, Err(Status::NotFound));
         }
+        self.live.effects.push(Effect::Lease {
+            volume,
+            grant: None,
+        });
         self.all_fenced_at(volume);
     }
 

@@ -28,6 +28,7 @@ struct Shared {
     room: Option<u64>,
     fails_sync: bool,
     holds_log_syncs: bool,
+    holds_writes: bool,
 }
 
 /// Everything about a disk at one moment.
@@ -169,6 +170,19 @@ impl FakeDisk {
         self.shared.lock().holds_log_syncs = holds;
     }
 
+    /// Lets no write go on while set, or ten seconds at most.
+    pub(crate) fn set_holds_writes(&self, holds: bool) {
+        self.shared.lock().holds_writes = holds;
+    }
+
+    fn wait_for_writes(&self) {
+        // Bounded, so that a test that fails ends.
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.shared.lock().holds_writes && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn is_held(&self, file: usize) -> bool {
         let shared = self.shared.lock();
         let mut names = shared.state.names.iter();
@@ -275,6 +289,7 @@ impl DiskFile for FakeFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.disk.wait_for_writes();
         self.disk.change(|shared| {
             let written = shared.state.files[self.number].bytes.len() as u64;
             let end = shared.room.map_or(u64::MAX, |room| written + room);

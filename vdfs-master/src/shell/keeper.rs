@@ -10,11 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 use vdfs_net::clock;
-use vdfs_proto::Timestamp;
+use vdfs_proto::{Timestamp, VolumeId};
 
 use super::checkpoints::Checkpoints;
 use super::inbox::{Answer, Inbox, Item, Mail};
-use crate::core::{Core, Effect, Input, Now, Ticket};
+use super::pulse::Pulse;
+use crate::core::{Core, Effect, Grant, Input, Now, Ticket};
 use crate::limits::{TURN_BYTES, TURN_BYTES_MAX};
 use crate::log::{LogError, OpLog};
 
@@ -60,12 +61,14 @@ pub(super) struct Keeper {
     unwritten: Option<Batch>,
     /// When the master's thread looks up next without being called.
     promised: Instant,
+    pulse: Arc<Pulse>,
 }
 
 /// What the steps of a turn have made.
 #[derive(Debug)]
 struct Batch {
     records: Vec<Vec<u8>>,
+    leases: Vec<(VolumeId, Option<Grant>)>,
     replies: Vec<Reply>,
     is_urgent: bool,
 }
@@ -80,19 +83,22 @@ pub(super) fn now() -> Now {
 impl Keeper {
     /// Begins a term on a restored core; its records are durable when this returns.
     pub(super) fn begin(
-        core: Core,
+        mut core: Core,
         log: Box<dyn OpLog>,
         checkpoints: Checkpoints,
         options: KeeperOptions,
     ) -> Result<Self, LogError> {
+        let mut effects = Vec::new();
+        core.start(now(), options.same_boot, &mut effects);
         let mut keeper = Keeper {
+            pulse: Arc::new(Pulse::new(core.term())),
             core,
             log,
             inbox: options.inbox,
             checkpoints,
             callers: HashMap::new(),
             items: VecDeque::new(),
-            effects: Vec::new(),
+            effects,
             effect_bytes: 0,
             sync_log: options.sync_log,
             held: VecDeque::new(),
@@ -101,9 +107,6 @@ impl Keeper {
             unwritten: None,
             promised: Instant::now(),
         };
-        keeper
-            .core
-            .start(now(), options.same_boot, &mut keeper.effects);
         let records = keeper.sort_effects().records;
         if !records.is_empty() {
             keeper.log.append(&records)?;
@@ -125,6 +128,7 @@ impl Keeper {
             return Ok(Turn::Blocked);
         }
         let now = now();
+        self.tell_heard(now);
         self.look_for_room(now);
         self.tell_durable(now);
         while let Some(item) = self.items.pop_front() {
@@ -181,7 +185,7 @@ impl Keeper {
         let added = self.effects[known..].iter();
         let bytes = |effect: &Effect| match effect {
             Effect::Append(record) => record.len() as u64,
-            Effect::Reply { .. } | Effect::Sync => 0,
+            Effect::Reply { .. } | Effect::Lease { .. } | Effect::Sync => 0,
         };
         self.effect_bytes += added.map(bytes).sum::<u64>();
     }
@@ -210,6 +214,20 @@ impl Keeper {
                     );
                 }
             }
+        }
+    }
+
+    /// Answers heartbeats without waiting for a turn.
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
+    }
+
+    /// Tells the core whom it must not take for gone. Before anything else is stepped at `now`, and
+    /// after that time was read.
+    fn tell_heard(&mut self, now: Now) {
+        let heard = self.pulse.take_news();
+        if !heard.is_empty() {
+            self.step(now, Input::Heard(heard));
         }
     }
 
@@ -254,6 +272,9 @@ impl Keeper {
 
     fn let_go(&mut self, batch: Batch) {
         let waits_for_disk = self.sync_log && self.log.durable() < self.log.records();
+        for (volume, grant) in batch.leases {
+            self.pulse.grant(volume, grant);
+        }
         if batch.is_urgent || waits_for_disk {
             self.log.sync();
         }
@@ -278,9 +299,11 @@ impl Keeper {
 
     fn sort_effects(&mut self) -> Batch {
         let (mut records, mut replies, mut is_urgent) = (Vec::new(), Vec::new(), false);
+        let mut leases = Vec::new();
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Append(record) => records.push(record),
+                Effect::Lease { volume, grant } => leases.push((volume, grant)),
                 Effect::Sync => is_urgent = true,
                 Effect::Reply { ticket, outcome } => {
                     let caller = self.callers.remove(&ticket);
@@ -291,6 +314,7 @@ impl Keeper {
         self.effect_bytes = 0;
         Batch {
             records,
+            leases,
             replies,
             is_urgent,
         }
@@ -334,8 +358,10 @@ impl Keeper {
     /// Ends with everything on the disk.
     pub(super) fn finish(mut self) -> Result<(), Fatal> {
         self.log.flush()?;
+        let now = now();
+        self.tell_heard(now);
         // Those who wait for the disk have their answer before the end.
-        self.tell_durable(now());
+        self.tell_durable(now);
         if self.commit()? == Turn::Blocked {
             self.halt();
             return Ok(());

@@ -9,12 +9,17 @@ use vdfs_net::in_process::Switchboard;
 use vdfs_net::{Carrier, Connector, PeerIdentity, Target, rpc};
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
+use vdfs_proto::limits::{HEARTBEAT_MS, VOLUME_LEASE_MS};
 use vdfs_proto::meta::{
     Answer, Create, Created, GetXattr, Lookup, MutateRequest, Mutated, Mutation, NewKind, Query,
     QueryRequest, SetXattr, SyncLog, XattrMode,
 };
 use vdfs_proto::session::{NextEvents, OpenSession};
-use vdfs_proto::{Attr, ChunkSize, ClusterId, FileName, Ino, OpId, SessionId, Status, XattrName};
+use vdfs_proto::volume::{Heartbeat, Register};
+use vdfs_proto::{
+    Attr, ChunkSize, ClusterId, DataId, FileName, Ino, OpId, SessionId, Status, StoreId, VolumeId,
+    XattrName,
+};
 
 use super::*;
 use crate::checkpoint;
@@ -58,12 +63,16 @@ struct Client {
 }
 
 fn carrier(master: &Master) -> Arc<dyn Carrier> {
+    carrier_of(master, Role::Client, "c")
+}
+
+fn carrier_of(master: &Master, role: Role, node: &str) -> Arc<dyn Carrier> {
     let switchboard = Switchboard::default();
     switchboard.attach(Role::Master, "m", master.service());
     let identity = PeerIdentity {
         cluster: ClusterId(5),
-        role: Role::Client,
-        node: "c".to_owned(),
+        role,
+        node: node.to_owned(),
         addr: None,
         same_host: true,
     };
@@ -650,4 +659,74 @@ fn master_on_a_real_directory_serves_many_callers_and_restarts() {
             .lookup(&format!("{caller}-{}", CHANGES - 1))
             .expect("acknowledged");
     }
+}
+
+/// A volume that does nothing but live.
+struct QuietVolume {
+    runtime: Runtime,
+    carrier: Arc<dyn Carrier>,
+    volume: VolumeId,
+}
+
+impl QuietVolume {
+    fn register(master: &Master) -> QuietVolume {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let runtime = runtime.expect("a runtime");
+        let carrier = carrier_of(master, Role::Volume, "v");
+        let register = Register {
+            name: "v".to_owned(),
+            host: "h".to_owned(),
+            addr: "127.0.0.1:7401".parse().expect("an address"),
+            store: StoreId(1),
+            incarnation: 1,
+            capacity_bytes: 1 << 30,
+            used_bytes: 0,
+            data_id_max: DataId(0),
+        };
+        let registered = rpc::call_operation(&*carrier, Method::Volume, register, DEADLINE);
+        let volume = runtime.block_on(registered).expect("registered").volume;
+        QuietVolume {
+            runtime,
+            carrier,
+            volume,
+        }
+    }
+
+    fn beat(&self, deadline: Duration) -> Result<(), Status> {
+        let heartbeat = Heartbeat {
+            volume: self.volume,
+            incarnation: 1,
+            capacity_bytes: 1 << 30,
+            used_bytes: 0,
+        };
+        let ack = rpc::call_operation(&*self.carrier, Method::Volume, heartbeat, deadline);
+        self.runtime.block_on(ack).map(drop)
+    }
+}
+
+#[test]
+fn disk_that_blocks_a_write_for_two_leases_costs_no_volume_its_lease() {
+    let disk = FakeDisk::default();
+    let master = start(&disk);
+    let volume = QuietVolume::register(&master);
+    let mut client = Client::open(&master, "a");
+    disk.set_holds_writes(true);
+    let blocked = std::thread::spawn(move || client.mkdir("made-late"));
+    let end = Instant::now() + 2 * Duration::from_millis(VOLUME_LEASE_MS);
+    while Instant::now() < end {
+        volume
+            .beat(Duration::from_millis(VOLUME_LEASE_MS / 2))
+            .expect("answered from memory");
+        std::thread::sleep(Duration::from_millis(HEARTBEAT_MS));
+    }
+    assert!(!blocked.is_finished(), "the disk did not block");
+    disk.set_holds_writes(false);
+    blocked.join().expect("ran").expect("made");
+    // The core has looked at everybody's silence meanwhile.
+    let other = Client::open(&master, "b");
+    other.lookup("made-late").expect("is there");
+    volume.beat(DEADLINE).expect("not away");
+    master.stop();
 }

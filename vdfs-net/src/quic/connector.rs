@@ -11,22 +11,24 @@ use tokio::time::timeout;
 use vdfs_proto::Status;
 use vdfs_proto::handshake::Purpose;
 
-use super::Shared;
 use super::link::Link;
+use super::reactor::Shared;
 use crate::carrier::{Carrier, Connector, Outcome, Request, Target};
 use crate::limits::CARRIERS_IDLE_MAX;
 
 /// Remembers the carrier of each target, so that all who reach for one peer share its connections.
 #[derive(Debug)]
 pub(super) struct QuicConnector {
-    shared: Weak<Shared>,
+    traffic: Weak<Shared>,
+    heartbeats: Weak<Shared>,
     carriers: Mutex<HashMap<Target, Arc<QuicCarrier>>>,
 }
 
 impl QuicConnector {
-    pub(super) fn new(shared: Weak<Shared>) -> QuicConnector {
+    pub(super) fn new(traffic: Weak<Shared>, heartbeats: Weak<Shared>) -> QuicConnector {
         QuicConnector {
-            shared,
+            traffic,
+            heartbeats,
             carriers: Mutex::default(),
         }
     }
@@ -38,7 +40,7 @@ impl Connector for QuicConnector {
         if carriers.len() > CARRIERS_IDLE_MAX {
             carriers.retain(|_, carrier| Arc::strong_count(carrier) > 1);
         }
-        let new = || Arc::new(QuicCarrier::new(self.shared.clone(), target));
+        let new = || Arc::new(QuicCarrier::new(self, target));
         carriers.entry(target.clone()).or_insert_with(new).clone()
     }
 }
@@ -52,12 +54,13 @@ struct QuicCarrier {
 }
 
 impl QuicCarrier {
-    fn new(shared: Weak<Shared>, target: &Target) -> QuicCarrier {
-        let link = |purpose| Link::new(shared.clone(), target.clone(), purpose);
+    fn new(connector: &QuicConnector, target: &Target) -> QuicCarrier {
+        let link =
+            |shared: &Weak<Shared>, purpose| Link::new(shared.clone(), target.clone(), purpose);
         QuicCarrier {
-            control: link(Purpose::Control),
-            bulk: link(Purpose::Bulk),
-            heartbeat: link(Purpose::Heartbeat),
+            control: link(&connector.traffic, Purpose::Control),
+            bulk: link(&connector.traffic, Purpose::Bulk),
+            heartbeat: link(&connector.heartbeats, Purpose::Heartbeat),
         }
     }
 

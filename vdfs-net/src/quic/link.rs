@@ -17,12 +17,14 @@ use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Purpose;
 
+use super::DialFailure;
 use super::bulk::{Transfer, run_transfers};
 use super::close::{CloseReason, Closing};
 use super::handshake::{Rejection, greet};
 use super::lane::Lane;
+use super::reactor::Shared;
 use super::tls::TlsError;
-use super::{DialFailure, Shared};
+use super::wire::Wire;
 use crate::address;
 use crate::carrier::{Outcome, Request, Target};
 use crate::identity::dns_name;
@@ -244,7 +246,7 @@ impl Link {
         let dialled = timeout(CONNECT_TIMEOUT, self.dial(&shared)).await;
         let dialled = dialled.unwrap_or(Err(DialError::TimedOut));
         match &dialled {
-            Ok(_) => shared.counters.dials.add(1),
+            Ok(_) => shared.common.counters.dials.add(1),
             Err(error) => self.report_failure(&shared, error),
         }
         let channel = dialled.map_err(|error| error.status());
@@ -254,7 +256,7 @@ impl Link {
     }
 
     fn report_failure(&self, shared: &Shared, error: &DialError) {
-        shared.counters.dials_failed.add(1);
+        shared.common.counters.dials_failed.add(1);
         let Target { addr, role, node } = &self.target;
         let role = role.as_str();
         match self.state.lock().failures {
@@ -265,16 +267,23 @@ impl Link {
             why: error.to_string(),
             is_final: error.is_final(),
         };
-        shared.remember_failure(&self.target, failure);
+        shared.common.remember_failure(&self.target, failure);
     }
 
     async fn dial(&self, shared: &Arc<Shared>) -> Result<Arc<Channel>, DialError> {
         let endpoint = shared.endpoint().ok_or(DialError::ShuttingDown)?;
         let addr = address::dialable(self.target.addr);
-        let config = shared.client_config(&self.target, addr)?;
+        let wire = Wire::of(self.purpose);
+        let config = shared.common.client_config(&self.target, addr, wire)?;
         let name = dns_name(self.target.role, self.target.node.as_deref());
         let connection = endpoint.connect_with(config, addr, &name)?.await?;
-        let greeted = greet(&connection, shared.cluster, &shared.host, self.purpose).await;
+        let greeted = greet(
+            &connection,
+            shared.common.cluster,
+            &shared.common.host,
+            self.purpose,
+        )
+        .await;
         greeted.map_err(|rejection| dial_error(rejection, &connection))?;
         Ok(Arc::new(open_channel(shared, connection, self.purpose)))
     }
@@ -369,13 +378,13 @@ async fn run_bulk(
 ) {
     let _closing = Closing {
         connection: &connection,
-        counters: &shared.counters,
+        counters: &shared.common.counters,
     };
     let reason = tokio::select! {
-        reason = run_transfers(&connection, &mut transfers, shared.door.stall()) => reason,
+        reason = run_transfers(&connection, &mut transfers, shared.common.door.stall()) => reason,
         _ = connection.closed() => CloseReason::Done,
     };
-    reason.close(&connection, &shared.counters);
+    reason.close(&connection, &shared.common.counters);
 }
 
 /// Ends its lanes when dropped: at whichever await the connection's task is ended.
@@ -390,14 +399,14 @@ impl Drop for EndLanes {
 async fn run_lanes(shared: Arc<Shared>, connection: Connection, lanes: EndLanes) {
     let _closing = Closing {
         connection: &connection,
-        counters: &shared.counters,
+        counters: &shared.common.counters,
     };
     let running = lanes.0.iter().map(|lane| lane.run(&connection).boxed());
     let reason = tokio::select! {
         (reason, _, _) = futures::future::select_all(running) => reason,
         _ = connection.closed() => CloseReason::Done,
     };
-    reason.close(&connection, &shared.counters);
+    reason.close(&connection, &shared.common.counters);
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub enum Profile {
 }
 
 /// The transports of an endpoint.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Transports {
     profile: Profile,
     mtu: Option<u16>,

@@ -12,12 +12,12 @@ use tokio::task::{JoinError, JoinSet};
 use vdfs_proto::Status;
 use vdfs_proto::handshake::Purpose;
 
-use super::Shared;
 use super::bulk;
 use super::close::{CloseReason, Closing};
 use super::counters::NetCounters;
 use super::handshake;
 use super::lane_server::LaneServer;
+use super::reactor::Shared;
 use crate::address;
 use crate::carrier::{Outcome, PeerIdentity, Request, Service};
 use crate::limits::{CONNECTIONS_MAX, CONTROL_LANES};
@@ -91,18 +91,18 @@ pub(super) async fn accept(
 }
 
 fn admit(shared: &Shared, incoming: Incoming, connections: usize) -> Option<Incoming> {
-    if shared.door.is_open() && connections < CONNECTIONS_MAX {
+    if shared.common.door.is_open() && connections < CONNECTIONS_MAX {
         return Some(incoming);
     }
     tracing::warn!(peer = %address::plain(incoming.remote_address()), connections, "connection refused");
-    shared.counters.accepts_refused.add(1);
+    shared.common.counters.accepts_refused.add(1);
     incoming.refuse();
     None
 }
 
 async fn serve(shared: Arc<Shared>, incoming: Incoming, stop: watch::Receiver<bool>) {
     let peer = address::plain(incoming.remote_address());
-    let config = shared.server_config(peer);
+    let config = shared.common.server_config(peer);
     let accepted = match incoming.accept_with(config) {
         Ok(connecting) => connecting.await,
         Err(error) => Err(error),
@@ -110,7 +110,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, stop: watch::Receiver<bo
     match accepted {
         Ok(connection) => serve_connection(&shared, &connection, stop).await,
         Err(error) => {
-            shared.counters.accepts_refused.add(1);
+            shared.common.counters.accepts_refused.add(1);
             tracing::warn!(%peer, %error, "handshake failed");
         }
     }
@@ -119,13 +119,13 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, stop: watch::Receiver<bo
 async fn serve_connection(shared: &Shared, connection: &Connection, stop: watch::Receiver<bool>) {
     let _closing = Closing {
         connection,
-        counters: &shared.counters,
+        counters: &shared.common.counters,
     };
     let reason = tokio::select! {
         reason = serve_purpose(shared, connection, stop) => reason,
         _ = connection.closed() => CloseReason::Done,
     };
-    reason.close(connection, &shared.counters);
+    reason.close(connection, &shared.common.counters);
 }
 
 async fn serve_purpose(
@@ -133,19 +133,22 @@ async fn serve_purpose(
     connection: &Connection,
     stop: watch::Receiver<bool>,
 ) -> CloseReason {
-    let welcomed = handshake::welcome(connection, shared.cluster, &shared.host).await;
+    let welcomed = handshake::welcome(connection, shared.common.cluster, &shared.common.host).await;
     let (peer, purpose) = match welcomed {
         Ok(welcomed) => welcomed,
         Err(reason) => return reason,
     };
-    shared.counters.accepts.add(1);
+    if !shared.wire.carries(purpose) {
+        return CloseReason::Refused;
+    }
+    shared.common.counters.accepts.add(1);
     tracing::debug!(addr = ?peer.addr, role = peer.role.as_str(), node = peer.node, ?purpose, "accepted");
     match purpose {
         Purpose::Control => {
             serve_lanes(shared, connection, peer, purpose, CONTROL_LANES, stop).await
         }
         Purpose::Heartbeat => serve_lanes(shared, connection, peer, purpose, 1, stop).await,
-        Purpose::Bulk => bulk::serve(connection, &shared.door, &peer, stop).await,
+        Purpose::Bulk => bulk::serve(connection, &shared.common.door, &peer, stop).await,
     }
 }
 
@@ -168,7 +171,7 @@ async fn serve_lanes(
                     return CloseReason::Malformed;
                 }
                 accepted += 1;
-                let (door, peer) = (shared.door.clone(), peer.clone());
+                let (door, peer) = (shared.common.door.clone(), peer.clone());
                 let lane = LaneServer::new(door, peer, purpose, streams, stop.clone());
                 lanes.spawn(lane.run().map(Some));
             }

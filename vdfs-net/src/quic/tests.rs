@@ -3,6 +3,7 @@
 mod bulk;
 mod calls;
 mod certificates;
+mod heartbeats;
 mod hosts;
 mod raw_peer;
 mod reconnect;
@@ -12,20 +13,26 @@ mod violations;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
+use quinn::{AsyncUdpSocket, ClientConfig};
+use tokio::runtime;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::{Purpose, Role};
 use vdfs_proto::{ClusterId, Status};
 
+use super::batch_cap::BatchCap;
+use super::reactor::open_endpoint;
 use super::*;
 use crate::carrier::{Carrier, Outcome, PeerIdentity, Request, Response};
 use crate::identity::Authority;
+use crate::socket;
 
 const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Longer than anything takes on a busy machine.

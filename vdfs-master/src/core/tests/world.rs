@@ -13,15 +13,15 @@ use vdfs_proto::session::{
     Event, NextEvents, OpenHandle, OpenSession, RecallOutcome, Recalled, ResumeSession,
     SessionReply, SessionRequest,
 };
-use vdfs_proto::volume::{
-    Command, Heartbeat, NextCommands, Register, Registered, VolumeReply, VolumeRequest,
-};
+use vdfs_proto::volume::{Command, NextCommands, Register, Registered, VolumeReply, VolumeRequest};
 use vdfs_proto::{
     Attr, ChunkSize, ClusterId, DataId, FileName, HandleId, Ino, OpId, SessionId, Status, StoreId,
     Timestamp, VolumeId,
 };
 
-use crate::core::{Core, CoreReply, CoreRequest, Effect, FsConfig, Input, Now, Peer, Ticket};
+use crate::core::{
+    Core, CoreReply, CoreRequest, Effect, FsConfig, Heard, Input, Now, Peer, Ticket,
+};
 
 pub(super) const CHUNK_BYTES: u64 = 64 << 10;
 pub(super) const READ: Access = Access {
@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) keeps_log: bool,
     pub(super) replies: BTreeMap<Ticket, Outcome>,
     pub(super) sync_wanted: bool,
+    /// Whose heartbeats are answered.
+    leases: BTreeMap<VolumeId, u64>,
     /// Whose requests are sent.
     pub(super) peer: Peer,
     next_ticket: u64,
@@ -114,6 +116,7 @@ impl World {
             keeps_log: true,
             replies: BTreeMap::new(),
             sync_wanted: false,
+            leases: BTreeMap::new(),
             peer: peer("c"),
             next_ticket: 1,
             seqs: BTreeMap::new(),
@@ -141,6 +144,7 @@ impl World {
         assert_eq!(core.records(), self.log.len() as u64);
         self.core = core;
         self.replies.clear();
+        self.leases.clear();
         self.start(same_boot);
     }
 
@@ -159,6 +163,10 @@ impl World {
                 Effect::Append(record) if self.keeps_log => self.log.push(record),
                 Effect::Append(_) => {}
                 Effect::Reply { ticket, outcome } => drop(self.replies.insert(ticket, outcome)),
+                Effect::Lease { volume, grant } => match grant {
+                    Some(grant) => drop(self.leases.insert(volume, grant.incarnation)),
+                    None => drop(self.leases.remove(&volume)),
+                },
                 Effect::Sync => self.sync_wanted = true,
             }
         }
@@ -345,14 +353,17 @@ impl World {
     }
 
     pub(super) fn heartbeat(&mut self, volume: VolumeId, incarnation: u64) -> Result<(), Status> {
-        let heartbeat = Heartbeat {
+        if self.leases.get(&volume) != Some(&incarnation) {
+            return Err(Status::NotFound);
+        }
+        let heard = Heard {
             volume,
-            incarnation,
+            heard_ms: self.now_ms,
             capacity_bytes: 10 * CHUNK_BYTES,
             used_bytes: CHUNK_BYTES,
         };
-        self.volume("n", VolumeRequest::Heartbeat(heartbeat))
-            .map(drop)
+        self.step(Input::Heard(vec![heard]));
+        Ok(())
     }
 
     /// Commands behind `seen`, after reporting `results`.

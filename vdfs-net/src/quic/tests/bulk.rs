@@ -98,11 +98,11 @@ async fn losses(config: QuicConfig) -> [(u64, u64); 2] {
         })
         .await;
     [client, server].map(|endpoint| {
-        let shared = endpoint.shared.clone();
+        let common = endpoint.traffic.shared.common.clone();
         endpoint.shutdown(LONG);
         (
-            shared.counters.packets_sent.get(),
-            shared.counters.packets_lost.get(),
+            common.counters.packets_sent.get(),
+            common.counters.packets_lost.get(),
         )
     })
 }

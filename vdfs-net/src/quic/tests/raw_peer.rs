@@ -7,6 +7,7 @@ use vdfs_proto::handshake::{Hello, PROTOCOL_VERSION};
 
 use super::*;
 use crate::quic::tls::Tls;
+use crate::quic::wire::Wire;
 
 /// A connection of its own endpoint, which lives as long as this does.
 pub(super) struct RawPeer {
@@ -43,7 +44,9 @@ impl RawPeer {
         let mut config = ClientConfig::new(tls.client(&target).expect("a good identity"));
         let mut transport = quinn::TransportConfig::default();
         transport.keep_alive_interval(Some(Duration::from_millis(500)));
-        config.transport_config(Arc::new(transport));
+        config
+            .transport_config(Arc::new(transport))
+            .initial_dst_cid_provider(Wire::Traffic.first_ids());
         let name = crate::identity::dns_name(Role::Master, Some("m-1"));
         let connecting = endpoint
             .connect_with(config, target.addr, &name)

@@ -8,6 +8,7 @@ use super::hosts::Hosts;
 use super::*;
 use crate::quic::profile::Transports;
 use crate::quic::tls::Tls;
+use crate::quic::wire::Wire;
 
 const MIB: usize = 1 << 20;
 /// What a round sends each way, in bytes.
@@ -101,7 +102,8 @@ impl BareEnd {
         let socket = socket::bind(listen).expect("bound");
         let mut server = tls.server().expect("good");
         server.transport_config(transport);
-        let endpoint = open_endpoint(&runtime, socket, wrap, tls, server).expect("opened");
+        let endpoint =
+            open_endpoint(&runtime, socket, wrap, (tls, Wire::Traffic), server).expect("opened");
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || drop(runtime.block_on(stopped)));
@@ -289,11 +291,11 @@ impl Ours {
     /// What the two ends have sent and lost.
     fn end(self) -> [Packets; 2] {
         self.ends.map(|end| {
-            let shared = end.shared.clone();
+            let common = end.traffic.shared.common.clone();
             end.shutdown(LONG);
             Packets {
-                sent: shared.counters.packets_sent.get(),
-                lost: shared.counters.packets_lost.get(),
+                sent: common.counters.packets_sent.get(),
+                lost: common.counters.packets_lost.get(),
             }
         })
     }
