@@ -316,6 +316,50 @@ fn volume_takes_the_tmpfs_that_is_there() {
 }
 
 #[test]
+fn volume_without_the_right_to_mount_uses_what_was_mounted_for_it() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let home = Home::new();
+    let (_master, addr) = home.master("127.0.0.1:0");
+    succeeded(&home.issue("volume", "a", "v/identity"));
+    let (state, ram, volume) = (home.text("v"), home.text("v/ram"), programs::vdfs_volume());
+    let start = |ram_size: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all", "--"]);
+        command
+            .arg(&volume)
+            .args(["--state", &state, "--master", &addr]);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--log",
+            "error",
+            "--ram",
+            ram_size,
+        ]);
+        command
+    };
+    let refused = line_of_refusal(&start("64MiB").output().expect("it runs"));
+    assert!(
+        refused.contains("CAP_SYS_ADMIN") && refused.contains("mount -t tmpfs"),
+        "{refused}"
+    );
+    let mount = ["-t", "tmpfs", "-o", "size=64m,mode=0700", "vdfs-ram", &ram];
+    programs::run("mount", &mount, Path::new("/"));
+    let refused = line_of_refusal(&start("65MiB").output().expect("it runs"));
+    assert!(refused.contains("the tmpfs there has 64 MiB"), "{refused}");
+    let child = start("64MiB").stdout(Stdio::piped()).spawn();
+    let mut volume = Program {
+        child: child.expect("it starts"),
+        stderr: home.path("none"),
+    };
+    let line = volume.ready();
+    assert!(line.starts_with("ready volume a "), "{line}");
+    assert_eq!(volume.stop().code(), Some(0));
+}
+
+#[test]
 fn config_file_is_read_and_printed_with_the_place_of_each_value() {
     let home = Home::new();
     let (file, state) = (home.text("x.toml"), home.text("m"));

@@ -60,6 +60,5 @@ async fn serve_until_asked<D: Daemon>(daemon: &D) -> Result<StopSignals, Failure
 async fn become_ready<D: Daemon>(daemon: &D) -> Result<Infallible, Failure> {
     let line = daemon.wait_ready().await?;
     say_ready(&format!("ready {line}"))?;
-    notify::ready(&format!("serving: {line}"));
     std::future::pending().await
 }

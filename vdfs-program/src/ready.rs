@@ -3,11 +3,14 @@
 use std::io::{self, Write};
 
 use crate::failure::{Blame, Failure};
+use crate::notify;
 
-/// The one line of a long-running program on standard output. Whoever waits for it may read from a
-/// pipe.
+/// The one line of a long-running program on standard output, and `READY=1`. Whoever waits for it may
+/// read from a pipe.
 pub fn say_ready(line: &str) -> Result<(), Failure> {
-    print(&format!("{line}\n"))
+    print(&format!("{line}\n"))?;
+    notify::ready(line);
+    Ok(())
 }
 
 /// A text on standard output, at once.

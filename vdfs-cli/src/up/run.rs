@@ -8,7 +8,7 @@ use vdfs_client::Fs;
 use super::{Stopped, Up, UpConfig};
 use crate::args::UpArgs;
 use crate::down::stays_line;
-use vdfs_program::{Failure, StopSignals, human, say_ready};
+use vdfs_program::{Failure, StopSignals, human, notify, say_ready};
 
 pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
     // Before there are threads: all of them inherit it.
@@ -44,7 +44,9 @@ async fn wait_for_end(up: &Up, mut signals: StopSignals) {
     tokio::select! {
         () = signals.next() => {}
         () = up.mount.ended() => tracing::warn!("unmounted by somebody else: stopping"),
+        _ = notify::watchdog(async || up.servers.wait_turn().await) => unreachable!("never ends"),
     }
+    notify::stopping();
     tokio::spawn(end_at_next_signal(
         signals,
         up.fs.clone(),

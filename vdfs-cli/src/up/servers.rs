@@ -110,6 +110,11 @@ impl Servers {
             .map_err(|_| Failure::new("volumes", "not all have registered with the master in time"))
     }
 
+    /// Ends when the master has taken a turn: never if it hangs.
+    pub(super) async fn wait_turn(&self) {
+        self.master.wait_turn().await;
+    }
+
     pub(super) fn master_addr(&self) -> SocketAddr {
         self.master_addr
     }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tracing::{info, warn};
 use vdfs_client::{ClientConfig, Fs};
 use vdfs_net::host::Host;
 use vdfs_net::{Identity, QuicConfig, QuicEndpoint, Target};
-use vdfs_program::{LogLevel, LogTarget, human, logs, say_ready};
+use vdfs_program::{LogLevel, LogTarget, StopSignals, human, logs, notify, say_ready};
 
 use crate::kernel_notifier::KernelNotifier;
 use crate::mount::{Mount, MountOptions, Unmounted, become_io_flusher, prepare_mountpoint};
@@ -152,14 +151,12 @@ impl Served {
     }
 
     async fn wait_for_end(&self) -> Result<(), Failure> {
-        let watch = |kind: SignalKind| signal(kind).map_err(|error| Failure::at("signals", error));
-        let mut interrupt: Signal = watch(SignalKind::interrupt())?;
-        let mut terminate: Signal = watch(SignalKind::terminate())?;
+        let mut signals = StopSignals::watch()?;
         tokio::select! {
-            _ = interrupt.recv() => info!("interrupted"),
-            _ = terminate.recv() => info!("asked to stop"),
+            () = signals.next() => info!("asked to stop"),
             () = self.mount.ended() => info!("unmounted"),
         }
+        notify::stopping();
         Ok(())
     }
 
