@@ -20,9 +20,10 @@
 //!   directories: `EINVAL`, and `ENOTEMPTY` the other way round, are accepted for where a directory
 //!   has been in this round.
 //!
-//! - With two mounts a call may fail with `ESTALE`, and do nothing, when the other mount has moved a
-//!   directory: a kernel that meets a directory in a new place has to move its own idea of it, and
-//!   does not while it holds the locks of a rename (`__d_unalias` in Linux' `fs/dcache.c`).
+//! - With two mounts a call may fail with `ESTALE` or `ELOOP`, and do nothing, when the other mount
+//!   has moved a directory: a kernel that meets a directory in a new place has to move its own idea
+//!   of it, and does not while it holds the locks of a rename, nor if it takes the new place to be
+//!   below the directory (`d_splice_alias` in Linux' `fs/dcache.c`).
 //! - A call whose file is removed between the kernel's look at the name and its use may fail with
 //!   `ESTALE` if that happens again when the kernel tries once more. A local filesystem would give
 //!   the removed file.

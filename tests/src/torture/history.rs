@@ -146,11 +146,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// It failed with `ESTALE`, and did nothing: see the module's head.
-    pub fn is_stale(&self) -> bool {
-        self.answer == Answer::Failed(libc::ESTALE)
-    }
-
     /// Both took place at the same time, for a while.
     pub fn overlaps(&self, other: &Record) -> bool {
         self.begun < other.returned && other.begun < self.returned
@@ -165,4 +160,24 @@ pub struct Round {
     pub before: Tree,
     pub records: Vec<Record>,
     pub after: Tree,
+}
+
+impl Round {
+    /// The call failed because of what the kernel believed, and did nothing: see the module's head.
+    pub fn gave_up(&self, record: &Record) -> bool {
+        match record.answer {
+            Answer::Failed(libc::ESTALE) => true,
+            Answer::Failed(libc::ELOOP) => self.met_a_moved_directory(record),
+            _ => false,
+        }
+    }
+
+    /// Another mount has moved something, perhaps a directory, before the call returned.
+    pub fn met_a_moved_directory(&self, record: &Record) -> bool {
+        let mut others = self.records.iter().filter(|other| {
+            let is_elsewhere = other.worker % self.mounts != record.worker % self.mounts;
+            is_elsewhere && other.begun < record.returned && other.answer == Answer::Done
+        });
+        others.any(|other| matches!(other.call, Call::Rename { .. }))
+    }
 }

@@ -37,8 +37,8 @@ pub struct Summary {
     pub overlaps: u64,
     /// Rounds whose search was given up.
     pub undecided: u64,
-    /// Calls that failed with `ESTALE`, where that is accepted.
-    pub stale: u64,
+    /// Calls that failed because of what a kernel believed.
+    pub gave_up: u64,
 }
 
 /// Something that one filesystem could not have shown.
@@ -137,8 +137,8 @@ impl Summary {
     fn count(&mut self, round: &Round) {
         self.rounds += 1;
         self.calls += round.records.len() as u64;
-        let stale = round.records.iter().filter(|record| record.is_stale());
-        self.stale += stale.count() as u64;
+        let gave_up = round.records.iter().filter(|record| round.gave_up(record));
+        self.gave_up += gave_up.count() as u64;
         for (index, record) in round.records.iter().enumerate() {
             let others = &round.records[..index];
             let overlaps = others.iter().filter(|other| other.overlaps(record));
@@ -166,8 +166,8 @@ fn check_error(round: &Round, record: &Record) -> Result<(), Fault> {
     let Answer::Failed(errno) = record.answer else {
         return Ok(());
     };
-    let may_be_stale = met_a_moved_directory(round, record) || was_overtaken_twice(round, record);
-    if record.is_stale() && may_be_stale {
+    let may_give_up = round.met_a_moved_directory(record) || was_overtaken_twice(round, record);
+    if round.gave_up(record) && may_give_up {
         return Ok(());
     }
     let is_known = match record.call {
@@ -188,15 +188,6 @@ fn check_error(round: &Round, record: &Record) -> Result<(), Fault> {
         true => Ok(()),
         false => Err(Fault::Error(errno)),
     }
-}
-
-/// Another mount has moved something, perhaps a directory, before the call returned.
-fn met_a_moved_directory(round: &Round, record: &Record) -> bool {
-    let mut others = round.records.iter().filter(|other| {
-        let is_elsewhere = other.worker % round.mounts != record.worker % round.mounts;
-        is_elsewhere && other.begun < record.returned && other.answer == Answer::Done
-    });
-    others.any(|other| matches!(other.call, Call::Rename { .. }))
 }
 
 /// What the call found has ended before it could be used, and again when the kernel tried once more.

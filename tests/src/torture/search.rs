@@ -39,12 +39,12 @@ struct Search<'a> {
     order: Vec<usize>,
 }
 
-/// Looks for an order of all calls but listings and those that failed with `ESTALE`.
+/// Looks for an order of all calls but listings and those that gave up.
 pub fn search(round: &Round) -> Verdict {
     let calls = round.records.iter().enumerate();
     let is_searched = |record: &Record| {
-        // What failed with ESTALE has changed nothing.
-        !matches!(record.call, Call::List { .. }) && !record.is_stale()
+        // A call that gave up has changed nothing.
+        !matches!(record.call, Call::List { .. }) && !round.gave_up(record)
     };
     let records: Vec<_> = calls.filter(|(_, record)| is_searched(record)).collect();
     assert!(records.len() <= RECORDS_MAX, "rounds are short");

@@ -1,0 +1,36 @@
+//! Eight workers on the same few names of two mounts.
+
+use std::time::Duration;
+
+use vdfs_tests::torture::{Plan, run};
+use vdfs_tests::{SecondMount, Up, UpOptions, mount_tests_skipped};
+
+/// Fewer overlapping calls than this a round, and the workers have not met.
+const OVERLAPS_MIN: u64 = 20;
+
+#[test]
+#[ignore = "finds that a kernel takes a directory for dead after a race of two removals"]
+fn names_of_two_mounts_change_as_those_of_one_machine() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let up = Up::start(UpOptions::default());
+    let second = SecondMount::of(&up);
+    let dirs = [up.mount(), second.dir()];
+    let plan = Plan {
+        seed: 1,
+        time: Duration::from_secs(20),
+        workers: 8,
+        calls: 5,
+    };
+    let summary = match run(&dirs, plan) {
+        Ok(summary) => summary,
+        Err(violation) => panic!("{violation}"),
+    };
+    eprintln!("{summary:?}");
+    assert!(
+        summary.overlaps >= OVERLAPS_MIN * summary.rounds,
+        "{summary:?}"
+    );
+    assert!(summary.undecided * 100 <= summary.rounds, "{summary:?}");
+}
