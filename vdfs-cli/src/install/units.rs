@@ -14,15 +14,11 @@ const EXAMPLES: [(&str, &str); 6] = [
         "client.toml",
         include_str!("../../../systemd/examples/client.toml"),
     ),
+    ("fstab", include_str!("../../../systemd/examples/fstab")),
     (
         "master.toml",
         include_str!("../../../systemd/examples/master.toml"),
     ),
-    (
-        "volume.toml",
-        include_str!("../../../systemd/examples/volume.toml"),
-    ),
-    ("fstab", include_str!("../../../systemd/examples/fstab")),
     (
         "mnt-vdfs.automount",
         include_str!("../../../systemd/examples/mnt-vdfs.automount"),
@@ -30,6 +26,10 @@ const EXAMPLES: [(&str, &str); 6] = [
     (
         "mnt-vdfs.mount",
         include_str!("../../../systemd/examples/mnt-vdfs.mount"),
+    ),
+    (
+        "volume.toml",
+        include_str!("../../../systemd/examples/volume.toml"),
     ),
 ];
 
