@@ -55,7 +55,9 @@ impl Client {
         let master = MasterLink::new(&*config.connector, &config.master);
         let master_ip = config.master[0].addr.ip();
         let deadline = Deadline::after(config.timeout);
-        let (life, opened) = deadline.limit(open_session(&master, &config)).await??;
+        let (life, opened) = deadline
+            .limit(open_session(&master, &config, None))
+            .await??;
         tracing::info!(session = %life.id, "session opened");
         let client = Arc::new(Client {
             runtime: Runtime::current(),

@@ -35,6 +35,8 @@ struct State {
     life: Arc<Life>,
     /// Shut down: no life follows.
     closed: bool,
+    /// Another client of the same identity lives on instead.
+    replaced: bool,
 }
 
 impl Session {
@@ -43,6 +45,7 @@ impl Session {
             state: RwLock::new(State {
                 life,
                 closed: false,
+                replaced: false,
             }),
             changed: Notify::new(),
         }
@@ -104,6 +107,23 @@ impl Session {
         state.life.end();
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// The same, because another client has taken over.
+    fn close_replaced(&self) {
+        self.state.write().replaced = true;
+        self.close();
+    }
+
+    /// Waits until another client has taken over.
+    pub(crate) async fn replaced(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.state.read().replaced {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

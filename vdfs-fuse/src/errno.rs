@@ -39,6 +39,7 @@ fn errno_code(status: Status) -> i32 {
         | Status::StaleLayout
         | Status::StaleEpoch(_)
         | Status::SessionExpired
+        | Status::Replaced
         | Status::Fenced
         | Status::StaleRequest
         | Status::Busy

@@ -39,11 +39,16 @@ impl SessionRequest {
 }
 
 /// Begins a session, which belongs to the certificate it is asked under. A live session of the same
-/// `identity` under the same certificate is ended first, at once.
+/// `identity` under the same certificate is ended first, at once: a mount that was killed and made
+/// again waits for nobody. Two that live must not end one another for ever, so whoever goes on after
+/// a session that has ended is refused with `Replaced` if another has begun meanwhile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenSession {
-    /// Names this mount for ever: host and mountpoint, or a random word for a one-shot client.
+    /// Names this mount for ever: where it is on which machine, or a random word for a one-shot
+    /// client.
     pub identity: String,
+    /// The last session of this client; `None` if it has just been started.
+    pub after: Option<SessionId>,
     pub host: String,
     /// Mountpoint, or what the client is.
     pub mount: String,

@@ -74,6 +74,9 @@ pub enum Status {
     // What happened to the session or the op.
     #[error("session expired")]
     SessionExpired,
+    /// Another client of the same identity has taken over.
+    #[error("another mount of the same name has taken over")]
+    Replaced,
     /// The session is fenced at this volume.
     #[error("session fenced")]
     Fenced,
@@ -153,6 +156,7 @@ impl Status {
             | Status::StaleInode
             | Status::BadHandle
             | Status::SessionExpired
+            | Status::Replaced
             | Status::Fenced
             | Status::StaleRequest
             | Status::DeadlineExceeded

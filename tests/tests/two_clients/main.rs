@@ -10,6 +10,7 @@ mod cluster;
 mod lanes;
 mod log_growth;
 mod one_file;
+mod same_name;
 mod seeds;
 mod tails;
 mod wires;

@@ -16,6 +16,12 @@ use crate::retry::Backoff;
 use crate::write_behind::flush_here;
 
 impl Fs {
+    /// Waits until another client of the same identity has taken over: this one has ended, and every
+    /// operation of it ends with `ShuttingDown`.
+    pub async fn replaced(&self) {
+        self.client.session.replaced().await;
+    }
+
     /// Flushes everything and closes the session, which closes every handle. Operations that begin
     /// later end with `ShuttingDown`. If `deadline` is over first the session is left to end by
     /// itself.

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream;
 use vdfs_proto::meta::{Answer, Open, Query, QueryRequest};
 use vdfs_proto::session::{OpenSession, SessionOpened};
-use vdfs_proto::{HandleId, Status};
+use vdfs_proto::{HandleId, SessionId, Status};
 
 use super::Life;
 use crate::client::Client;
@@ -18,15 +18,17 @@ use crate::master::MasterLink;
 use crate::retry::Backoff;
 use vdfs_net::clock::boot_ms;
 
-/// Opens a session, trying until the master answers.
+/// Opens a session, trying until the master answers. `after` is the one that has ended.
 pub(crate) async fn open_session(
     master: &MasterLink,
     config: &ClientConfig,
+    after: Option<SessionId>,
 ) -> Result<(Life, SessionOpened), Status> {
     let mut backoff = Backoff::default();
     loop {
         let ask = OpenSession {
             identity: config.identity.clone(),
+            after,
             host: config.host.clone(),
             mount: config.mount.clone(),
         };
@@ -48,7 +50,11 @@ pub(crate) async fn open_session(
 fn is_final(status: Status) -> bool {
     matches!(
         status,
-        Status::WrongRole | Status::WrongCluster | Status::WrongVersion | Status::Malformed
+        Status::WrongRole
+            | Status::WrongCluster
+            | Status::WrongVersion
+            | Status::Malformed
+            | Status::Replaced
     )
 }
 
@@ -70,7 +76,7 @@ pub(super) async fn replace_life(client: &Arc<Client>, old: &Arc<Life>) {
         if client.session.is_closed() {
             return;
         }
-        match open_session(&client.master, &client.config).await {
+        match open_session(&client.master, &client.config, Some(old.id)).await {
             Ok((life, opened)) => {
                 client.volumes.install(opened.table);
                 let life = Arc::new(life);
@@ -80,6 +86,11 @@ pub(super) async fn replace_life(client: &Arc<Client>, old: &Arc<Life>) {
                 // Opens of the old session that were answered meanwhile.
                 reopen_all(client, &life, &reopened).await;
                 return;
+            }
+            Err(Status::Replaced) => {
+                let identity = &client.config.identity;
+                tracing::error!(identity, "another mount of the same name has taken over");
+                return client.session.close_replaced();
             }
             Err(status) => {
                 tracing::error!(%status, "the master refuses a new session");

@@ -1,5 +1,6 @@
 //! From the arguments to a mount that stands, and to its end.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use vdfs_client::{ClientConfig, Fs};
 use vdfs_net::host::Host;
 use vdfs_net::{Identity, QuicConfig, QuicEndpoint, Target};
 use vdfs_program::{LogLevel, LogTarget, StopSignals, human, logs, notify, say_ready};
+use vdfs_proto::Status;
 
 use crate::kernel_notifier::KernelNotifier;
 use crate::mount::{Mount, MountOptions, Unmounted, become_io_flusher, prepare_mountpoint};
@@ -48,10 +50,10 @@ pub(super) fn serve(
     let served = Served::start(&runtime, &arguments.source, options, dir, masters)?;
     detach_on_panic(&served.mount);
     tell_ready(arguments, &runtime.block_on(served.ready_line())?)?;
-    runtime.block_on(served.wait_for_end())?;
+    let ended = runtime.block_on(served.wait_for_end());
     let stopped = served.stop(&runtime);
     runtime.shutdown_background();
-    stopped
+    ended.and(stopped)
 }
 
 fn with_absolute_paths(options: Options) -> Result<Options, Failure> {
@@ -152,12 +154,21 @@ impl Served {
 
     async fn wait_for_end(&self) -> Result<(), Failure> {
         let mut signals = StopSignals::watch()?;
-        tokio::select! {
-            () = signals.next() => info!("asked to stop"),
-            () = self.mount.ended() => info!("unmounted"),
-        }
+        let ended = tokio::select! {
+            () = signals.next() => {
+                info!("asked to stop");
+                Ok(())
+            }
+            () = self.mount.ended() => {
+                info!("unmounted");
+                Ok(())
+            }
+            () = self.fs.replaced() => {
+                Err(Failure::at(self.mount.dir().display(), Status::Replaced))
+            }
+        };
         notify::stopping();
-        Ok(())
+        ended
     }
 
     /// Unmounts first: the kernel then writes back what mappings have made dirty, and nothing new
@@ -215,9 +226,7 @@ fn client_config(
     let host = Host::here().map_err(|error| Failure::at("/proc", error))?;
     let mount = dir.display().to_string();
     Ok(ClientConfig {
-        // The same mountpoint on the same host is the same mount; hosts that are network
-        // namespaces of one machine share a name.
-        identity: format!("{}/{}:{mount}", host.name, host.net_namespace),
+        identity: identity_of(&host, &mount)?,
         host: host.name,
         mount,
         master,
@@ -227,6 +236,19 @@ fn client_config(
         // The kernel refuses changes of a mount that is `ro`, and `remount` may make it `rw`.
         read_only: false,
     })
+}
+
+/// The same mountpoint on the same host is the same mount. A host's name does not tell hosts apart:
+/// machines may be copies of one another, containers and network namespaces share it.
+fn identity_of(host: &Host, mount: &str) -> Result<String, Failure> {
+    let mounts = std::fs::metadata("/proc/self/ns/mnt");
+    let mounts = mounts.map_err(|error| Failure::at("/proc", error))?.ino();
+    let Host {
+        boot_id,
+        net_namespace,
+        ..
+    } = host;
+    Ok(format!("{boot_id}/{net_namespace}/{mounts}:{mount}"))
 }
 
 fn mount_options(

@@ -122,6 +122,12 @@ impl Core {
         if predecessor.is_empty() {
             return Ok(Some(self.begin_session(owner, open)));
         }
+        if open
+            .after
+            .is_some_and(|own| self.has_successor(own, &predecessor))
+        {
+            return Err(Status::Replaced);
+        }
         self.replace_waiting_open(Opening {
             ticket,
             owner,
@@ -139,6 +145,16 @@ impl Core {
             .filter(|(_, stored)| stored.identity == identity && stored.owner == *owner)
             .map(|(session, _)| session)
             .collect()
+    }
+
+    /// One of the sessions began after `own`, and lives.
+    fn has_successor(&self, own: SessionId, sessions: &[SessionId]) -> bool {
+        let lives = |session: SessionId| {
+            let stored = self.state.sessions.get(session);
+            stored.is_some_and(|stored| stored.closing.is_none())
+        };
+        let mut later = sessions.iter().filter(|session| **session > own);
+        later.any(|session| lives(*session))
     }
 
     /// The latest caller of an identity is the one that is alive.

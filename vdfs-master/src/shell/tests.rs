@@ -90,6 +90,7 @@ impl Client {
         let mut client = Client::resume(master, SessionId(0), 0);
         let open = OpenSession {
             identity: identity.to_owned(),
+            after: None,
             host: "h".to_owned(),
             mount: "/mnt".to_owned(),
         };

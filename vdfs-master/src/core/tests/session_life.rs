@@ -5,7 +5,7 @@ use vdfs_proto::meta::NewKind;
 use vdfs_proto::operation::Operation;
 use vdfs_proto::session::{CloseSession, Event, NextEvents, OpenHandle, OpenSession};
 use vdfs_proto::volume::Command;
-use vdfs_proto::{HandleId, Ino, Status};
+use vdfs_proto::{HandleId, Ino, SessionId, Status};
 
 use super::world::{READ, WRITE, World, create_in, open_session, peer, registration, resume};
 
@@ -62,6 +62,45 @@ fn same_identity_ends_the_old_session_before_it_is_answered() {
     world.obey(volume, 1);
     let opened = world.session_replied::<OpenSession>(ticket).expect("opens");
     assert!(opened.session > old);
+}
+
+/// Goes on after a session of its own, as a client does that was told that it has ended.
+fn reopen(world: &mut World, identity: &str, after: SessionId) -> Result<SessionId, Status> {
+    let open = OpenSession {
+        after: Some(after),
+        ..open_session(identity)
+    };
+    Ok(world.session(open)?.session)
+}
+
+#[test]
+fn session_that_was_replaced_does_not_end_its_successor() {
+    let mut world = World::new();
+    let first = world.open_session("a");
+    let second = world.open_session("a");
+    assert_eq!(reopen(&mut world, "a", first), Err(Status::Replaced));
+    assert!(world.attr(second, Ino::ROOT).is_ok(), "lives on");
+    let third = world.open_session("a");
+    assert!(third > second, "a new mount takes over at once");
+    assert_eq!(reopen(&mut world, "a", second), Err(Status::Replaced));
+}
+
+#[test]
+fn session_that_has_expired_goes_on_as_another() {
+    let mut world = World::new();
+    let first = world.open_session("a");
+    world.pass(SESSION_LEASE_MS + 500);
+    let second = reopen(&mut world, "a", first).expect("nobody is there");
+    world.pass(SESSION_LEASE_MS + 500);
+    assert_eq!(
+        world.attr(second, Ino::ROOT),
+        Err(Status::SessionExpired),
+        "silent again"
+    );
+    assert!(
+        reopen(&mut world, "a", first).is_ok(),
+        "nor is its successor"
+    );
 }
 
 #[test]

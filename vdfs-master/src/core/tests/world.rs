@@ -551,6 +551,7 @@ impl World {
 pub(super) fn open_session(identity: &str) -> OpenSession {
     OpenSession {
         identity: identity.into(),
+        after: None,
         host: "here".into(),
         mount: "/mnt".into(),
     }
