@@ -1,8 +1,21 @@
-//! Times for readers, in UTC.
+//! Times for readers, in UTC and as the local clocks show them.
+
+use std::time::SystemTime;
 
 use vdfs_proto::Timestamp;
 
 const DAY_SECS: i64 = 86_400;
+
+/// `2026-11-20 05:32:27` on the clocks of this machine's time zone.
+pub(crate) fn local(time: SystemTime) -> String {
+    match jiff::Timestamp::try_from(time) {
+        Ok(time) => {
+            let here = time.to_zoned(jiff::tz::TimeZone::system());
+            here.strftime("%Y-%m-%d %H:%M:%S").to_string()
+        }
+        Err(_) => utc(Timestamp::from_system(time)),
+    }
+}
 
 /// `2026-11-20 05:32:27`
 pub(crate) fn utc(time: Timestamp) -> String {

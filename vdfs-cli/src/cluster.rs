@@ -111,7 +111,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 #[derive(Debug)]
 pub(crate) struct Line {
     endpoint: QuicEndpoint,
-    pub(crate) identity: Identity,
 }
 
 impl Line {
@@ -120,7 +119,6 @@ impl Line {
         let endpoint = QuicEndpoint::dialler(&identity, QuicConfig::default());
         Ok(Line {
             endpoint: endpoint.map_err(Failure::of)?,
-            identity,
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod health;
 mod json;
+mod problems;
 mod text;
 
 use std::sync::Arc;
@@ -32,9 +33,8 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let cluster = Cluster::find(&args.cluster)?;
     let line = Line::open(&cluster)?;
     let report = fetch(&cluster, &line)?;
-    let expires_in = line.identity.not_after().duration_since(SystemTime::now());
     line.close();
-    let (health, problems) = health::judge(&report, expires_in.unwrap_or_default());
+    let (health, problems) = health::judge(&report, SystemTime::now());
     let masters = cluster.masters.iter().map(ToString::to_string).collect();
     let findings = Findings {
         report,

@@ -161,8 +161,12 @@ impl Up {
 
     /// Files whose bytes were in RAM that is gone, and how many bytes; (0, 0) as a rule.
     pub fn lost(&self) -> Result<(u64, u64), Failure> {
-        let report = self.runtime.block_on(self.fs.status()).blame("status")?;
-        Ok((report.lost_files, report.lost_bytes))
+        loop {
+            let report = self.runtime.block_on(self.fs.status()).blame("status")?;
+            if report.is_counted {
+                return Ok((report.lost_files, report.lost_bytes));
+            }
+        }
     }
 
     /// Flushes, unmounts and ends everything, within 10 s; what cannot be flushed or unmounted by

@@ -35,6 +35,7 @@ mod replies;
 mod sessions;
 mod state;
 mod status;
+mod survey;
 mod term;
 mod truncation;
 mod turn;
@@ -97,7 +98,8 @@ pub enum CoreReply {
     Mutate(Mutated),
     Query(Answer),
     Session(SessionReply),
-    Admin(AdminReply),
+    /// Far larger than the others.
+    Admin(Box<AdminReply>),
     Volume(VolumeReply),
 }
 
@@ -260,7 +262,7 @@ impl Core {
             Input::Request { ticket, request } => self.take_request(ticket, request),
             Input::Abandoned(ticket) => self.abandon(ticket),
             Input::LogDurable { records } => self.log_became_durable(records),
-            Input::LogFull { why } => self.live.log_full = Some(why),
+            Input::LogFull { why } => self.log_is_full(why),
             Input::LogHasRoom => self.live.log_full = None,
             Input::Heard(heard) => self.take_heard(&heard),
             Input::Tick => {}

@@ -11,8 +11,10 @@ use futures::future::BoxFuture;
 use vdfs_net::{Outcome, PeerIdentity, Request, Response, Service};
 use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
+use vdfs_proto::meta::AdminReply;
 use vdfs_proto::volume::{VolumeReply, VolumeRequest};
 
+use crate::certificates::Certificates;
 use crate::core::{CoreReply, CoreRequest};
 use crate::handlers;
 use crate::metrics::Metrics;
@@ -24,14 +26,21 @@ pub(crate) struct Dispatch {
     turns: Arc<Turns>,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
+    certificates: Arc<Certificates>,
 }
 
 impl Dispatch {
-    pub(crate) fn new(turns: Arc<Turns>, pulse: Arc<Pulse>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        turns: Arc<Turns>,
+        pulse: Arc<Pulse>,
+        metrics: Arc<Metrics>,
+        certificates: Arc<Certificates>,
+    ) -> Self {
         Dispatch {
             turns,
             pulse,
             metrics,
+            certificates,
         }
     }
 }
@@ -50,6 +59,14 @@ async fn answer(turns: &Turns, pulse: &Pulse, request: CoreRequest) -> Result<Co
     }
 }
 
+/// What the core's report lacks, because it is not the core's.
+fn complete(reply: &mut CoreReply, certificates: &Certificates) {
+    if let CoreReply::Admin(reply) = reply {
+        let AdminReply::GetStatus(report) = &mut **reply;
+        report.certificates = certificates.ending();
+    }
+}
+
 /// A request that may be asked of the core.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -61,7 +78,8 @@ pub(crate) struct Admitted {
 impl Service for Dispatch {
     fn handle(&self, peer: Arc<PeerIdentity>, request: Request) -> BoxFuture<'static, Outcome> {
         let (turns, pulse) = (self.turns.clone(), self.pulse.clone());
-        let metrics = self.metrics.clone();
+        let (metrics, certificates) = (self.metrics.clone(), self.certificates.clone());
+        certificates.see(&peer);
         async move {
             let begun = Instant::now();
             let Admitted { op, request } = admit(&peer, &request)?;
@@ -69,9 +87,12 @@ impl Service for Dispatch {
             let time = begun.elapsed();
             metrics.count(op, answer.is_err(), time);
             log(&peer, op, time, &answer);
-            answer.map(|reply| Response {
-                body: handlers::encode(&reply),
-                payload: Bytes::new(),
+            answer.map(|mut reply| {
+                complete(&mut reply, &certificates);
+                Response {
+                    body: handlers::encode(&reply),
+                    payload: Bytes::new(),
+                }
             })
         }
         .boxed()
@@ -120,6 +141,7 @@ mod tests {
             node: "n1".to_owned(),
             addr: None,
             same_host: true,
+            certificate_ends: None,
         }
     }
 
@@ -144,6 +166,7 @@ mod tests {
             volume: VolumeId(1),
             incarnation: 1,
             seen: 0,
+            wall: vdfs_proto::Timestamp::default(),
             results: Vec::new(),
         };
         vec![

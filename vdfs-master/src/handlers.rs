@@ -27,7 +27,7 @@ pub(crate) fn encode(reply: &CoreReply) -> Bytes {
         CoreReply::Mutate(reply) => codec::encode(reply),
         CoreReply::Query(reply) => codec::encode(reply),
         CoreReply::Session(reply) => codec::encode(reply),
-        CoreReply::Admin(reply) => codec::encode(reply),
+        CoreReply::Admin(reply) => codec::encode(&**reply),
         CoreReply::Volume(reply) => codec::encode(reply),
     }
 }

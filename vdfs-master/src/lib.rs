@@ -7,6 +7,7 @@
 //! Invariant: only [`core`] decides, and it does nothing else; whatever touches files, threads or
 //! clocks is outside of it.
 
+mod certificates;
 pub mod checkpoint;
 pub mod core;
 pub mod disk;

@@ -29,3 +29,5 @@ pub const CHECKPOINT_LOG_BYTES_AT_STOP: u64 = 1 << 20;
 /// A block of a checkpoint, in bytes, taken as an error of the file when longer: blocks are made of
 /// about 4 MiB, and a damaged length must not take all memory.
 pub const CHECKPOINT_BLOCK_BYTES_MAX: u32 = 256 << 20;
+/// Certificates that end soon of which the status tells: more than anybody renews one by one.
+pub(crate) const CERTIFICATES_MAX: usize = 256;

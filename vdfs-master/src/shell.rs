@@ -17,9 +17,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use vdfs_net::Service;
 use vdfs_net::host::Host;
+use vdfs_net::{Identity, Service};
 
+use crate::certificates::Certificates;
 use crate::checkpoint::CheckpointError;
 use crate::disk::{DirectoryDisk, Disk};
 use crate::dispatch::Dispatch;
@@ -128,6 +129,7 @@ pub struct Master {
     turns: Arc<Turns>,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
+    certificates: Arc<Certificates>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -188,6 +190,7 @@ impl Master {
             turns,
             pulse,
             metrics,
+            certificates: Arc::default(),
             thread: Some(thread),
         })
     }
@@ -198,7 +201,14 @@ impl Master {
             self.turns.clone(),
             self.pulse.clone(),
             self.metrics.clone(),
+            self.certificates.clone(),
         ))
+    }
+
+    /// The status tells of the master's own certificate when it ends soon.
+    pub fn note_certificate(&self, own: &Identity) {
+        self.certificates
+            .note(own.role(), own.node(), own.not_after());
     }
 
     /// What was fixed when the filesystem was made.

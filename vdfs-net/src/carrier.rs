@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -65,6 +65,8 @@ pub struct PeerIdentity {
     pub addr: Option<SocketAddr>,
     /// Same boot id and same network namespace.
     pub same_host: bool,
+    /// When its certificate ends; `None` within one process.
+    pub certificate_ends: Option<SystemTime>,
 }
 
 /// What answers. One service serves all its connections.

@@ -138,6 +138,7 @@ mod tests {
             node: "mount".to_owned(),
             addr: None,
             same_host: true,
+            certificate_ends: None,
         };
         let target = Target {
             addr: ([127, 0, 0, 1], 0).into(),

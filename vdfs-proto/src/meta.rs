@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attr::{Attr, FileKind, SetTime, Timestamp};
+use crate::handshake::Role;
 use crate::ids::{DataId, HandleId, Ino, OpId, SessionId};
 use crate::layout::{ChainTable, Layout, MemberState, VolumeInfo};
 use crate::name::{FileName, SymlinkTarget, XattrName};
@@ -371,9 +372,33 @@ pub struct StatusReport {
     /// Files with bytes that are gone for good.
     pub lost_files: u64,
     pub lost_bytes: u64,
+    /// Paths of some of them.
+    pub lost_names: Vec<String>,
+    /// All files were looked at for what is lost and what waits; otherwise there may be more.
+    pub is_counted: bool,
     /// Why mutations are refused at the moment, if they are (a full disk under the log).
-    pub log_trouble: Option<String>,
+    pub log_trouble: Option<LogTrouble>,
+    /// A volume knows more than the log, if one does: nothing is deleted there.
+    pub history_lost: Option<String>,
+    /// Certificates seen, and the master's own, that end within [`CERTIFICATE_WARNING_SECS`].
+    pub certificates: Vec<CertificateEnd>,
     pub uptime_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogTrouble {
+    pub why: String,
+    pub since_ms: u64,
+}
+
+/// How long before its end a certificate is worth a word: 30 days.
+pub const CERTIFICATE_WARNING_SECS: u64 = 30 * 24 * 3600;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateEnd {
+    pub role: Role,
+    pub node: String,
+    pub ends: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -401,6 +426,12 @@ pub struct VolumeStatus {
     pub used_bytes: u64,
     /// What members of its chains are.
     pub membership: MemberState,
+    /// Files with bytes there, while it is away.
+    pub waiting_files: u64,
+    /// Paths of some of them.
+    pub waiting_names: Vec<String>,
+    /// Its clock less the master's.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -410,4 +441,8 @@ pub struct SessionStatus {
     pub mount: String,
     pub idle_ms: u64,
     pub handles: u32,
+    /// Rights that others wait for it to give back.
+    pub recalls: u32,
+    /// Its clock less the master's.
+    pub clock_ahead_ms: Option<i64>,
 }

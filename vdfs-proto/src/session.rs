@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::attr::Timestamp;
 use crate::chunk::ChunkSize;
 use crate::ids::{ChainId, ClusterId, HandleId, Ino, SessionId};
 use crate::layout::ChainTable;
@@ -93,6 +94,8 @@ pub struct NextEvents {
     pub session: SessionId,
     /// The last event the client has taken; events up to it are dropped.
     pub seen: u64,
+    /// The client's clock, so that the master can say whose differs.
+    pub wall: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

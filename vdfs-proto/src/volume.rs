@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attr::Timestamp;
 use crate::chunk::ChunkSize;
 use crate::ids::{DataId, OpId, SessionId, StoreId, VolumeId};
 use crate::layout::{ChainTable, Layout};
@@ -80,6 +81,8 @@ pub struct NextCommands {
     pub incarnation: u64,
     /// The last command taken.
     pub seen: u64,
+    /// The volume's clock, so that the master can say whose differs.
+    pub wall: Timestamp,
     /// What became of commands since the last `NextCommands`. A repeated result is harmless.
     pub results: Vec<(u64, Result<(), Status>)>,
 }

@@ -150,6 +150,7 @@ impl Cluster {
             node: node.to_owned(),
             addr: None,
             same_host: true,
+            certificate_ends: None,
         };
         Arc::new(self.board.connector(identity))
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use vdfs_proto::MemberState;
-use vdfs_proto::meta::{SessionStatus, VolumeState, VolumeStatus};
+use vdfs_proto::meta::{CertificateEnd, SessionStatus, VolumeState, VolumeStatus};
 
 use super::Findings;
 use super::health::Health;
@@ -23,6 +23,9 @@ pub(super) struct StatusJson<'a> {
     sessions: Vec<SessionJson<'a>>,
     lost_files: u64,
     lost_bytes: u64,
+    lost_names: &'a [String],
+    counted: bool,
+    certificates: Vec<CertificateJson<'a>>,
     uptime_s: u64,
 }
 
@@ -40,6 +43,19 @@ struct VolumeJson<'a> {
     state: &'static str,
     ram_bytes: u64,
     used_bytes: u64,
+    silent_s: u64,
+    waiting_files: u64,
+    waiting_names: &'a [String],
+    clock_ahead_ms: Option<i64>,
+}
+
+/// One that ends within 30 days.
+#[derive(Debug, Serialize)]
+struct CertificateJson<'a> {
+    role: &'static str,
+    node: &'a str,
+    /// Seconds since 1970.
+    ends_s: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +73,8 @@ struct SessionJson<'a> {
     mount: &'a str,
     idle_s: u64,
     handles: u32,
+    recalls: u32,
+    clock_ahead_ms: Option<i64>,
 }
 
 impl<'a> StatusJson<'a> {
@@ -83,6 +101,9 @@ impl<'a> StatusJson<'a> {
             sessions: report.sessions.iter().map(session).collect(),
             lost_files: report.lost_files,
             lost_bytes: report.lost_bytes,
+            lost_names: &report.lost_names,
+            counted: report.is_counted,
+            certificates: report.certificates.iter().map(certificate).collect(),
             uptime_s: report.uptime_ms / 1000,
         }
     }
@@ -109,6 +130,18 @@ fn volume(volume: &VolumeStatus) -> VolumeJson<'_> {
         state: state_text(volume),
         ram_bytes: volume.capacity_bytes,
         used_bytes: volume.used_bytes,
+        silent_s: volume.silent_ms / 1000,
+        waiting_files: volume.waiting_files,
+        waiting_names: &volume.waiting_names,
+        clock_ahead_ms: volume.clock_ahead_ms,
+    }
+}
+
+fn certificate(end: &CertificateEnd) -> CertificateJson<'_> {
+    CertificateJson {
+        role: end.role.as_str(),
+        node: &end.node,
+        ends_s: end.ends.secs,
     }
 }
 
@@ -119,6 +152,8 @@ fn session(session: &SessionStatus) -> SessionJson<'_> {
         mount: &session.mount,
         idle_s: session.idle_ms / 1000,
         handles: session.handles,
+        recalls: session.recalls,
+        clock_ahead_ms: session.clock_ahead_ms,
     }
 }
 
@@ -160,6 +195,9 @@ pub(super) mod tests {
                 capacity_bytes: 4096,
                 used_bytes: 3072,
                 membership: MemberState::Serving,
+                waiting_files: 0,
+                waiting_names: vec![],
+                clock_ahead_ms: None,
             }],
             sessions: vec![SessionStatus {
                 id: SessionId(5),
@@ -167,10 +205,16 @@ pub(super) mod tests {
                 mount: "/mnt".into(),
                 idle_ms: 1500,
                 handles: 2,
+                recalls: 0,
+                clock_ahead_ms: Some(3),
             }],
             lost_files: 0,
             lost_bytes: 0,
+            lost_names: vec![],
+            is_counted: true,
             log_trouble: None,
+            history_lost: None,
+            certificates: vec![],
             uptime_ms: 61_000,
         }
     }
@@ -190,15 +234,20 @@ pub(super) mod tests {
             "masters": [{ "addr": "127.0.0.1:7400", "leader": true }],
             "volumes": [{
                 "name": "volume-1", "addr": "127.0.0.1:7401", "host": "here",
-                "state": "serving", "ram_bytes": 4096, "used_bytes": 3072,
+                "state": "serving", "ram_bytes": 4096, "used_bytes": 3072, "silent_s": 0,
+                "waiting_files": 0, "waiting_names": [], "clock_ahead_ms": null,
             }],
             "capacity_bytes": 4096, "used_bytes": 3072, "files": 7, "files_max": 100,
             "replicas": 1, "chunk_bytes": 65_536,
             "chains": { "total": 256, "whole": 256, "short": 0, "lost": 0 },
             "sessions": [
-                { "id": 5, "host": "here", "mount": "/mnt", "idle_s": 1, "handles": 2 },
+                {
+                    "id": 5, "host": "here", "mount": "/mnt", "idle_s": 1, "handles": 2,
+                    "recalls": 0, "clock_ahead_ms": 3,
+                },
             ],
-            "lost_files": 0, "lost_bytes": 0, "uptime_s": 61,
+            "lost_files": 0, "lost_bytes": 0, "lost_names": [], "counted": true,
+            "certificates": [], "uptime_s": 61,
         });
         assert_eq!(json, expected);
     }

@@ -55,6 +55,7 @@ impl Servers {
         Ram::open(&plan.state.ram(), plan.parameters.ram.0).map_err(Failure::of)?;
         let identity = issuer.keep(Role::Master, MASTER_NODE, &plan.state.identity());
         let identity = identity.map_err(Failure::of)?;
+        master.note_certificate(&identity);
         let door = plan.doors.open(0, &identity, Some(master.service()))?;
         let doors = plan.doors.behind(door.local_addr());
         let switchboard = Switchboard::default();
@@ -140,6 +141,7 @@ impl Servers {
             node: node.to_owned(),
             addr: None,
             same_host: true,
+            certificate_ends: None,
         }))
     }
 

@@ -9,6 +9,7 @@ use super::Life;
 use super::recall::answer_recall;
 use super::renewal::replace_life;
 use crate::client::Client;
+use crate::clock::wall;
 use crate::limits::RESUME_HANDLES_MAX;
 use crate::retry::Backoff;
 use vdfs_net::clock::boot_ms;
@@ -47,6 +48,7 @@ async fn next_events(client: &Arc<Client>, life: &Arc<Life>, seen: &mut u64) -> 
     let ask = NextEvents {
         session: life.id,
         seen: *seen,
+        wall: wall(),
     };
     let sent_ms = boot_ms();
     let events = life.unless_ended(client.master.session(ask)).await??;

@@ -152,6 +152,7 @@ impl Fake {
             node: "test".to_owned(),
             addr: None,
             same_host: true,
+            certificate_ends: None,
         };
         ClientConfig {
             identity: "test".to_owned(),

@@ -28,7 +28,7 @@ impl Core {
                 self.take_session_request(ticket, peer, request);
             }
             CoreRequest::Admin(request) => {
-                let reply = CoreReply::Admin(self.answer_admin(request));
+                let reply = CoreReply::Admin(Box::new(self.answer_admin(request)));
                 self.live.reply(ticket, Ok(reply));
             }
             CoreRequest::Volume { node, request } => {

@@ -33,8 +33,14 @@ pub(crate) const IDS_SKIPPED: u64 = 1 << 20;
 pub(crate) const GENERATIONS_SKIPPED: u32 = 4096;
 /// Ids or inodes in one internal record: keeps records and turns short.
 pub(crate) const BATCH_MAX: usize = 4096;
-/// Time for which the count of lost files is good: counting walks all inodes.
-pub(crate) const LOST_COUNT_GOOD_MS: u64 = 10_000;
+/// Names and chains that one piece of the survey looks at: some milliseconds.
+pub(crate) const SURVEY_PIECE: usize = 20_000;
+/// Time for which a survey of more than one piece is good.
+pub(crate) const SURVEY_GOOD_MS: u64 = 10_000;
+/// Paths that a survey remembers of each kind: what a reader of the status looks at.
+pub(crate) const SURVEY_NAMES: usize = 3;
+/// Files of several names that a survey counts once; 8 bytes each.
+pub(crate) const SURVEY_LINKS_MAX: usize = 1 << 17;
 /// Bytes of one block of a checkpoint section, about.
 pub(crate) const SECTION_BLOCK_BYTES: usize = 4 << 20;
 /// Identity, host and mount of a session, in bytes each; name and host of a volume.

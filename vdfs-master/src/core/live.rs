@@ -15,6 +15,7 @@ use super::lingering::Lingering;
 use super::opens::Opens;
 use super::outbox::Outbox;
 use super::state::State;
+use super::survey::Survey;
 use super::truncation::{MASTER_SESSION, Work};
 use super::{CoreReply, Effect, Now, Peer, Ticket};
 
@@ -28,6 +29,7 @@ pub(crate) struct Live {
     pub(crate) next_tick_ms: u64,
     /// Why mutations are refused, if they are.
     pub(crate) log_full: Option<String>,
+    pub(crate) log_full_since_ms: u64,
     /// A volume knows data ids that this log does not.
     pub(crate) history_lost: Option<String>,
     /// So many records are on the disk.
@@ -62,7 +64,7 @@ pub(crate) struct Live {
     pub(crate) volumes: BTreeMap<VolumeId, LiveVolume>,
     /// The chain table as of the last durable change: what others may see.
     pub(crate) table: Arc<ChainTable>,
-    pub(crate) lost: LostCount,
+    pub(crate) survey: Survey,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,8 @@ pub(crate) struct LiveSession {
     pub(crate) outbox: Outbox<Event>,
     /// It has not fetched its events for too long: it is ended.
     pub(crate) deaf: bool,
+    /// Its wall clock less the master's, when it last told it.
+    pub(crate) clock_ahead_ms: Option<i64>,
 }
 
 /// A session that is fenced before it ends.
@@ -91,6 +95,8 @@ pub(crate) struct LiveVolume {
     pub(crate) heard_ms: u64,
     pub(crate) capacity_bytes: u64,
     pub(crate) used_bytes: u64,
+    /// Its wall clock less the master's, when it last told it.
+    pub(crate) clock_ahead_ms: Option<i64>,
     pub(crate) outbox: Outbox<Command>,
     pub(crate) sent: BTreeMap<u64, Sent>,
     /// Free slots of the master's own session there.
@@ -161,13 +167,6 @@ pub(crate) struct Recall {
     pub(crate) right: Right,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LostCount {
-    pub(crate) counted_ms: Option<u64>,
-    pub(crate) files: u64,
-    pub(crate) bytes: u64,
-}
-
 impl Live {
     pub(crate) fn new(state: &State) -> Self {
         Live {
@@ -179,6 +178,7 @@ impl Live {
             effects: Vec::new(),
             next_tick_ms: 0,
             log_full: None,
+            log_full_since_ms: 0,
             history_lost: None,
             durable: 0,
             after_durable: BTreeMap::new(),
@@ -201,7 +201,7 @@ impl Live {
             closed_writers: BTreeSet::new(),
             volumes: BTreeMap::new(),
             table: state.table.clone(),
-            lost: LostCount::default(),
+            survey: Survey::default(),
         }
     }
 
@@ -251,6 +251,7 @@ impl LiveSession {
             handles: BTreeMap::new(),
             outbox: Outbox::new(term),
             deaf: false,
+            clock_ahead_ms: None,
         }
     }
 }
@@ -263,6 +264,7 @@ impl LiveVolume {
             heard_ms: now_ms,
             capacity_bytes: 0,
             used_bytes: 0,
+            clock_ahead_ms: None,
             outbox: Outbox::new(term),
             sent: BTreeMap::new(),
             free_slots: (0..vdfs_proto::limits::DATA_SLOTS_PER_SESSION).collect(),

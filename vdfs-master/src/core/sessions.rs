@@ -248,11 +248,13 @@ impl Core {
             // It has not noticed that this is another life of the master.
             return Err(Status::Disconnected);
         }
+        let clock_ahead_ms = self.clock_ahead_ms(next.wall);
         let now_ms = self.live.now.boot_ms;
         self.live.woken.insert(next.session);
         let live = self.live.sessions.get_mut(&next.session);
-        let outbox = &mut live.expect("heard above").outbox;
-        if let Some(before) = outbox.poll(next.seen, ticket, now_ms) {
+        let live = live.expect("heard above");
+        live.clock_ahead_ms = Some(clock_ahead_ms);
+        if let Some(before) = live.outbox.poll(next.seen, ticket, now_ms) {
             self.live.reply(before, Ok(events(Vec::new())));
         }
         Ok(())

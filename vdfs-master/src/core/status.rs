@@ -1,17 +1,16 @@
 //! What operators ask.
 
+use std::collections::BTreeSet;
+
 use vdfs_proto::meta::{
-    AdminReply, AdminRequest, ChainCounts, SessionStatus, StatusReport, VolumeState, VolumeStatus,
+    AdminReply, AdminRequest, ChainCounts, LogTrouble, SessionStatus, StatusReport, VolumeState,
+    VolumeStatus,
 };
-use vdfs_proto::{Chain, DataId, MemberState, VolumeInfo};
+use vdfs_proto::{Chain, ChainId, DataId, MemberState, SessionId, Timestamp, VolumeId, VolumeInfo};
 
 use super::Core;
-use super::inode::FileBody;
-use super::limits::LOST_COUNT_GOOD_MS;
-use super::live::{LiveVolume, LostCount};
-
-/// Chunks of one file that are looked at when lost ones are counted.
-const CHUNKS_COUNTED_MAX: u32 = 1 << 16;
+use super::live::LiveVolume;
+use super::survey::{Found, Subject, Survey, Tally};
 
 impl Core {
     pub(crate) fn answer_admin(&mut self, request: AdminRequest) -> AdminReply {
@@ -21,28 +20,88 @@ impl Core {
     }
 
     fn status(&mut self) -> StatusReport {
-        self.count_lost();
-        let trouble = self.live.log_full.clone();
+        let (found, is_counted) = self.survey_now();
+        let now_ms = self.live.now.boot_ms;
+        let log_trouble = self.live.log_full.clone().map(|why| LogTrouble {
+            why,
+            since_ms: now_ms.saturating_sub(self.live.log_full_since_ms),
+        });
         StatusReport {
             stats: self.stats(),
             chunk_bytes: self.state.config.chunk_size.bytes(),
             replicas: self.state.config.replicas,
-            chains: self.chain_counts(),
-            volumes: self.volume_statuses(),
+            chains: self.chain_counts(&found, is_counted),
+            volumes: self.volume_statuses(&found),
             sessions: self.session_statuses(),
-            lost_files: self.live.lost.files,
-            lost_bytes: self.live.lost.bytes,
-            log_trouble: trouble.or_else(|| self.live.history_lost.clone()),
-            uptime_ms: self.live.now.boot_ms.saturating_sub(self.live.started_ms),
+            lost_files: found.lost.files,
+            lost_bytes: found.lost.bytes,
+            lost_names: found.lost.names,
+            is_counted,
+            log_trouble,
+            history_lost: self.live.history_lost.clone(),
+            certificates: Vec::new(),
+            uptime_ms: now_ms.saturating_sub(self.live.started_ms),
         }
     }
 
-    fn chain_counts(&self) -> ChainCounts {
+    pub(crate) fn log_is_full(&mut self, why: String) {
+        if self.live.log_full.is_none() {
+            self.live.log_full_since_ms = self.live.now.boot_ms;
+        }
+        self.live.log_full = Some(why);
+    }
+
+    /// How far a clock that shows `wall` now is ahead of the master's.
+    pub(crate) fn clock_ahead_ms(&self, wall: Timestamp) -> i64 {
+        let ms =
+            |time: Timestamp| i128::from(time.secs) * 1000 + i128::from(time.nanos / 1_000_000);
+        let ahead_ms = ms(wall) - ms(self.live.now.wall);
+        ahead_ms.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    }
+
+    pub(crate) fn go_on_surveying(&mut self) {
+        let now_ms = self.live.now.boot_ms;
+        match self.survey_subject() {
+            Some(subject) => self.live.survey.go_on(&self.state, subject, now_ms),
+            None => self.live.survey = Survey::default(),
+        }
+    }
+
+    /// What is known of files that wait or are lost, and whether all were looked at.
+    fn survey_now(&mut self) -> (Found, bool) {
+        let now_ms = self.live.now.boot_ms;
+        let Some(subject) = self.survey_subject() else {
+            return (Found::default(), true);
+        };
+        let survey = &mut self.live.survey;
+        survey.go_on_now(&self.state, subject.clone(), now_ms);
+        survey.found(&subject)
+    }
+
+    /// `None` while all is well.
+    fn survey_subject(&self) -> Option<Subject> {
+        let volumes = self.live.volumes.iter();
+        let away: BTreeSet<VolumeId> = volumes
+            .filter(|(_, live)| !live.is_registered())
+            .map(|(volume, _)| *volume)
+            .collect();
+        let mut chains = self.state.table.chains.iter();
+        let has_lost = chains.any(|chain| chain.lost_below > DataId(0));
+        (has_lost || !away.is_empty()).then(|| Subject {
+            table_version: self.state.table.version,
+            away,
+        })
+    }
+
+    /// A chain that has lost its data counts as lost as long as a file misses some of it.
+    fn chain_counts(&self, found: &Found, is_counted: bool) -> ChainCounts {
         let mut counts = ChainCounts::default();
-        for chain in &self.live.table.chains {
+        for (index, chain) in self.live.table.chains.iter().enumerate() {
+            let is_missed = found.lost_chains.contains(&ChainId(index as u32));
+            let is_lost = chain.lost_below > DataId(0) && (is_missed || !is_counted);
             counts.total += 1;
             match () {
-                () if chain.lost_below > DataId(0) => counts.lost += 1,
+                () if is_lost => counts.lost += 1,
                 () if self.is_whole(chain) => counts.whole += 1,
                 () => counts.short += 1,
             }
@@ -59,17 +118,22 @@ impl Core {
             && chain.members.iter().all(|member| serves(&member.volume))
     }
 
-    fn volume_statuses(&self) -> Vec<VolumeStatus> {
+    fn volume_statuses(&self, found: &Found) -> Vec<VolumeStatus> {
         let volumes = self.live.table.volumes.iter();
         volumes
             .filter_map(|info| {
                 let live = self.live.volumes.get(&info.id)?;
-                Some(self.volume_status(info, live))
+                Some(self.volume_status(info, live, found.waiting.get(&info.id)))
             })
             .collect()
     }
 
-    fn volume_status(&self, info: &VolumeInfo, live: &LiveVolume) -> VolumeStatus {
+    fn volume_status(
+        &self,
+        info: &VolumeInfo,
+        live: &LiveVolume,
+        waiting: Option<&Tally>,
+    ) -> VolumeStatus {
         VolumeStatus {
             info: info.clone(),
             state: match live.is_registered() {
@@ -80,6 +144,9 @@ impl Core {
             capacity_bytes: live.capacity_bytes,
             used_bytes: live.used_bytes,
             membership: MemberState::Serving,
+            waiting_files: waiting.map_or(0, |tally| tally.files),
+            waiting_names: waiting.map_or(Vec::new(), |tally| tally.names.clone()),
+            clock_ahead_ms: live.clock_ahead_ms,
         }
     }
 
@@ -94,52 +161,15 @@ impl Core {
                     mount: stored.mount.clone(),
                     idle_ms: self.live.now.boot_ms.saturating_sub(live.heard_ms),
                     handles: live.handles.len() as u32,
+                    recalls: self.recalls_of(*session),
+                    clock_ahead_ms: live.clock_ahead_ms,
                 })
             })
             .collect()
     }
 
-    /// Counts files with bytes that are gone, unless it was done just now, or nothing is lost.
-    fn count_lost(&mut self) {
-        let now_ms = self.live.now.boot_ms;
-        let chains = &self.state.table.chains;
-        if chains.iter().all(|chain| chain.lost_below == DataId(0)) {
-            self.live.lost = LostCount::default();
-            return;
-        }
-        let counted = self.live.lost.counted_ms;
-        if counted.is_some_and(|counted_ms| now_ms < counted_ms + LOST_COUNT_GOOD_MS) {
-            return;
-        }
-        let files = self
-            .state
-            .inodes
-            .iter()
-            .filter_map(|(_, inode)| inode.file());
-        let mut count = LostCount {
-            counted_ms: Some(now_ms),
-            ..LostCount::default()
-        };
-        for lost_bytes in files
-            .map(|file| self.lost_bytes(file))
-            .filter(|bytes| *bytes > 0)
-        {
-            count.files += 1;
-            count.bytes += lost_bytes;
-        }
-        self.live.lost = count;
-    }
-
-    fn lost_bytes(&self, file: &FileBody) -> u64 {
-        let layout = file.layout();
-        let is_lost = |index: &u32| {
-            let chain = self.state.table.chain(layout.chain(*index));
-            chain.is_some_and(|chain| file.data < chain.lost_below)
-        };
-        let chunk_size = self.state.config.chunk_size;
-        (0..file.chunks.min(CHUNKS_COUNTED_MAX))
-            .filter(is_lost)
-            .map(|index| u64::from(chunk_size.chunk_len(file.size, index)))
-            .sum()
+    fn recalls_of(&self, session: SessionId) -> u32 {
+        let recalls = self.live.recalls.values();
+        recalls.filter(|recall| recall.session == session).count() as u32
     }
 }

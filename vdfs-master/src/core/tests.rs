@@ -8,6 +8,7 @@ mod replay;
 mod retries;
 mod session_life;
 mod speed;
+mod surveying;
 mod truncating;
 mod volume_life;
 mod world;

@@ -49,6 +49,7 @@ impl Core {
         self.expire_sessions();
         self.retry_trims();
         self.log_closed_writers();
+        self.go_on_surveying();
     }
 
     /// What is due whenever its conditions hold; nothing while the log is full.

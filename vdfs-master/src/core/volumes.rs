@@ -86,7 +86,6 @@ impl Core {
             .volumes
             .entry(volume)
             .and_modify(|live| live.keeps_all |= lost);
-        self.live.lost.counted_ms = None;
         self.after_sync(AfterDurable::Registered {
             ticket,
             volume,
@@ -209,7 +208,9 @@ impl Core {
 
     fn next_commands(&mut self, ticket: Ticket, next: &NextCommands) -> Result<(), Status> {
         let now_ms = self.live.now.boot_ms;
+        let clock_ahead_ms = self.clock_ahead_ms(next.wall);
         let live = self.registered_volume(next.volume, next.incarnation)?;
+        live.clock_ahead_ms = Some(clock_ahead_ms);
         let before = live.outbox.poll(next.seen, ticket, now_ms);
         if let Some(before) = before {
             let reply = self.commands(Vec::new());

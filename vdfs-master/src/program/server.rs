@@ -63,6 +63,7 @@ impl Server {
         let identity = issuer.keep(Role::Master, MASTER_NODE, &state.identity());
         let identity = identity.map_err(Failure::of)?;
         let master = start_master(config, &state, issuer.cluster())?;
+        master.note_certificate(&identity);
         let service = Some(master.service());
         let opened = QuicEndpoint::start(&identity, config.listen, service, QuicConfig::default());
         let door = opened.map_err(|error| {

@@ -17,8 +17,8 @@ use vdfs_proto::meta::{
 use vdfs_proto::session::{NextEvents, OpenSession};
 use vdfs_proto::volume::{Heartbeat, Register};
 use vdfs_proto::{
-    Attr, ChunkSize, ClusterId, DataId, FileName, Ino, OpId, SessionId, Status, StoreId, VolumeId,
-    XattrName,
+    Attr, ChunkSize, ClusterId, DataId, FileName, Ino, OpId, SessionId, Status, StoreId, Timestamp,
+    VolumeId, XattrName,
 };
 
 use super::*;
@@ -75,6 +75,7 @@ fn carrier_of(master: &Master, role: Role, node: &str) -> Arc<dyn Carrier> {
         node: node.to_owned(),
         addr: None,
         same_host: true,
+        certificate_ends: None,
     };
     let addr = "127.0.0.1:1".parse().expect("an address");
     let target = Target {
@@ -601,6 +602,7 @@ fn master_forgets_a_caller_that_has_gone() {
     let next = NextEvents {
         session: client.session,
         seen: 0,
+        wall: Timestamp::default(),
     };
     for _ in 0..20 {
         let call = rpc::call_operation(

@@ -19,7 +19,7 @@ use super::transfer::{Break, Inflow, Outflow};
 use crate::address;
 use crate::carrier::PeerIdentity;
 use crate::host::Host;
-use crate::identity::{Leaf, PeerName};
+use crate::identity::Leaf;
 use crate::limits::HELLO_TIMEOUT;
 
 /// Why a dialled peer did not welcome us.
@@ -87,7 +87,7 @@ async fn answer_hello(
     cluster: ClusterId,
     host: &Host,
 ) -> Result<(Arc<PeerIdentity>, Purpose), CloseReason> {
-    let name = peer_name(connection).ok_or(CloseReason::Refused)?;
+    let Leaf { name, not_after } = peer_leaf(connection).ok_or(CloseReason::Refused)?;
     let (send, recv) = connection
         .accept_bi()
         .await
@@ -120,6 +120,7 @@ async fn answer_hello(
         node: name.node.to_string(),
         addr: Some(address::plain(connection.remote_address())),
         same_host: host.is_same(&hello.boot_id, hello.net_namespace),
+        certificate_ends: Some(not_after),
     };
     Ok((Arc::new(peer), hello.purpose))
 }
@@ -143,13 +144,13 @@ fn check_hello(hello: &Hello, cluster: ClusterId) -> Result<(), Status> {
     }
 }
 
-/// The name in the certificate that the handshake has verified.
-fn peer_name(connection: &Connection) -> Option<PeerName> {
+/// What the certificate says that the handshake has verified.
+fn peer_leaf(connection: &Connection) -> Option<Leaf> {
     let chain = connection
         .peer_identity()?
         .downcast::<Vec<CertificateDer<'static>>>()
         .ok()?;
-    Some(Leaf::read(chain.first()?).ok()?.name)
+    Leaf::read(chain.first()?).ok()
 }
 
 fn close_reason(broken: Break) -> CloseReason {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
@@ -11,7 +11,7 @@ use vdfs_net::rpc;
 use vdfs_proto::frame::Method;
 use vdfs_proto::limits::EVENTS_PARK_MS;
 use vdfs_proto::volume::{Commands, NextCommands, Register, Registered};
-use vdfs_proto::{Status, VolumeId};
+use vdfs_proto::{Status, Timestamp, VolumeId};
 
 use super::VolumeConfig;
 use super::commands;
@@ -226,6 +226,7 @@ impl Conversation {
             volume,
             incarnation: link.incarnation,
             seen: self.seen,
+            wall: Timestamp::from_system(SystemTime::now()),
             results: self.results.iter().copied().collect(),
         };
         let call = rpc::call_operation(&*link.master, Method::Volume, message, COMMANDS_DEADLINE);

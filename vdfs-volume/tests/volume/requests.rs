@@ -59,6 +59,7 @@ pub(crate) fn call(volume: &Volume, role: Role, request: Request) -> Result<Resp
         node: "test".to_owned(),
         addr: None,
         same_host: true,
+        certificate_ends: None,
     };
     let answer = volume.service().handle(Arc::new(peer), request);
     answer.now_or_never().expect("answered within one poll")

@@ -207,6 +207,7 @@ fn volume_that_stops_refuses_requests() {
         node: "test".to_owned(),
         addr: None,
         same_host: true,
+        certificate_ends: None,
     });
     let answer = futures::FutureExt::now_or_never(service.handle(peer, request));
     let refused = answer.expect("at once").map(drop);

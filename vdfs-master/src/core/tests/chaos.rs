@@ -8,12 +8,14 @@ use vdfs_proto::meta::{
 };
 use vdfs_proto::operation::Operation;
 use vdfs_proto::session::{
-    Event, NextEvents, OpenHandle, RecallOutcome, Recalled, ResumeSession, SessionReply,
+    Event, OpenHandle, RecallOutcome, Recalled, ResumeSession, SessionReply,
 };
 use vdfs_proto::volume::{Command, VolumeReply};
 use vdfs_proto::{ChainId, HandleId, Ino, SessionId, Status, Timestamp, VolumeId};
 
-use super::world::{CHUNK_BYTES, READ, WRITE, World, create_in, name, registration, truncate};
+use super::world::{
+    CHUNK_BYTES, READ, WRITE, World, create_in, name, next_events, registration, truncate,
+};
 use crate::core::{CoreReply, Input, Ticket};
 
 const FILES: [&str; 3] = ["x", "y", "z"];
@@ -323,7 +325,7 @@ impl Chaos {
             true => RecallOutcome::Done,
             false => RecallOutcome::Blocked(ChainId(0)),
         };
-        let ticket = self.world.send_session(NextEvents { session, seen: 0 });
+        let ticket = self.world.send_session(next_events(session, 0));
         let events = match self.world.reply(ticket) {
             Some(Ok(CoreReply::Session(SessionReply::NextEvents(events)))) => events.events,
             Some(Err(Status::SessionExpired)) => return self.reopen(by),

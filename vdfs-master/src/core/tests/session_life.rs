@@ -7,7 +7,9 @@ use vdfs_proto::session::{CloseSession, Event, NextEvents, OpenHandle, OpenSessi
 use vdfs_proto::volume::Command;
 use vdfs_proto::{HandleId, Ino, SessionId, Status};
 
-use super::world::{READ, WRITE, World, create_in, open_session, peer, registration, resume};
+use super::world::{
+    READ, WRITE, World, create_in, next_events, open_session, peer, registration, resume,
+};
 
 #[test]
 fn silent_session_is_fenced_at_volumes_before_its_handles_are_released() {
@@ -132,7 +134,7 @@ fn closed_session_is_gone_at_once() {
 fn poll_is_answered_with_nothing_after_its_time() {
     let mut world = World::new();
     let session = world.open_session("a");
-    let ticket = world.send_session(NextEvents { session, seen: 0 });
+    let ticket = world.send_session(next_events(session, 0));
     world.pass(EVENTS_PARK_MS - 250);
     assert_eq!(world.reply(ticket), None);
     world.pass(500);
@@ -146,7 +148,7 @@ fn poll_is_answered_with_nothing_after_its_time() {
 fn table_change_is_told_to_sessions() {
     let mut world = World::new();
     let session = world.open_session("a");
-    let ticket = world.send_session(NextEvents { session, seen: 0 });
+    let ticket = world.send_session(next_events(session, 0));
     world.register("n", registration(1, 1));
     let events = world
         .session_replied::<NextEvents>(ticket)
@@ -180,7 +182,7 @@ fn restart_gives_fresh_leases_and_keeps_what_is_open() {
     world.session(resume(other, vec![])).expect("lives on");
     world.pass(1_000);
     assert_eq!(world.attr(other, ino).expect("not reaped").nlink, 0);
-    let next = NextEvents { session, seen: 0 };
+    let next = next_events(session, 0);
     assert_eq!(
         world.session(next),
         Err(Status::Disconnected),

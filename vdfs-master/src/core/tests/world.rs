@@ -308,7 +308,7 @@ impl World {
 
     /// What the session has been told and has not acknowledged.
     pub(super) fn events(&mut self, session: SessionId) -> Vec<Event> {
-        let ticket = self.send_session(NextEvents { session, seen: 0 });
+        let ticket = self.send_session(next_events(session, 0));
         match self.reply(ticket) {
             Some(Ok(CoreReply::Session(SessionReply::NextEvents(events)))) => {
                 events.events.into_iter().map(|(_, event)| event).collect()
@@ -378,6 +378,7 @@ impl World {
             volume,
             incarnation,
             seen,
+            wall: now(self.now_ms).wall,
             results,
         });
         let node = "n".to_owned();
@@ -554,6 +555,14 @@ pub(super) fn open_session(identity: &str) -> OpenSession {
         after: None,
         host: "here".into(),
         mount: "/mnt".into(),
+    }
+}
+
+pub(super) fn next_events(session: SessionId, seen: u64) -> NextEvents {
+    NextEvents {
+        session,
+        seen,
+        wall: Timestamp::default(),
     }
 }
 

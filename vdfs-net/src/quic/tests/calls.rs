@@ -19,6 +19,7 @@ where
         node: "mount".to_owned(),
         addr: None,
         same_host: true,
+        certificate_ends: None,
     };
     let connector = switchboard.connector(identity);
     body(connector.carrier(&master_at(LOCALHOST)), watch).await;
