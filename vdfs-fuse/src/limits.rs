@@ -50,3 +50,6 @@ pub(crate) const FIRST_ANSWER_MAX: Duration = Duration::from_secs(30);
 pub(crate) const PROBE_MAX: Duration = Duration::from_secs(2);
 /// Processes named when a mount is busy: a line that a person reads.
 pub(crate) const HOLDERS_MAX: usize = 16;
+/// How long they are looked for: a thousand processes are read within a tenth of it, and a stop has
+/// to end.
+pub(crate) const HOLDERS_WAIT: Duration = Duration::from_secs(1);

@@ -32,7 +32,7 @@ use vdfs_client::Fs;
 use crate::dispatch::Dispatcher;
 use crate::door::Door;
 use crate::kernel_notifier::KernelNotifier;
-use crate::limits::{FIRST_ANSWER_MAX, LOOP_THREADS_MAX, LOOP_THREADS_MIN};
+use crate::limits::{FIRST_ANSWER_MAX, HOLDERS_WAIT, LOOP_THREADS_MAX, LOOP_THREADS_MIN};
 use crate::watch::Watch;
 
 pub use crate::mount::detach::Detacher;
@@ -215,7 +215,7 @@ impl Mount {
                 Ok(false) => return Unmounted::Gone,
                 Err(error) if Instant::now() >= until => {
                     warn!(%error, "the mount is in use: it is detached");
-                    let holders = holders::of_mount(&self.entry);
+                    let holders = holders::of_mount(&self.entry, HOLDERS_WAIT);
                     self.detacher.detach();
                     return Unmounted::Detached { holders };
                 }

@@ -1,8 +1,14 @@
 //! Who uses a mount, from `/proc`, without asking the mount itself anything: it may not answer.
+//!
+//! A process in execve(2) that closes a file on a mount which does not answer can hold up whoever
+//! looks at it. So a thread of its own looks, and is left behind when the time is over.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::limits::HOLDERS_MAX;
 use crate::mount::mountinfo::MountEntry;
@@ -20,18 +26,39 @@ impl fmt::Display for Holder {
     }
 }
 
-/// At most [`HOLDERS_MAX`] processes with a directory, an open file or a mapping on the mount.
-pub(super) fn of_mount(entry: &MountEntry) -> Vec<Holder> {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Vec::new();
+/// At most [`HOLDERS_MAX`] processes with a directory, an open file or a mapping on the mount: those
+/// found within `max`.
+pub(super) fn of_mount(entry: &MountEntry, max: Duration) -> Vec<Holder> {
+    let (found, holders) = channel();
+    let entry = entry.clone();
+    let look = move || {
+        for holder in all(&entry).take(HOLDERS_MAX) {
+            if found.send(holder).is_err() {
+                return;
+            }
+        }
     };
-    let pids = processes
-        .flatten()
-        .filter_map(|process| process.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| holds(pid, entry))
-        .take(HOLDERS_MAX)
-        .map(holder)
-        .collect()
+    match thread::Builder::new()
+        .name("vdfs-holders".into())
+        .spawn(look)
+    {
+        Ok(_left_behind) => until(Instant::now() + max, &holders),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn until(deadline: Instant, holders: &Receiver<Holder>) -> Vec<Holder> {
+    let next = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        holders.recv_timeout(left).ok()
+    };
+    std::iter::from_fn(next).collect()
+}
+
+fn all(entry: &MountEntry) -> impl Iterator<Item = Holder> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| holds(pid, entry)).map(holder)
 }
 
 fn holder(pid: u32) -> Holder {
@@ -91,6 +118,20 @@ fn mapped_device(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn until_gives_what_came_in_time() {
+        let (found, holders) = channel();
+        let name = "sleep".to_owned();
+        let holder = Holder { pid: 1, name };
+        found.send(holder.clone()).expect("open");
+        let deadline = Instant::now() + Duration::from_millis(10);
+        assert_eq!(
+            until(deadline, &holders),
+            [holder],
+            "though the search goes on"
+        );
+    }
 
     #[test]
     fn mount_id_of_fdinfo_is_read() {

@@ -38,9 +38,17 @@ impl Caller {
         let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
         let process = field(&status, "Tgid")?.parse().ok()?;
         let is_ended_by_signal = Signals::parse(&status).is_some_and(Signals::end);
-        let is_dying = is_ended_by_signal || exits_by_signal(&stat_of(tid));
+        let is_dying =
+            is_ended_by_signal || (has_left_memory(&status) && exits_by_signal(&stat_of(tid)));
         Some(Caller { process, is_dying })
     }
+}
+
+/// A thread that exits has given up its memory before it closes files. One that does not must not be
+/// asked for its `stat`: while it closes files in execve(2), that read waits until they are closed,
+/// which is what it waits for.
+fn has_left_memory(status: &str) -> bool {
+    field(status, "VmSize").is_none()
 }
 
 /// Empty if the thread is gone.
@@ -207,6 +215,12 @@ mod tests {
             "exit(1) by itself"
         );
         assert!(!exits_by_signal("garbage"));
+    }
+
+    #[test]
+    fn has_left_memory_is_true_without_a_size() {
+        assert!(has_left_memory("Name:\tcp\nState:\tX (dead)\n"));
+        assert!(!has_left_memory("Name:\tcp\nVmSize:\t       4 kB\n"));
     }
 
     #[test]
