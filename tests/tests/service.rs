@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
+use vdfs_tests::mount_tests_skipped;
 use vdfs_tests::pattern;
 use vdfs_tests::programs::{self, run};
 use vdfs_tests::up::unmount_lazily;
@@ -84,7 +85,7 @@ fn path_text(path: &Path) -> String {
     path.to_str().expect("scratch paths are text").to_owned()
 }
 
-/// Directories of a cluster, and the tmpfs of its volume.
+/// Directories of a cluster, and what is mounted on them.
 struct Places {
     scratch: TempDir,
 }
@@ -136,7 +137,9 @@ impl Places {
 
 impl Drop for Places {
     fn drop(&mut self) {
-        unmount_lazily(&self.path("volume/ram"));
+        for mounted in ["mnt", "volume/ram", "up/ram"] {
+            unmount_lazily(&self.path(mounted));
+        }
     }
 }
 
@@ -291,36 +294,37 @@ const WATCHDOG: Duration = Duration::from_secs(2);
 /// More than an interval: the machine may be busy; much less than several.
 const WATCHDOG_LATE: Duration = Duration::from_secs(4);
 
-/// Ready once and after the ready line's time, signs of life, and a word at the end.
-fn check_notifications(manager: &Manager, command: &mut Command) {
+/// Ready with a word about it, signs of life if `is_watched`, and a word at the end.
+fn check_notifications(manager: &Manager, command: &mut Command, is_watched: bool) {
     manager.manage(command, WATCHDOG);
     let mut server = Server::start(command);
     let before = manager.wait_for("READY=1", START_LIMIT);
-    assert!(
-        before.iter().any(|line| line.starts_with("STATUS=")),
-        "{before:?}"
-    );
-    let start = Instant::now();
-    for _ in 0..4 {
-        manager.wait_for("WATCHDOG=1", WATCHDOG_LATE);
+    let has_status = before.iter().any(|line| line.starts_with("STATUS="));
+    assert!(has_status, "{before:?}");
+    if is_watched {
+        check_signs_of_life(manager);
     }
-    // The first may come at once; twice an interval is what sd_watchdog_enabled(3) recommends.
-    assert!(
-        start.elapsed() >= WATCHDOG,
-        "too often: {:?}",
-        start.elapsed()
-    );
     kill_process(server.pid(), Signal::TERM).expect("it runs");
     manager.wait_for("STOPPING=1", START_LIMIT);
     let status = server.child.wait().expect("a child of ours");
     assert!(status.success(), "{status}");
 }
 
+/// Twice an interval is what sd_watchdog_enabled(3) recommends; the first may come at once.
+fn check_signs_of_life(manager: &Manager) {
+    let start = Instant::now();
+    for _ in 0..4 {
+        manager.wait_for("WATCHDOG=1", WATCHDOG_LATE);
+    }
+    let elapsed = start.elapsed();
+    assert!(elapsed >= WATCHDOG, "too often: {elapsed:?}");
+}
+
 #[test]
 fn master_tells_its_manager_of_its_life() {
     let places = Places::new();
     let manager = Manager::new(&places);
-    check_notifications(&manager, &mut places.master());
+    check_notifications(&manager, &mut places.master(), true);
 }
 
 #[test]
@@ -332,7 +336,40 @@ fn volume_tells_its_manager_of_its_life() {
     command
         .args(places.volume_arguments())
         .args(["--ram", "64MiB"]);
-    check_notifications(&Manager::new(&places), &mut command);
+    check_notifications(&Manager::new(&places), &mut command, true);
+}
+
+#[test]
+fn up_tells_its_manager_of_its_life() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let places = Places::new();
+    let mut command = Command::new(programs::vdfs());
+    command.args(["up", &places.text("mnt"), "--ram", "64MiB"]);
+    command.args(["--state", &places.text("up")]);
+    check_notifications(&Manager::new(&places), &mut command, true);
+}
+
+#[test]
+fn mount_in_the_foreground_tells_its_manager_of_its_life() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let places = Places::new();
+    let _master = Server::start(&mut places.master());
+    let addr = fs::read_to_string(places.path("master/addr")).expect("the master wrote it");
+    let identity = format!("identity={}", places.text("master/identity-client"));
+    fs::create_dir(places.path("mnt")).expect("a mountpoint");
+    let mut command = Command::new(programs::mount_vdfs());
+    command.args([
+        addr.trim(),
+        &places.text("mnt"),
+        "--foreground",
+        "-o",
+        &identity,
+    ]);
+    check_notifications(&Manager::new(&places), &mut command, false);
 }
 
 #[test]

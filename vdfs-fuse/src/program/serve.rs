@@ -49,8 +49,10 @@ pub(super) fn serve(
     let runtime = runtime.map_err(|error| Failure::at("runtime", error))?;
     let served = Served::start(&runtime, &arguments.source, options, dir, masters)?;
     detach_on_panic(&served.mount);
+    // Whoever has read the line may ask for the end at once.
+    let signals = runtime.block_on(async { StopSignals::watch() })?;
     tell_ready(arguments, &runtime.block_on(served.ready_line())?)?;
-    let ended = runtime.block_on(served.wait_for_end());
+    let ended = runtime.block_on(served.wait_for_end(signals));
     let stopped = served.stop(&runtime);
     runtime.shutdown_background();
     ended.and(stopped)
@@ -152,8 +154,7 @@ impl Served {
         ))
     }
 
-    async fn wait_for_end(&self) -> Result<(), Failure> {
-        let mut signals = StopSignals::watch()?;
+    async fn wait_for_end(&self, mut signals: StopSignals) -> Result<(), Failure> {
         let ended = tokio::select! {
             () = signals.next() => {
                 info!("asked to stop");
