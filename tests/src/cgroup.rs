@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::getpid;
+
+use crate::mount::path_text;
 
 /// A memory cgroup (v1 or v2); removed when dropped, once its processes have ended.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub struct MemoryCgroup {
 impl MemoryCgroup {
     /// Makes a cgroup limited to `bytes`, swap included. Panics where that cannot be done: a budget
     /// test without a limit proves nothing.
-    pub fn with_limit(name: &str, bytes: u64) -> MemoryCgroup {
+    pub fn with_limit(bytes: u64) -> MemoryCgroup {
         let v1 = Path::new("/sys/fs/cgroup/memory");
         let is_v2 = !v1.is_dir();
         let root = if is_v2 {
@@ -28,7 +30,9 @@ impl MemoryCgroup {
             let enabled = fs::write(root.join("cgroup.subtree_control"), "+memory");
             enabled.expect("the memory controller can be delegated");
         }
-        let dir = root.join(format!("vdfs-{name}-{}", getpid().as_raw_nonzero()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = root.join(format!("vdfs-{}-{number}", getpid().as_raw_nonzero()));
         fs::create_dir(&dir).expect("a memory cgroup can be made");
         let group = MemoryCgroup { dir, is_v2 };
         let limit = if is_v2 {
@@ -40,15 +44,12 @@ impl MemoryCgroup {
         group
     }
 
-    /// A command that begins in this cgroup, before its program's first instruction.
-    pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("sh");
-        let procs = self.dir.join("cgroup.procs");
-        command
-            .args(["-c", r#"echo $$ > "$0" && exec "$@""#])
-            .arg(procs)
-            .arg(program);
-        command
+    /// Words before a command that make it begin in this cgroup, before its program's first
+    /// instruction.
+    pub(crate) fn wrapper(&self) -> Vec<String> {
+        let enter = r#"echo $$ > "$0" && exec "$@""#;
+        let procs = path_text(&self.dir.join("cgroup.procs"));
+        vec!["sh".into(), "-c".into(), enter.into(), procs]
     }
 
     /// How often the kernel killed a process for this limit.

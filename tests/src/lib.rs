@@ -1,21 +1,31 @@
 //! What every suite stands on: real programs, each with its own state directory, ports and
-//! mountpoint, and a guard that leaves nothing behind.
+//! mountpoint, and guards that leave nothing behind.
 //!
-//! Tests wait on conditions with deadlines ([`deadline`]), never for a fixed time.
+//! A suite that holds for every filesystem takes a [`Way`] and runs on each
+//! ([`on_up_and_on_a_cluster`]). Tests wait on conditions with deadlines ([`deadline`]), never for a
+//! fixed time.
 
 pub mod cgroup;
+pub mod cluster;
 pub mod deadline;
+pub mod filesystem;
 pub mod fsx2;
+pub mod hosts;
+pub mod journal;
+pub mod mount;
+pub mod part;
 pub mod pattern;
 pub mod programs;
-pub mod second_mount;
+pub mod scratch;
 pub mod sys;
 pub mod torture;
 pub mod up;
 
+pub use cluster::{Cluster, Network};
 pub use deadline::{eventually, within};
-pub use second_mount::SecondMount;
-pub use up::{Up, UpOptions};
+pub use filesystem::{Filesystem, Options, Way};
+pub use mount::Mount;
+pub use up::Up;
 
 /// True if mount tests are skipped on purpose. A run that cannot mount fails otherwise.
 pub fn mount_tests_skipped() -> bool {

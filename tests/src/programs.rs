@@ -25,19 +25,10 @@ fn program_dir() -> &'static Path {
 /// test yesterday's code.
 fn build(is_release: bool) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args([
-        "build",
-        "--quiet",
-        "-p",
-        "vdfs-cli",
-        "-p",
-        "vdfs-fuse",
-        "-p",
-        "vdfs-master",
-        "-p",
-        "vdfs-volume",
-        "--bins",
-    ]);
+    cargo.args(["build", "--quiet", "--bins"]);
+    for package in ["vdfs-cli", "vdfs-fuse", "vdfs-master", "vdfs-volume"] {
+        cargo.args(["-p", package]);
+    }
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if is_release {
         cargo.arg("--release");

@@ -5,7 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use vdfs_tests::programs::{both_streams, shell, vdfs};
-use vdfs_tests::{Up, UpOptions, mount_tests_skipped};
+use vdfs_tests::{Filesystem, Options, Way, mount_tests_skipped, on_up_and_on_a_cluster};
+
+on_up_and_on_a_cluster!(
+    log_with_a_flipped_bit_is_refused_with_file_and_offset,
+    truncated_log_is_refused,
+    log_of_another_cluster_is_refused,
+    full_disk_under_the_log_is_no_space_and_goes_on_when_there_is_room,
+);
 
 /// Runs `vdfs ARGS`, and panics unless it ends with `status` and says `expected` on standard error.
 fn refused(args: &[&str], status: i32, expected: &str) {
@@ -31,7 +38,7 @@ fn assert_refused(output: &Output, status: i32, expected: &str, args: &[&str]) {
         both_streams(output)
     );
     if status == 1 {
-        assert!(stderr.starts_with("vdfs: "), "{stderr}");
+        assert!(stderr.starts_with("vdfs"), "{stderr}");
     }
 }
 
@@ -97,18 +104,14 @@ fn no_cluster_is_named_with_the_ways_to_name_one() {
     assert_refused(&output, 1, "none", &["status"]);
 }
 
-#[test]
-fn state_of_another_cluster_is_refused() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut first = Up::start(UpOptions::default());
-    let mut second = Up::start(UpOptions::default());
-    fs::write(first.mount().join("file"), b"bytes").expect("writes");
+fn log_of_another_cluster_is_refused(way: Way) {
+    let mut first = way.start(Options::default());
+    let mut second = way.start(Options::default());
+    fs::write(first.dir().join("file"), b"bytes").expect("writes");
     first.stop();
     second.stop();
-    // The log of one with the identities of the other: neither may be touched.
-    let (log, foreign) = (first.state().join("log"), second.state().join("log"));
+    // The log of one with the identities of the other.
+    let (log, foreign) = (first.log_dir(), second.log_dir());
     shell(
         &format!("rm -r {log:?}; cp -a {foreign:?} {log:?}"),
         Path::new("/"),
@@ -116,108 +119,91 @@ fn state_of_another_cluster_is_refused() {
     assert_start_fails(&first, "another cluster");
 }
 
-#[test]
-fn log_with_a_flipped_bit_is_refused_with_file_and_offset() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
+fn log_with_a_flipped_bit_is_refused_with_file_and_offset(way: Way) {
+    let mut vdfs = way.start(Options::default());
     for number in 0..200 {
-        fs::write(up.mount().join(number.to_string()), b"bytes").expect("writes");
+        fs::write(vdfs.dir().join(number.to_string()), b"bytes").expect("writes");
     }
-    shell("sync -f . || true; sleep 0.3", &up.mount());
-    up.kill9();
-    let segment = newest_segment(&up.state());
+    shell("sync -f . || true; sleep 0.3", &vdfs.dir());
+    vdfs.kill9();
+    let segment = newest_segment(&vdfs.log_dir());
     let mut bytes = fs::read(&segment).expect("reads");
     let middle = written_len(&bytes) / 2;
     bytes[middle] ^= 0x10;
     fs::write(&segment, &bytes).expect("writes");
     assert_start_fails(
-        &up,
+        &vdfs,
         segment
             .file_name()
             .and_then(|name| name.to_str())
             .expect("plain"),
     );
-    assert_start_fails(&up, "offset");
+    assert_start_fails(&vdfs, "offset");
     bytes[middle] ^= 0x10;
     fs::write(&segment, &bytes).expect("writes");
-    up.run_again();
-    assert_eq!(fs::read(up.mount().join("199")).expect("reads"), b"bytes");
+    vdfs.run_again();
+    assert_eq!(fs::read(vdfs.dir().join("199")).expect("reads"), b"bytes");
 }
 
-#[test]
-fn truncated_log_is_refused() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
+fn truncated_log_is_refused(way: Way) {
+    let mut vdfs = way.start(Options::default());
     for number in 0..200 {
-        fs::write(up.mount().join(number.to_string()), b"bytes").expect("writes");
+        fs::write(vdfs.dir().join(number.to_string()), b"bytes").expect("writes");
     }
-    up.stop();
+    vdfs.stop();
     // What is cut off here was synced, and a later segment or checkpoint says so.
-    let segment = newest_segment(&up.state());
+    let segment = newest_segment(&vdfs.log_dir());
     let len = written_len(&fs::read(&segment).expect("reads"));
     let file = fs::OpenOptions::new()
         .write(true)
         .open(&segment)
         .expect("opens");
     file.set_len(len as u64 / 2).expect("truncates");
-    let mut up_again = Command::new(vdfs());
-    let output = up_again.args(up.arguments()).output().expect("vdfs runs");
+    let output = vdfs.refused_start();
     assert_eq!(output.status.code(), Some(1), "{}", both_streams(&output));
 }
 
-#[test]
-fn full_disk_under_the_log_is_no_space_and_goes_on_when_there_is_room() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
-    up.stop();
-    let log = up.state().join("log");
+fn full_disk_under_the_log_is_no_space_and_goes_on_when_there_is_room(way: Way) {
+    let mut vdfs = way.start(Options::default());
+    vdfs.stop();
+    let log = vdfs.log_dir();
     let script = format!(
         "mv {log:?} {log:?}.kept; mkdir {log:?}; mount -t tmpfs -o size=80m none {log:?}; \
          cp -a {log:?}.kept/. {log:?}/"
     );
     shell(&script, Path::new("/"));
     let unmount = Unmount(log.clone());
-    up.run_again();
-    fs::write(up.mount().join("before"), b"bytes").expect("writes");
+    vdfs.run_again();
+    fs::write(vdfs.dir().join("before"), b"bytes").expect("writes");
     shell("dd if=/dev/zero of=filler bs=1M status=none || true", &log);
     let mut refused = None;
     for number in 0..200_000 {
-        if let Err(error) = fs::create_dir(up.mount().join(number.to_string())) {
+        if let Err(error) = fs::create_dir(vdfs.dir().join(number.to_string())) {
             refused = error.raw_os_error();
             break;
         }
     }
     assert_eq!(refused, Some(libc::ENOSPC));
     assert_eq!(
-        fs::read(up.mount().join("before")).expect("reads are served"),
+        fs::read(vdfs.dir().join("before")).expect("reads are served"),
         b"bytes"
     );
     fs::remove_file(log.join("filler")).expect("makes room");
     let limit = std::time::Duration::from_secs(5);
     vdfs_tests::eventually("mutations are taken again", limit, || {
-        fs::create_dir(up.mount().join("after")).is_ok()
+        fs::create_dir(vdfs.dir().join("after")).is_ok()
     });
-    up.stop();
+    vdfs.stop();
     drop(unmount);
 }
 
-/// Starts `up` and panics unless it is refused with status 1 and `expected`.
-fn assert_start_fails(up: &Up, expected: &str) {
-    let output = Command::new(vdfs())
-        .args(up.arguments())
-        .output()
-        .expect("vdfs runs");
-    assert_refused(&output, 1, expected, &["up"]);
+/// Starts the keeper of the names and panics unless it is refused with status 1 and `expected`.
+fn assert_start_fails(vdfs: &Filesystem, expected: &str) {
+    assert_refused(&vdfs.refused_start(), 1, expected, &["start"]);
 }
 
-fn newest_segment(state: &Path) -> PathBuf {
-    let entries = fs::read_dir(state.join("log")).expect("lists");
+fn newest_segment(log: &Path) -> PathBuf {
+    let entries = fs::read_dir(log).expect("lists");
     let paths = entries.flatten().map(|entry| entry.path());
     let segments = paths.filter(|path| {
         path.file_name()
@@ -243,6 +229,6 @@ struct Unmount(PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
-        vdfs_tests::up::unmount_lazily(&self.0);
+        vdfs_tests::mount::unmount_lazily(&self.0);
     }
 }

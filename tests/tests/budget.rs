@@ -6,62 +6,51 @@ use std::path::Path;
 use std::time::Duration;
 
 use vdfs_tests::cgroup::MemoryCgroup;
-use vdfs_tests::{Up, UpOptions, eventually, mount_tests_skipped, pattern};
+use vdfs_tests::{Options, Way, eventually, on_up_and_on_a_cluster, pattern};
+
+on_up_and_on_a_cluster!(
+    full_and_freed_again_and_again_with_1_mib_files,
+    full_and_freed_again_and_again_with_100_byte_files,
+);
 
 const ROUNDS: u32 = 10;
 
-/// What `--ram` is.
-struct Ram {
-    bytes: u64,
-    text: &'static str,
+fn full_and_freed_again_and_again_with_1_mib_files(way: Way) {
+    let ram_mib = 128;
+    let enough = (ram_mib << 20) / 10 * 9;
+    fill_and_free(way, ram_mib, 1 << 20, enough);
 }
 
-#[test]
-fn full_and_freed_ten_times_with_1_mib_files() {
-    let ram = Ram {
-        bytes: 128 << 20,
-        text: "128MiB",
-    };
-    let enough = ram.bytes / 10 * 9;
-    fill_and_free("mib", ram, 1 << 20, enough);
-}
-
-#[test]
-fn full_and_freed_ten_times_with_100_byte_files() {
+fn full_and_freed_again_and_again_with_100_byte_files(way: Way) {
     // A page, the kernel's inode and a record each: 100 bytes cost 6 KiB at most.
-    let ram = Ram {
-        bytes: 32 << 20,
-        text: "32MiB",
-    };
-    let enough = ram.bytes / (6 << 10) * 100;
-    fill_and_free("small", ram, 100, enough);
+    let ram_mib = 32;
+    let enough = (ram_mib << 20) / (6 << 10) * 100;
+    fill_and_free(way, ram_mib, 100, enough);
 }
 
-fn fill_and_free(name: &str, ram: Ram, file_bytes: usize, enough: u64) {
-    if mount_tests_skipped() {
-        return;
-    }
-    let options = UpOptions {
-        ram: ram.text,
+fn fill_and_free(way: Way, ram_mib: u64, file_bytes: usize, enough: u64) {
+    let ram_bytes = ram_mib << 20;
+    let options = Options {
+        ram_mib,
         volumes: 1,
         chunk_size: "1MiB",
-        ..UpOptions::default()
     };
-    let cgroup = MemoryCgroup::with_limit(name, ram.bytes + (64 << 20));
-    let mut up = Up::start(options);
-    up.stop();
-    vdfs_tests::up::unmount_lazily(&up.state().join("ram"));
-    drop(fs::remove_dir_all(up.state()));
-    up.run_again_in(&cgroup);
-    for round in 0..ROUNDS {
-        let dir = up.mount().join(format!("round-{round}"));
+    let cgroup = MemoryCgroup::with_limit(ram_bytes + (64 << 20));
+    let mut vdfs = way.start(options);
+    // What a volume holds belongs to the cgroup in which it was first touched.
+    vdfs.stop();
+    vdfs.lose_ram();
+    vdfs.confine_volumes(&cgroup);
+    vdfs.run_again();
+    for round in 0..way.share(ROUNDS) {
+        let dir = vdfs.dir().join(format!("round-{round}"));
         fs::create_dir(&dir).expect("a directory");
         let files = fill(&dir, file_bytes);
         let held = files * file_bytes as u64;
         assert!(held >= enough, "round {round}: only {held} bytes fit");
         verify(&dir, files, file_bytes);
         fs::remove_dir_all(&dir).expect("a full filesystem can be emptied");
-        wait_for_room(&up.mount(), ram.bytes);
+        wait_for_room(&vdfs.dir(), ram_bytes);
     }
     assert_eq!(cgroup.kills(), 0, "the budget did not hold");
 }

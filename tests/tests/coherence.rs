@@ -15,31 +15,44 @@ use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags, getxattr, mkdirat, openat, r
 use rustix::fs::{setxattr, statat, unlinkat};
 use rustix::io::Errno;
 use vdfs_tests::sys::{MapKind, Mapping};
-use vdfs_tests::{SecondMount, Up, UpOptions, mount_tests_skipped, pattern};
+use vdfs_tests::{Filesystem, Mount, Options, Way, on_up_and_on_a_cluster, pattern};
+
+on_up_and_on_a_cluster!(
+    unlinked_elsewhere_stays_mapped,
+    replaced_elsewhere_keeps_its_bytes_where_it_is_open,
+    truncation_elsewhere_keeps_what_was_synced_below_it,
+    truncating_open_elsewhere_takes_unsynced_bytes_with_it,
+    attributes_are_seen_at_once,
+    links_are_counted_everywhere_at_once,
+    listing_follows_changes_made_elsewhere,
+    directory_removed_elsewhere_is_empty_where_it_is_held,
+    working_directory_removed_elsewhere_does_not_fail_its_program,
+    program_written_elsewhere_runs,
+    reader_at_the_end_sees_each_record_appended_elsewhere,
+    overwriting_elsewhere_is_seen_by_an_open_and_by_direct_reads,
+    walking_while_trees_come_and_go_elsewhere_meets_no_error_but_enoent,
+    modification_time_moves_with_what_is_written_elsewhere,
+);
 
 /// Two mounts of one filesystem.
 #[derive(Debug)]
 struct Pair {
-    up: Up,
-    second: SecondMount,
+    second: Mount,
+    vdfs: Filesystem,
 }
 
 impl Pair {
-    /// `None` if mounting is skipped.
-    fn start() -> Option<Pair> {
-        if mount_tests_skipped() {
-            return None;
-        }
-        let up = Up::start(UpOptions {
+    fn start(way: Way) -> Pair {
+        let vdfs = way.start(Options {
             chunk_size: "64KiB",
-            ..UpOptions::default()
+            ..Options::default()
         });
-        let second = SecondMount::of(&up);
-        Some(Pair { up, second })
+        let second = vdfs.second_mount();
+        Pair { second, vdfs }
     }
 
     fn a(&self, name: &str) -> PathBuf {
-        self.up.mount().join(name)
+        self.vdfs.dir().join(name)
     }
 
     fn b(&self, name: &str) -> PathBuf {
@@ -53,9 +66,8 @@ fn read_write() -> OpenOptions {
     options
 }
 
-#[test]
-fn unlinked_elsewhere_stays_mapped() {
-    let Some(pair) = Pair::start() else { return };
+fn unlinked_elsewhere_stays_mapped(way: Way) {
+    let pair = Pair::start(way);
     let bytes = pattern::bytes(1, 0, 500_000);
     fs::write(pair.a("f"), &bytes).expect("writes");
     let file = File::open(pair.b("f")).expect("opens");
@@ -67,9 +79,8 @@ fn unlinked_elsewhere_stays_mapped() {
     assert!(mapping.read() == bytes);
 }
 
-#[test]
-fn replaced_elsewhere_keeps_its_bytes_where_it_is_open() {
-    let Some(pair) = Pair::start() else { return };
+fn replaced_elsewhere_keeps_its_bytes_where_it_is_open(way: Way) {
+    let pair = Pair::start(way);
     fs::write(pair.a("f"), pattern::bytes(1, 0, 200_000)).expect("writes");
     let open = read_write().open(pair.b("f")).expect("opens");
     fs::write(pair.a("new"), pattern::bytes(2, 0, 300_000)).expect("writes");
@@ -85,9 +96,8 @@ fn replaced_elsewhere_keeps_its_bytes_where_it_is_open() {
     pattern::assert_matches(1, 0, &kept);
 }
 
-#[test]
-fn truncation_elsewhere_keeps_what_was_synced_below_it() {
-    let Some(pair) = Pair::start() else { return };
+fn truncation_elsewhere_keeps_what_was_synced_below_it(way: Way) {
+    let pair = Pair::start(way);
     let writer = read_write().open(pair.b("f")).expect("opens");
     for round in 0..20u64 {
         let (len, cut) = (100_000 + 7919 * round as usize, 30_000 + 2503 * round);
@@ -109,9 +119,8 @@ fn truncation_elsewhere_keeps_what_was_synced_below_it() {
     }
 }
 
-#[test]
-fn truncating_open_elsewhere_takes_unsynced_bytes_with_it() {
-    let Some(pair) = Pair::start() else { return };
+fn truncating_open_elsewhere_takes_unsynced_bytes_with_it(way: Way) {
+    let pair = Pair::start(way);
     for round in 0..20u64 {
         let mut writer = read_write().open(pair.b("f")).expect("opens");
         writer
@@ -129,9 +138,8 @@ fn truncating_open_elsewhere_takes_unsynced_bytes_with_it() {
     }
 }
 
-#[test]
-fn attributes_are_seen_at_once() {
-    let Some(pair) = Pair::start() else { return };
+fn attributes_are_seen_at_once(way: Way) {
+    let pair = Pair::start(way);
     fs::write(pair.a("f"), b"x").expect("writes");
     for round in 0..100u32 {
         let (here, there) = match round % 2 {
@@ -163,9 +171,8 @@ fn attributes_are_seen_at_once() {
     }
 }
 
-#[test]
-fn links_are_counted_everywhere_at_once() {
-    let Some(pair) = Pair::start() else { return };
+fn links_are_counted_everywhere_at_once(way: Way) {
+    let pair = Pair::start(way);
     fs::write(pair.a("f"), b"x").expect("writes");
     let open = File::open(pair.b("f")).expect("opens");
     let links = || open.metadata().expect("stats").nlink();
@@ -189,9 +196,8 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-#[test]
-fn listing_follows_changes_made_elsewhere() {
-    let Some(pair) = Pair::start() else { return };
+fn listing_follows_changes_made_elsewhere(way: Way) {
+    let pair = Pair::start(way);
     fs::create_dir(pair.a("d")).expect("makes");
     let mut expected = Vec::new();
     for round in 0..150 {
@@ -215,9 +221,8 @@ fn listing_follows_changes_made_elsewhere() {
 }
 
 /// On a local disk a directory that is gone gives `ENOENT` for every name, never `ESTALE`.
-#[test]
-fn directory_removed_elsewhere_is_empty_where_it_is_held() {
-    let Some(pair) = Pair::start() else { return };
+fn directory_removed_elsewhere_is_empty_where_it_is_held(way: Way) {
+    let pair = Pair::start(way);
     fs::create_dir(pair.a("d")).expect("makes");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let held = rustix::fs::open(pair.b("d"), flags, Mode::empty()).expect("opens");
@@ -239,9 +244,8 @@ fn directory_removed_elsewhere_is_empty_where_it_is_held() {
     assert_eq!(gone.st_nlink, 0);
 }
 
-#[test]
-fn working_directory_removed_elsewhere_does_not_fail_its_program() {
-    let Some(pair) = Pair::start() else { return };
+fn working_directory_removed_elsewhere_does_not_fail_its_program(way: Way) {
+    let pair = Pair::start(way);
     fs::create_dir(pair.a("d")).expect("makes");
     let script = "read -r line; ls -a; stat -c %h . ; cat < x 2>&1; mkdir y 2>&1; cd .. && ls";
     let mut child = Command::new("sh");
@@ -268,9 +272,8 @@ fn working_directory_removed_elsewhere_does_not_fail_its_program() {
     );
 }
 
-#[test]
-fn program_written_elsewhere_runs() {
-    let Some(pair) = Pair::start() else { return };
+fn program_written_elsewhere_runs(way: Way) {
+    let pair = Pair::start(way);
     for round in 0..10 {
         let source = if round % 2 == 0 {
             "/bin/echo"
@@ -289,9 +292,8 @@ fn program_written_elsewhere_runs() {
     }
 }
 
-#[test]
-fn reader_at_the_end_sees_each_record_appended_elsewhere() {
-    let Some(pair) = Pair::start() else { return };
+fn reader_at_the_end_sees_each_record_appended_elsewhere(way: Way) {
+    let pair = Pair::start(way);
     let append = || {
         OpenOptions::new()
             .append(true)
@@ -309,9 +311,8 @@ fn reader_at_the_end_sees_each_record_appended_elsewhere() {
     }
 }
 
-#[test]
-fn overwriting_elsewhere_is_seen_by_an_open_and_by_direct_reads() {
-    let Some(pair) = Pair::start() else { return };
+fn overwriting_elsewhere_is_seen_by_an_open_and_by_direct_reads(way: Way) {
+    let pair = Pair::start(way);
     fs::write(pair.a("f"), pattern::bytes(0, 0, 300_000)).expect("writes");
     let writer = read_write().open(pair.a("f")).expect("opens");
     let held = File::open(pair.b("f")).expect("opens");
@@ -342,9 +343,8 @@ const FILES_MET: usize = 200;
 const WALK_LIMIT: Duration = Duration::from_secs(120);
 
 /// Whoever walks a tree that another mount changes meets names that have gone, and nothing worse.
-#[test]
-fn walking_while_trees_come_and_go_elsewhere_meets_no_error_but_enoent() {
-    let Some(pair) = Pair::start() else { return };
+fn walking_while_trees_come_and_go_elsewhere_meets_no_error_but_enoent(way: Way) {
+    let pair = Pair::start(way);
     let (is_over, files) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let walker = scope.spawn(|| {
@@ -407,9 +407,8 @@ fn unless_gone<T>(result: io::Result<T>) -> Option<T> {
     }
 }
 
-#[test]
-fn modification_time_moves_with_what_is_written_elsewhere() {
-    let Some(pair) = Pair::start() else { return };
+fn modification_time_moves_with_what_is_written_elsewhere(way: Way) {
+    let pair = Pair::start(way);
     fs::write(pair.a("f"), b"one").expect("writes");
     let before = fs::metadata(pair.b("f")).and_then(|seen| seen.modified());
     let before: SystemTime = before.expect("stats");

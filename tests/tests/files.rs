@@ -6,11 +6,13 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, RenameFlags};
-use vdfs_tests::{Up, UpOptions, mount_tests_skipped, pattern};
+use vdfs_tests::{Options, Way, on_up_and_on_a_cluster, pattern};
+
+on_up_and_on_a_cluster!(single_operations_behave_as_on_a_local_filesystem,);
 
 type Case = (&'static str, fn(&Path));
 
-/// Every case of this file; one `up` for all, a directory for each.
+/// Every case of this file; one filesystem for all, a directory for each.
 const CASES: &[Case] = &[
     (
         "write_at_any_offset_reads_back",
@@ -64,15 +66,11 @@ const CASES: &[Case] = &[
     ),
 ];
 
-#[test]
-fn single_operations_behave_as_on_a_local_filesystem() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
+fn single_operations_behave_as_on_a_local_filesystem(way: Way) {
+    let vdfs = way.start(Options::default());
     for (name, case) in CASES {
         eprintln!("{name}");
-        let dir = up.mount().join(name);
+        let dir = vdfs.dir().join(name);
         fs::create_dir(&dir).expect("a directory for the case");
         case(&dir);
     }

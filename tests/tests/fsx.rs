@@ -3,9 +3,11 @@
 use std::fs;
 
 use vdfs_tests::programs::{installed, run};
-use vdfs_tests::{Up, UpOptions, mount_tests_skipped};
+use vdfs_tests::{Options, Way, on_up_and_on_a_cluster};
 
-const OPERATIONS: &str = "20000";
+on_up_and_on_a_cluster!(fsx_finds_no_difference,);
+
+const OPERATIONS: u32 = 20_000;
 
 /// What this filesystem answers with EOPNOTSUPP is left out; everything else is on.
 const CONFIG: &str = "
@@ -24,27 +26,24 @@ posix_fadvise = 5
 posix_fallocate = 5
 ";
 
-#[test]
-fn fsx_finds_no_difference_in_20_000_operations() {
-    if mount_tests_skipped() {
-        return;
-    }
+fn fsx_finds_no_difference(way: Way) {
     let fsx = installed("fsx", "0.3.2");
-    let up = Up::start(UpOptions {
+    let vdfs = way.start(Options {
         chunk_size: "64KiB",
-        ..UpOptions::default()
+        ..Options::default()
     });
-    let config = up.outside().join("fsx.toml");
+    let config = vdfs.outside().join("fsx.toml");
     fs::write(&config, CONFIG).expect("writes");
+    let operations = way.share(OPERATIONS).to_string();
     for seed in ["1", "2", "3"] {
-        let file = up.mount().join(format!("fsx-{seed}"));
+        let file = vdfs.dir().join(format!("fsx-{seed}"));
         let file = file.to_str().expect("plain");
         let config = config.to_str().expect("plain");
         let program = fsx.to_str().expect("plain");
         run(
             program,
-            &["-N", OPERATIONS, "-S", seed, "-f", config, file],
-            &up.outside(),
+            &["-N", &operations, "-S", seed, "-f", config, file],
+            &vdfs.outside(),
         );
     }
 }

@@ -1,14 +1,19 @@
 //! Our own fsx, on one mount and on two.
 
 use vdfs_tests::fsx2::{Limits, Plan, Target, run};
-use vdfs_tests::{SecondMount, Up, UpOptions, mount_tests_skipped};
+use vdfs_tests::{Filesystem, Options, Way, on_up_and_on_a_cluster};
+
+on_up_and_on_a_cluster!(
+    fsx2_finds_no_difference_on_one_mount,
+    fsx2_finds_no_difference_on_two_mounts,
+);
 
 const OPERATIONS: u64 = 20_000;
 
-fn up_with_small_chunks() -> Up {
-    Up::start(UpOptions {
+fn with_small_chunks(way: Way) -> Filesystem {
+    way.start(Options {
         chunk_size: "64KiB",
-        ..UpOptions::default()
+        ..Options::default()
     })
 }
 
@@ -23,28 +28,20 @@ fn assert_no_difference(target: &Target, seed: u64) {
     }
 }
 
-#[test]
-fn fsx2_finds_no_difference_on_one_mount() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = up_with_small_chunks();
+fn fsx2_finds_no_difference_on_one_mount(way: Way) {
+    let vdfs = with_small_chunks(way);
     let target = Target {
-        dirs: vec![up.mount()],
+        dirs: vec![vdfs.dir()],
         prefix: "one".into(),
     };
     assert_no_difference(&target, 1);
 }
 
-#[test]
-fn fsx2_finds_no_difference_on_two_mounts() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = up_with_small_chunks();
-    let second = SecondMount::of(&up);
+fn fsx2_finds_no_difference_on_two_mounts(way: Way) {
+    let vdfs = with_small_chunks(way);
+    let second = vdfs.second_mount();
     let target = Target {
-        dirs: vec![up.mount(), second.dir()],
+        dirs: vec![vdfs.dir(), second.dir()],
         prefix: "two".into(),
     };
     assert_no_difference(&target, 2);

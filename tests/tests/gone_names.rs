@@ -8,18 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vdfs_tests::{Up, UpOptions, mount_tests_skipped};
+use vdfs_tests::{Options, Way, on_up_and_on_a_cluster};
+
+on_up_and_on_a_cluster!(
+    removed_or_replaced_directory_still_has_attributes_for_its_descriptor,
+    name_that_is_replaced_all_the_time_is_always_whole,
+);
 
 const FILE_BYTES: usize = 5000;
 
-#[test]
-fn removed_or_replaced_directory_still_has_attributes_for_its_descriptor() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let (removed, replaced) = (up.mount().join("removed"), up.mount().join("replaced"));
-    let other = up.mount().join("other");
+fn removed_or_replaced_directory_still_has_attributes_for_its_descriptor(way: Way) {
+    let vdfs = way.start(Options::default());
+    let (removed, replaced) = (vdfs.dir().join("removed"), vdfs.dir().join("replaced"));
+    let other = vdfs.dir().join("other");
     for dir in [&removed, &replaced, &other] {
         fs::create_dir(dir).expect("a directory");
     }
@@ -34,13 +35,9 @@ fn removed_or_replaced_directory_still_has_attributes_for_its_descriptor() {
     }
 }
 
-#[test]
-fn name_that_is_replaced_all_the_time_is_always_whole() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let dir = up.mount();
+fn name_that_is_replaced_all_the_time_is_always_whole(way: Way) {
+    let vdfs = way.start(Options::default());
+    let dir = vdfs.dir();
     replace(&dir, 0);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {

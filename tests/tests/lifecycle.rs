@@ -7,103 +7,50 @@ use std::process::Command;
 use std::time::Duration;
 
 use filetime::FileTime;
-use rustix::process::Signal;
-use vdfs_tests::programs::{both_streams, run, vdfs};
-use vdfs_tests::up::unmount_lazily;
-use vdfs_tests::{Up, UpOptions, eventually, mount_tests_skipped, pattern};
+use vdfs_tests::programs::both_streams;
+use vdfs_tests::{Options, Way, eventually, on_up_and_on_a_cluster, pattern};
 
-#[test]
-fn kill_9_then_start_brings_everything_back() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
-    make_sample(&up.mount());
-    up.kill9();
+on_up_and_on_a_cluster!(
+    kill_9_then_start_brings_everything_back,
+    stop_then_start_brings_everything_back,
+    reboot_keeps_names_and_never_gives_zeros,
+    unflushed_writes_survive_a_clean_stop,
+);
+
+fn kill_9_then_start_brings_everything_back(way: Way) {
+    let mut vdfs = way.start(Options::default());
+    make_sample(&vdfs.dir());
+    vdfs.kill9();
     assert!(
-        fs::metadata(up.mount().join("big")).is_err(),
+        fs::metadata(vdfs.dir().join("big")).is_err(),
         "a dead mount does not answer"
     );
-    up.run_again();
-    assert_sample(&up.mount());
+    vdfs.run_again();
+    assert_sample(&vdfs.dir());
     assert!(
-        up.started_in < Duration::from_secs(5),
+        vdfs.started_in < Duration::from_secs(5),
         "ready after {:?}",
-        up.started_in
+        vdfs.started_in
     );
 }
 
-#[test]
-fn stop_then_start_brings_everything_back_and_says_what_stays_in_ram() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
-    make_sample(&up.mount());
-    let (status, stderr) = up.stop();
-    assert!(status.success(), "{stderr}");
-    let last = stderr.lines().last().unwrap_or_default();
-    assert!(
-        last.contains("stay in RAM; free them with: vdfs down --destroy"),
-        "{stderr}"
-    );
-    assert!(!is_mountpoint(&up.mount()));
-    up.run_again();
-    assert_sample(&up.mount());
+fn stop_then_start_brings_everything_back(way: Way) {
+    let mut vdfs = way.start(Options::default());
+    make_sample(&vdfs.dir());
+    vdfs.stop();
+    assert!(!vdfs_tests::mount::is_mountpoint(&vdfs.dir()));
+    vdfs.run_again();
+    assert_sample(&vdfs.dir());
 }
 
-#[test]
-fn second_up_on_the_same_state_is_refused() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let output = Command::new(vdfs())
-        .args(up.arguments())
-        .output()
-        .expect("vdfs runs");
-    assert_eq!(output.status.code(), Some(1), "{}", both_streams(&output));
-    let expected = format!("already running as pid {}", up.pid().as_raw_nonzero());
-    assert!(
-        both_streams(&output).contains(&expected),
-        "{}",
-        both_streams(&output)
-    );
-    fs::write(up.mount().join("still"), b"works").expect("the first is untouched");
-}
-
-#[test]
-fn down_stops_and_down_destroy_leaves_nothing() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
-    fs::write(up.mount().join("file"), b"bytes").expect("writes");
-    let mount = up.mount();
-    let output = up.vdfs(&["down", mount.to_str().expect("plain")]);
-    assert!(output.status.success(), "{}", both_streams(&output));
-    let (status, stderr) = up.wait(Duration::from_secs(10));
-    assert!(status.success(), "{stderr}");
-    let output = up.vdfs(&["down", "--destroy"]);
-    assert!(output.status.success(), "{}", both_streams(&output));
-    assert!(!is_mountpoint(&up.state().join("ram")));
-    assert!(!up.state().join("log").exists(), "the names are gone too");
-    up.run_again();
-    assert_eq!(fs::read_dir(up.mount()).expect("lists").count(), 0);
-}
-
-#[test]
-fn reboot_keeps_names_and_says_that_bytes_are_gone() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
-    make_sample(&up.mount());
-    File::create(up.mount().join("empty")).expect("creates");
-    up.stop();
-    unmount_lazily(&up.state().join("ram"));
-    up.run_again();
-    let mount = up.mount();
+fn reboot_keeps_names_and_never_gives_zeros(way: Way) {
+    let mut vdfs = way.start(Options::default());
+    make_sample(&vdfs.dir());
+    File::create(vdfs.dir().join("empty")).expect("creates");
+    vdfs.stop();
+    vdfs.lose_ram();
+    vdfs.run_again();
+    let mount = vdfs.dir();
     let error = fs::read(mount.join("big")).expect_err("lost bytes are never zeros");
     assert_eq!(error.raw_os_error(), Some(libc::EIO));
     assert_eq!(
@@ -122,98 +69,37 @@ fn reboot_keeps_names_and_says_that_bytes_are_gone() {
     );
     fs::write(mount.join("new"), b"after the reboot").expect("new files can be written");
 
-    let output = up.vdfs(&["forget-lost"]);
+    let output = vdfs.cli(&["forget-lost"]);
     assert!(output.status.success(), "{}", both_streams(&output));
     assert!(!mount.join("big").exists());
     assert_eq!(
         fs::read(mount.join("new")).expect("reads"),
         b"after the reboot"
     );
-    let (_, stderr) = up.stop();
-    assert!(
-        stderr.contains("had their data in RAM that is gone"),
-        "{stderr}"
-    );
 }
 
-#[test]
-fn fresh_starts_empty_and_keeps_the_old_log() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
-    make_sample(&up.mount());
-    up.stop();
-    up.options_mut().extra = vec!["--fresh".into()];
-    up.run_again();
-    assert_eq!(fs::read_dir(up.mount()).expect("lists").count(), 0);
-    let kept = fs::read_dir(up.state())
-        .expect("lists")
-        .flatten()
-        .any(|entry| entry.file_name().to_string_lossy().starts_with("log.old"));
-    assert!(kept, "the old log is kept aside");
-}
-
-#[test]
-fn busy_mount_is_detached_and_its_users_are_named() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
-    let mut user = Command::new("sleep")
-        .arg("60")
-        .current_dir(up.mount())
-        .spawn()
-        .expect("runs");
-    let (status, stderr) = up.stop();
-    drop(user.kill());
-    drop(user.wait());
-    assert!(status.success(), "{stderr}");
-    assert!(
-        stderr.contains("sleep") && stderr.contains(&user.id().to_string()),
-        "{stderr}"
-    );
-    assert!(!is_mountpoint(&up.mount()));
-}
-
-#[test]
-fn ctrl_c_stops_within_ten_seconds() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
-    fs::write(up.mount().join("file"), pattern::bytes(1, 0, 1 << 20)).expect("writes");
-    up.signal(Signal::INT);
-    let (status, stderr) = up.wait(Duration::from_secs(10));
-    assert!(status.success(), "{stderr}");
-}
-
-#[test]
-fn unflushed_writes_survive_a_clean_stop() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
+fn unflushed_writes_survive_a_clean_stop(way: Way) {
+    let mut vdfs = way.start(Options::default());
     // The writer still has the file open, and has called neither fsync nor close.
     let mut writer = Command::new("sh")
         .args([
             "-c",
             r#"exec 3> "$0"; printf 0123456789 >&3; touch "$1"; sleep 60"#,
         ])
-        .arg(up.mount().join("file"))
-        .arg(up.outside().join("written"))
+        .arg(vdfs.dir().join("file"))
+        .arg(vdfs.outside().join("written"))
         .spawn()
         .expect("runs");
-    let written = up.outside().join("written");
+    let written = vdfs.outside().join("written");
     eventually("the writer has written", Duration::from_secs(10), || {
         written.exists()
     });
-    up.stop();
+    vdfs.stop();
     drop(writer.kill());
     drop(writer.wait());
-    up.run_again();
+    vdfs.run_again();
     assert_eq!(
-        fs::read(up.mount().join("file")).expect("reads"),
+        fs::read(vdfs.dir().join("file")).expect("reads"),
         b"0123456789"
     );
 }
@@ -258,11 +144,4 @@ fn assert_sample(root: &Path) {
         fs::metadata(root.join("dir")).expect("stats").mode() & 0o7777,
         0o1750
     );
-}
-
-fn is_mountpoint(dir: &Path) -> bool {
-    let mounts = run("cat", &["/proc/self/mounts"], Path::new("/"));
-    let text = String::from_utf8_lossy(&mounts.stdout).into_owned();
-    let dir = dir.to_str().expect("plain");
-    text.lines().any(|line| line.split(' ').nth(1) == Some(dir))
 }

@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use filetime::FileTime;
-use vdfs_tests::{Up, UpOptions, mount_tests_skipped};
+use vdfs_tests::{Options, Way, on_up_and_on_a_cluster};
+
+on_up_and_on_a_cluster!(
+    many_files_come_out_as_they_went_in,
+    restart_with_100_000_files_is_ready_within_5_s,
+);
 
 const FILES: u32 = 20_000;
 const FILES_PER_DIRECTORY: u32 = 500;
@@ -22,14 +27,10 @@ fn mode_of(number: u32) -> u32 {
     [0o644, 0o600, 0o755, 0o4711, 0o444][number as usize % 5]
 }
 
-#[test]
-fn twenty_thousand_files_come_out_as_they_went_in() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
+fn many_files_come_out_as_they_went_in(way: Way) {
+    let mut vdfs = way.start(Options::default());
     for number in 0..FILES {
-        let path = path_of(&up.mount(), number);
+        let path = path_of(&vdfs.dir(), number);
         if number % FILES_PER_DIRECTORY == 0 {
             fs::create_dir(path.parent().expect("has one")).expect("makes a directory");
         }
@@ -38,16 +39,16 @@ fn twenty_thousand_files_come_out_as_they_went_in() {
         let mtime = FileTime::from_unix_time(1_000_000 + i64::from(number), number);
         filetime::set_file_mtime(&path, mtime).expect("utimensat");
     }
-    assert_all(&up.mount());
-    up.kill9();
-    up.run_again();
-    assert_all(&up.mount());
+    assert_all(&vdfs.dir());
+    vdfs.kill9();
+    vdfs.run_again();
+    assert_all(&vdfs.dir());
     for number in 0..FILES {
-        fs::remove_file(path_of(&up.mount(), number)).expect("removes");
+        fs::remove_file(path_of(&vdfs.dir(), number)).expect("removes");
     }
-    let left: usize = fs::read_dir(up.mount()).expect("lists").count();
+    let left: usize = fs::read_dir(vdfs.dir()).expect("lists").count();
     assert_eq!(left as u32, FILES / FILES_PER_DIRECTORY);
-    for entry in fs::read_dir(up.mount()).expect("lists") {
+    for entry in fs::read_dir(vdfs.dir()).expect("lists") {
         fs::remove_dir(entry.expect("an entry").path()).expect("is empty");
     }
 }
@@ -75,17 +76,13 @@ fn assert_all(root: &Path) {
     }
 }
 
-#[test]
-fn restart_with_100_000_files_is_ready_within_5_s() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions {
-        ram: "1GiB",
-        ..UpOptions::default()
+fn restart_with_100_000_files_is_ready_within_5_s(way: Way) {
+    let mut vdfs = way.start(Options {
+        ram_mib: 1024,
+        ..Options::default()
     });
     for directory in 0..100 {
-        let dir = up.mount().join(directory.to_string());
+        let dir = vdfs.dir().join(directory.to_string());
         fs::create_dir(&dir).expect("makes a directory");
         for number in 0..1000 {
             let path = dir.join(format!("file-{number}"));
@@ -96,19 +93,19 @@ fn restart_with_100_000_files_is_ready_within_5_s() {
             }
         }
     }
-    up.kill9();
-    up.run_again();
+    vdfs.kill9();
+    vdfs.run_again();
     assert!(
-        up.started_in < Duration::from_secs(5),
+        vdfs.started_in < Duration::from_secs(5),
         "ready after {:?}",
-        up.started_in
+        vdfs.started_in
     );
     assert_eq!(
-        fs::read(up.mount().join("99/file-990")).expect("reads"),
+        fs::read(vdfs.dir().join("99/file-990")).expect("reads"),
         b"some bytes"
     );
     assert_eq!(
-        fs::read_dir(up.mount().join("42")).expect("lists").count(),
+        fs::read_dir(vdfs.dir().join("42")).expect("lists").count(),
         1000
     );
 }

@@ -7,7 +7,12 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 use vdfs_tests::programs::{both_streams, installed};
-use vdfs_tests::{Up, UpOptions, mount_tests_skipped};
+use vdfs_tests::{Options, Way, on_up_and_on_a_cluster};
+
+on_up_and_on_a_cluster!(
+    pjdfstest_finds_no_difference_from_posix,
+    pjdfstest_finds_no_difference_from_posix_when_read_only,
+);
 
 /// Everything that the suite knows on Linux is on.
 const FEATURES: &str = "
@@ -25,11 +30,8 @@ const NO_LIMIT_KNOWN: &str = "link::link_count_max";
 /// writing, and the kernel refuses to.
 const READ_ONLY: &str = "::erofs_";
 
-#[test]
-fn pjdfstest_finds_no_difference_from_posix() {
-    let Some(results) = run_suite("allow_remount = false", &[]) else {
-        return;
-    };
+fn pjdfstest_finds_no_difference_from_posix(way: Way) {
+    let results = run_suite(way, "allow_remount = false", &[]);
     let skipped = results.skipped.iter();
     let unexpected: Vec<_> = skipped
         .filter(|name| *name != NO_LIMIT_KNOWN && !name.contains(READ_ONLY))
@@ -39,32 +41,25 @@ fn pjdfstest_finds_no_difference_from_posix() {
     assert!(results.passed >= 380, "only {} passed", results.passed);
 }
 
-#[test]
-fn pjdfstest_finds_no_difference_from_posix_when_read_only() {
-    let Some(results) = run_suite("allow_remount = true", &[READ_ONLY]) else {
-        return;
-    };
+fn pjdfstest_finds_no_difference_from_posix_when_read_only(way: Way) {
+    let results = run_suite(way, "allow_remount = true", &[READ_ONLY]);
     assert!(results.skipped.is_empty(), "{:?}", results.skipped);
     assert!(results.passed >= 13, "only {} passed", results.passed);
 }
 
 /// Runs the cases whose names contain one of `patterns`, all without any; panics if one fails.
-/// `None` if mount tests are skipped.
-fn run_suite(setting: &str, patterns: &[&str]) -> Option<Results> {
-    if mount_tests_skipped() {
-        return None;
-    }
-    let up = Up::start(UpOptions::default());
+fn run_suite(way: Way, setting: &str, patterns: &[&str]) -> Results {
+    let vdfs = way.start(Options::default());
     let other_fs = TempDir::new_in("/dev/shm").expect("another filesystem");
-    let config = up.outside().join("pjdfstest.toml");
+    let config = vdfs.outside().join("pjdfstest.toml");
     let settings = format!("[settings]\nnaptime = 0.02\n{setting}\n");
     fs::write(&config, [FEATURES, &settings, &users()].concat()).expect("writes");
     let mut command = Command::new(installed("pjdfstest", "0.2.2"));
     command.arg("-c").arg(config);
-    command.arg("-p").arg(up.mount());
+    command.arg("-p").arg(vdfs.dir());
     command.arg("-s").arg(other_fs.path());
     command.arg("--").args(patterns);
-    command.env("PATH", path_with_patient_mount(&up.outside()));
+    command.env("PATH", path_with_patient_mount(&vdfs.outside()));
     command.env("NO_COLOR", "1").current_dir("/");
     let output = command.output().expect("pjdfstest runs");
     let results = Results::of(&output);
@@ -74,7 +69,7 @@ fn run_suite(setting: &str, patterns: &[&str]) -> Option<Results> {
         results.failed,
         both_streams(&output)
     );
-    Some(results)
+    results
 }
 
 /// Two unprivileged users that every system has, each with its own group, whatever its name.

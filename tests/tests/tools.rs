@@ -5,25 +5,37 @@ use std::fs;
 use std::path::Path;
 
 use vdfs_tests::programs::shell;
-use vdfs_tests::{Up, UpOptions, mount_tests_skipped};
+use vdfs_tests::{Options, Way, on_up_and_on_a_cluster};
+
+on_up_and_on_a_cluster!(
+    coreutils_and_tar,
+    #[ignore = "needs rsync"]
+    rsync,
+    #[ignore = "needs git"]
+    git,
+    #[ignore = "needs sqlite3"]
+    sqlite,
+    #[ignore = "needs vim"]
+    vim,
+    #[ignore = "needs python3"]
+    shared_mappings,
+    cargo_build_of_a_real_crate,
+);
 
 /// Runs a script in a fresh mount, with `$OUT` a directory on the disk.
-fn on_mount(script: &str) {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions {
-        ram: "1GiB",
-        ..UpOptions::default()
+fn on_mount(way: Way, script: &str) {
+    let vdfs = way.start(Options {
+        ram_mib: 1024,
+        ..Options::default()
     });
-    let outside = up.outside();
+    let outside = vdfs.outside();
     let script = format!("OUT={outside:?}; export HOME=$OUT LC_ALL=C\n{script}");
-    shell(&script, &up.mount());
+    shell(&script, &vdfs.dir());
 }
 
-#[test]
-fn coreutils_and_tar() {
+fn coreutils_and_tar(way: Way) {
     on_mount(
+        way,
         r#"
         mkdir -p $OUT/src/a/b; head -c 3000000 /dev/urandom > $OUT/src/a/big
         for i in $(seq 300); do echo $i > $OUT/src/a/b/$i; done
@@ -45,10 +57,9 @@ fn coreutils_and_tar() {
     );
 }
 
-#[test]
-#[ignore = "needs rsync"]
-fn rsync() {
+fn rsync(way: Way) {
     on_mount(
+        way,
         r#"
         cp -a /usr/share/doc/base-files $OUT/src; rsync -aHX $OUT/src/ dst/; diff -r $OUT/src dst
         echo changed > $OUT/src/new; rsync -a --delete $OUT/src/ dst/; diff -r $OUT/src dst
@@ -57,10 +68,9 @@ fn rsync() {
     );
 }
 
-#[test]
-#[ignore = "needs git"]
-fn git() {
+fn git(way: Way) {
     on_mount(
+        way,
         r#"
         git config --global user.name n; git config --global user.email e@x
         git config --global init.defaultBranch main; git config --global gc.auto 0
@@ -75,12 +85,12 @@ fn git() {
     );
 }
 
-#[test]
-#[ignore = "needs sqlite3"]
-fn sqlite() {
+fn sqlite(way: Way) {
     for mode in ["delete", "truncate", "wal"] {
-        on_mount(&format!(
-            r#"
+        on_mount(
+            way,
+            &format!(
+                r#"
             sqlite3 db 'pragma journal_mode={mode}; create table t(a integer primary key, b)'
             for w in 1 2 3; do
               (for i in $(seq 60); do
@@ -89,14 +99,14 @@ fn sqlite() {
             test "$(sqlite3 db 'select count(*) from t')" = 180
             test "$(sqlite3 db 'pragma integrity_check')" = ok
             "#
-        ));
+            ),
+        );
     }
 }
 
-#[test]
-#[ignore = "needs vim"]
-fn vim() {
+fn vim(way: Way) {
     on_mount(
+        way,
         r#"
         echo one > file; vim -u NONE -es -c '%s/one/two/' -c wq file < /dev/null
         test "$(cat file)" = two; test -z "$(ls -A | grep -v '^file$')"
@@ -104,10 +114,9 @@ fn vim() {
     );
 }
 
-#[test]
-#[ignore = "needs python3"]
-fn shared_mappings() {
+fn shared_mappings(way: Way) {
     on_mount(
+        way,
         r#"
         python3 - <<'PY'
 import mmap, os
@@ -131,14 +140,10 @@ PY
     );
 }
 
-#[test]
-fn cargo_build_of_a_real_crate() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions {
-        ram: "1GiB",
-        ..UpOptions::default()
+fn cargo_build_of_a_real_crate(way: Way) {
+    let vdfs = way.start(Options {
+        ram_mib: 1024,
+        ..Options::default()
     });
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -153,8 +158,8 @@ fn cargo_build_of_a_real_crate() {
         "#,
         cargo = env!("CARGO"),
     );
-    shell(&script, &up.mount());
-    let built = fs::read_dir(up.mount().join("target/debug")).expect("lists");
+    shell(&script, &vdfs.dir());
+    let built = fs::read_dir(vdfs.dir().join("target/debug")).expect("lists");
     assert!(
         built
             .flatten()

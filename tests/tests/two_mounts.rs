@@ -5,19 +5,24 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use vdfs_tests::{SecondMount, Up, UpOptions, eventually, mount_tests_skipped, pattern};
+use vdfs_tests::{Options, Way, eventually, on_up_and_on_a_cluster, pattern};
 
-#[test]
-fn closed_on_one_is_seen_on_the_other() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let second = SecondMount::of(&up);
+on_up_and_on_a_cluster!(
+    closed_on_one_is_seen_on_the_other,
+    appends_from_both_interleave_whole_records,
+    second_mount_outlives_the_death_and_return_of_the_rest,
+    truncation_by_one_keeps_what_the_other_syncs_later,
+    unlinked_on_one_stays_readable_where_it_is_open,
+    killed_mount_gives_its_append_right_back,
+);
+
+fn closed_on_one_is_seen_on_the_other(way: Way) {
+    let vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
     for round in 0..50u64 {
         let (from, to) = match round % 2 {
-            0 => (up.mount(), second.dir()),
-            _ => (second.dir(), up.mount()),
+            0 => (vdfs.dir(), second.dir()),
+            _ => (second.dir(), vdfs.dir()),
         };
         let len = 1000 + 37_777 * round as usize % 600_000;
         fs::write(from.join("file"), pattern::bytes(round, 0, len)).expect("writes");
@@ -29,14 +34,10 @@ fn closed_on_one_is_seen_on_the_other() {
     }
 }
 
-#[test]
-fn appends_from_both_interleave_whole_records() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let second = SecondMount::of(&up);
-    let writers: Vec<_> = [up.mount(), second.dir(), up.mount(), second.dir()]
+fn appends_from_both_interleave_whole_records(way: Way) {
+    let vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
+    let writers: Vec<_> = [vdfs.dir(), second.dir(), vdfs.dir(), second.dir()]
         .into_iter()
         .enumerate()
         .map(|(writer, dir)| {
@@ -56,7 +57,7 @@ fn appends_from_both_interleave_whole_records() {
     for writer in writers {
         writer.join().expect("a writer does not fail");
     }
-    let text = fs::read_to_string(up.mount().join("log")).expect("reads");
+    let text = fs::read_to_string(vdfs.dir().join("log")).expect("reads");
     assert_eq!(text.lines().count(), 2000);
     for writer in 0..4 {
         let prefix = format!("{writer} ");
@@ -70,34 +71,26 @@ fn appends_from_both_interleave_whole_records() {
     }
 }
 
-#[test]
-fn second_mount_outlives_the_death_and_return_of_up() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions::default());
-    let second = SecondMount::of(&up);
+fn second_mount_outlives_the_death_and_return_of_the_rest(way: Way) {
+    let mut vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
     fs::write(second.dir().join("before"), b"1").expect("writes");
-    up.kill9();
-    up.run_again();
+    vdfs.kill9();
+    vdfs.run_again();
     let written = second.dir().join("after");
     fs::write(&written, b"2").expect("a mount waits for the master where it was");
     assert_eq!(fs::read(second.dir().join("before")).expect("reads"), b"1");
-    assert_eq!(fs::read(up.mount().join("after")).expect("reads"), b"2");
+    assert_eq!(fs::read(vdfs.dir().join("after")).expect("reads"), b"2");
 }
 
-#[test]
-fn truncation_by_one_keeps_what_the_other_syncs_later() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let second = SecondMount::of(&up);
+fn truncation_by_one_keeps_what_the_other_syncs_later(way: Way) {
+    let vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
     let writer = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
-        .open(up.mount().join("f"));
+        .open(vdfs.dir().join("f"));
     let writer = writer.expect("opens");
     for round in 0..20u64 {
         writer
@@ -114,28 +107,20 @@ fn truncation_by_one_keeps_what_the_other_syncs_later() {
     }
 }
 
-#[test]
-fn unlinked_on_one_stays_readable_where_it_is_open() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let second = SecondMount::of(&up);
-    fs::write(up.mount().join("f"), pattern::bytes(9, 0, 500_000)).expect("writes");
+fn unlinked_on_one_stays_readable_where_it_is_open(way: Way) {
+    let vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
+    fs::write(vdfs.dir().join("f"), pattern::bytes(9, 0, 500_000)).expect("writes");
     let open = fs::File::open(second.dir().join("f")).expect("opens");
-    fs::remove_file(up.mount().join("f")).expect("unlinks");
+    fs::remove_file(vdfs.dir().join("f")).expect("unlinks");
     let mut bytes = vec![0; 500_000];
     open.read_exact_at(&mut bytes, 0).expect("reads");
     pattern::assert_matches(9, 0, &bytes);
 }
 
-#[test]
-fn killed_mount_gives_its_append_right_back() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let mut second = SecondMount::of(&up);
+fn killed_mount_gives_its_append_right_back(way: Way) {
+    let vdfs = way.start(Options::default());
+    let mut second = vdfs.second_mount();
     let append = |dir: std::path::PathBuf, text: &str| {
         let file = OpenOptions::new()
             .append(true)
@@ -150,11 +135,11 @@ fn killed_mount_gives_its_append_right_back() {
         .expect("opens");
     second.kill9();
     drop(holder);
-    let dir = up.mount();
+    let dir = vdfs.dir();
     vdfs_tests::within("the right comes back", Duration::from_secs(20), move || {
         append(dir, "two\n").expect("appends");
     });
     eventually("both lines are there", Duration::from_secs(5), || {
-        fs::read_to_string(up.mount().join("log")).is_ok_and(|text| text == "one\ntwo\n")
+        fs::read_to_string(vdfs.dir().join("log")).is_ok_and(|text| text == "one\ntwo\n")
     });
 }

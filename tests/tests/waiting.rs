@@ -6,17 +6,19 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use vdfs_tests::{SecondMount, Up, UpOptions, eventually, mount_tests_skipped, pattern, within};
+use vdfs_tests::{Options, Way, eventually, on_up_and_on_a_cluster, pattern, within};
 
-#[test]
-fn programs_wait_while_master_and_volumes_are_stopped() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let second = SecondMount::of(&up);
-    fs::write(up.mount().join("file"), pattern::bytes(5, 0, 1 << 20)).expect("writes");
-    up.signal(Signal::STOP);
+on_up_and_on_a_cluster!(
+    programs_wait_while_master_and_volumes_are_stopped,
+    ctrl_c_ends_a_waiting_program_within_a_second,
+    open_file_goes_on_after_kill_9_of_the_rest,
+);
+
+fn programs_wait_while_master_and_volumes_are_stopped(way: Way) {
+    let mut vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
+    fs::write(vdfs.dir().join("file"), pattern::bytes(5, 0, 1 << 20)).expect("writes");
+    vdfs.freeze_servers();
     let path = second.dir().join("file");
     let reader = std::thread::spawn(move || fs::read(path).expect("waits instead of failing"));
     let stopped = Instant::now();
@@ -24,22 +26,18 @@ fn programs_wait_while_master_and_volumes_are_stopped() {
         assert!(!reader.is_finished(), "nobody can have answered");
         std::thread::sleep(Duration::from_millis(100));
     }
-    up.signal(Signal::CONT);
+    vdfs.thaw_servers();
     let bytes = within("the reader goes on", Duration::from_secs(20), move || {
         reader.join()
     });
     pattern::assert_matches(5, 0, &bytes.expect("the reader does not panic"));
 }
 
-#[test]
-fn ctrl_c_ends_a_waiting_program_within_a_second() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let second = SecondMount::of(&up);
-    fs::write(up.mount().join("file"), b"bytes").expect("writes");
-    up.signal(Signal::STOP);
+fn ctrl_c_ends_a_waiting_program_within_a_second(way: Way) {
+    let mut vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
+    fs::write(vdfs.dir().join("file"), b"bytes").expect("writes");
+    vdfs.freeze_servers();
     let programs = [
         "cat $D/file",
         "ls -l $D",
@@ -68,7 +66,7 @@ fn ctrl_c_ends_a_waiting_program_within_a_second() {
             child.try_wait().expect("a child").is_some()
         });
     }
-    up.signal(Signal::CONT);
+    vdfs.thaw_servers();
     let path = second.dir().join("after");
     within(
         "the mount works again",
@@ -80,21 +78,14 @@ fn ctrl_c_ends_a_waiting_program_within_a_second() {
     );
 }
 
-#[test]
-fn second_mount_goes_on_after_kill_9_of_up() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let mut up = Up::start(UpOptions {
-        extra: fixed_listen(),
-        ..UpOptions::default()
-    });
-    let second = SecondMount::of(&up);
+fn open_file_goes_on_after_kill_9_of_the_rest(way: Way) {
+    let mut vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
     let path = second.dir().join("file");
     fs::write(&path, pattern::bytes(6, 0, 1 << 20)).expect("writes");
     let file = fs::File::open(&path).expect("opens");
-    up.kill9();
-    up.run_again();
+    vdfs.kill9();
+    vdfs.run_again();
     let bytes = within("the open file reads", Duration::from_secs(30), move || {
         let mut bytes = vec![0; 1 << 20];
         std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).expect("reads");
@@ -102,12 +93,5 @@ fn second_mount_goes_on_after_kill_9_of_up() {
     });
     pattern::assert_matches(6, 0, &bytes);
     fs::write(second.dir().join("new"), b"new").expect("writes");
-    assert_eq!(fs::read(up.mount().join("new")).expect("reads"), b"new");
-}
-
-/// A restarted `up` must be found where it was: a free port, asked for by number.
-fn fixed_listen() -> Vec<String> {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let port = socket.local_addr().expect("is bound").port();
-    vec!["--listen".into(), format!("127.0.0.1:{port}")]
+    assert_eq!(fs::read(vdfs.dir().join("new")).expect("reads"), b"new");
 }
