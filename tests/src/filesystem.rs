@@ -243,5 +243,8 @@ macro_rules! on_up_and_on_a_cluster {
         mod on_up {
             $(#[test] $(#[$attribute])* fn $test() { $crate::Way::Up.run(super::$test); })+
         }
+        mod on_cluster {
+            $(#[test] $(#[$attribute])* fn $test() { $crate::Way::Cluster.run(super::$test); })+
+        }
     };
 }
