@@ -4,86 +4,121 @@
 //! record that was begun and not acknowledged may be there in part; every other slot must hold the
 //! last record that was acknowledged there.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crate::pattern;
+use crate::{pattern, programs};
 
 /// No power of two, so that records cross blocks and chunks.
 const RECORD_BYTES: usize = 3000;
 const SLOTS: u64 = 4000;
 
-/// A writer at work, on a thread of its own.
+/// A writer at work: a process of its own, as a process with open files on a mount that does not
+/// answer can start no other one (`execve` closes inherited files, and waits for the mount).
 #[derive(Debug)]
 pub struct Journal {
     seed: u64,
-    progress: Arc<Progress>,
-    writer: JoinHandle<Option<io::Error>>,
-}
-
-#[derive(Debug, Default)]
-struct Progress {
-    begun: AtomicU64,
-    acknowledged: AtomicU64,
-    stop: AtomicBool,
+    child: Child,
+    acknowledged: Arc<AtomicU64>,
+    reader: JoinHandle<Option<i32>>,
 }
 
 /// What a writer has done: numbers of records.
 #[derive(Debug)]
 pub struct Written {
     seed: u64,
-    begun: u64,
     pub acknowledged: u64,
-    /// What ended the writer, if it was not told to.
-    pub error: Option<io::Error>,
+    /// What ended the writer in the middle of a record, if it was not told to end.
+    pub errno: Option<i32>,
 }
 
 impl Journal {
     /// Creates the file at `path` and begins to write.
     pub fn start(path: &Path, seed: u64) -> Journal {
-        let mut file = OpenOptions::new();
-        let file = file.write(true).create_new(true).open(path).expect("opens");
-        let progress = Arc::<Progress>::default();
-        let theirs = Arc::clone(&progress);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.arg(programs::journal_writer()).arg(path);
+        command.arg(seed.to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the writer starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let acknowledged = Arc::<AtomicU64>::default();
+        let count = Arc::clone(&acknowledged);
         Journal {
             seed,
-            progress,
-            writer: thread::spawn(move || write_until_stop(&file, seed, &theirs).err()),
+            child,
+            acknowledged,
+            reader: thread::spawn(move || follow(stdout, &count)),
         }
     }
 
     /// How many records are acknowledged by now.
     pub fn acknowledged(&self) -> u64 {
-        self.progress.acknowledged.load(Ordering::Relaxed)
+        self.acknowledged.load(Ordering::Relaxed)
     }
 
     /// Ends the writer after its record; waits for it.
-    pub fn finish(self) -> Written {
-        self.progress.stop.store(true, Ordering::Relaxed);
-        let error = self.writer.join().expect("the writer does not panic");
+    pub fn finish(mut self) -> Written {
+        drop(self.child.stdin.take());
+        let error = self.reader.join().expect("the reader does not panic");
+        let status = self.child.wait().expect("a child can be waited for");
+        assert!(status.success(), "the writer: {status}");
         Written {
             seed: self.seed,
-            begun: self.progress.begun.load(Ordering::Relaxed),
-            acknowledged: self.progress.acknowledged.load(Ordering::Relaxed),
-            error,
+            acknowledged: self.acknowledged.load(Ordering::Relaxed),
+            errno: error,
         }
     }
 }
 
-fn write_until_stop(file: &File, seed: u64, progress: &Progress) -> io::Result<()> {
+/// Counts what the writer says is acknowledged; gives the error that ended it, if one did.
+fn follow(stdout: impl Read, acknowledged: &AtomicU64) -> Option<i32> {
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        if let Some(errno) = line.strip_prefix("errno ") {
+            return errno.parse().ok();
+        }
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+    None
+}
+
+/// The writer's process: a line of output for each record that is acknowledged, until standard input
+/// ends or an error does; an error is the last line.
+pub fn run_writer(path: &Path, seed: u64) -> io::Result<()> {
+    let stop = Arc::<AtomicBool>::default();
+    let told = Arc::clone(&stop);
+    thread::spawn(move || {
+        drop(io::copy(&mut io::stdin(), &mut io::sink()));
+        told.store(true, Ordering::Relaxed);
+    });
+    let mut stdout = io::stdout();
+    match write_until(&stop, path, seed, &mut stdout) {
+        Ok(()) => Ok(()),
+        Err(error) => writeln!(stdout, "errno {}", error.raw_os_error().unwrap_or_default()),
+    }
+}
+
+fn write_until(
+    stop: &AtomicBool,
+    path: &Path,
+    seed: u64,
+    stdout: &mut impl Write,
+) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).open(path)?;
     for record in 0u64.. {
-        if progress.stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             break;
         }
-        progress.begun.store(record + 1, Ordering::Relaxed);
         file.write_all_at(&bytes_of(seed, record), offset_of(record))?;
         file.sync_data()?;
-        progress.acknowledged.store(record + 1, Ordering::Relaxed);
+        writeln!(stdout, "{record}")?;
     }
     Ok(())
 }
@@ -106,14 +141,8 @@ impl Written {
         }
     }
 
-    /// True if a record was begun and not acknowledged.
-    pub fn was_hit_in_flight(&self) -> bool {
-        self.begun > self.acknowledged
-    }
-
     fn slot_in_flight(&self) -> Option<u64> {
-        self.was_hit_in_flight()
-            .then_some(self.acknowledged % SLOTS)
+        self.errno.map(|_| self.acknowledged % SLOTS)
     }
 
     fn last_acknowledged(&self, slot: u64) -> Option<u64> {

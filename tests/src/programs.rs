@@ -26,7 +26,13 @@ fn program_dir() -> &'static Path {
 fn build(is_release: bool) {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--bins"]);
-    for package in ["vdfs-cli", "vdfs-fuse", "vdfs-master", "vdfs-volume"] {
+    for package in [
+        "vdfs-cli",
+        "vdfs-fuse",
+        "vdfs-master",
+        "vdfs-volume",
+        "vdfs-tests",
+    ] {
         cargo.args(["-p", package]);
     }
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -53,6 +59,10 @@ pub fn vdfs_volume() -> PathBuf {
 
 pub fn mount_vdfs() -> PathBuf {
     program_dir().join("mount-vdfs")
+}
+
+pub(crate) fn journal_writer() -> PathBuf {
+    program_dir().join("journal-writer")
 }
 
 /// A program of the pinned crate `name`, installed below `target/` on first use.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use vdfs_tests::{eventually, mount_tests_skipped, programs, mount::unmount_lazily, within};
+use vdfs_tests::{eventually, mount::unmount_lazily, mount_tests_skipped, programs, within};
 
 const LIMIT: Duration = Duration::from_secs(40);
 

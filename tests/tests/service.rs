@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
+use vdfs_tests::mount::unmount_lazily;
 use vdfs_tests::mount_tests_skipped;
 use vdfs_tests::pattern;
 use vdfs_tests::programs::{self, run};
-use vdfs_tests::up::unmount_lazily;
 
 /// How long a start may take on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);

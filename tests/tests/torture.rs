@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use vdfs_tests::torture::{Plan, run};
-use vdfs_tests::{SecondMount, Up, UpOptions, mount_tests_skipped};
+use vdfs_tests::{Options, Way, on_up_and_on_a_cluster};
+
+on_up_and_on_a_cluster!(
+    #[ignore = "finds that a kernel takes a directory for dead after a race of two removals"]
+    names_of_two_mounts_change_as_those_of_one_machine,
+);
 
 /// Fewer overlapping calls than this a round, and the workers have not met.
 const OVERLAPS_MIN: u64 = 20;
 
-#[test]
-#[ignore = "finds that a kernel takes a directory for dead after a race of two removals"]
-fn names_of_two_mounts_change_as_those_of_one_machine() {
-    if mount_tests_skipped() {
-        return;
-    }
-    let up = Up::start(UpOptions::default());
-    let second = SecondMount::of(&up);
-    let dirs = [up.mount(), second.dir()];
+fn names_of_two_mounts_change_as_those_of_one_machine(way: Way) {
+    let vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
+    let dirs = [vdfs.dir(), second.dir()];
     let plan = Plan {
         seed: 1,
         time: Duration::from_secs(20),
