@@ -103,10 +103,18 @@ impl Home {
     }
 
     fn issue(&self, role: &str, name: &str, out: &str) -> Output {
+        self.issue_with(&[], role, name, out)
+    }
+
+    fn renew(&self, role: &str, name: &str, out: &str) -> Output {
+        self.issue_with(&["--renew"], role, name, out)
+    }
+
+    fn issue_with(&self, more: &[&str], role: &str, name: &str, out: &str) -> Output {
         let (ca, out) = (self.text("m"), self.text(out));
         let args = ["--ca", &ca, "--role", role, "--name", name, "--out", &out];
         let mut command = Command::new(programs::vdfs());
-        command.args(["cert", "issue"]).args(args);
+        command.args(["cert", "issue"]).args(more).args(args);
         command.output().expect("vdfs runs")
     }
 
@@ -218,7 +226,7 @@ fn certificates_are_issued_once_a_name_and_never_overwritten() {
     );
     let again = line_of_refusal(&home.issue("volume", "a", "b"));
     assert!(
-        again.contains("was issued before; take another name"),
+        again.contains("was issued before; take another name") && again.contains("--renew"),
         "{again}"
     );
     assert!(!home.path("b").exists());
@@ -256,6 +264,26 @@ fn volume_waits_for_its_master_and_says_so_once() {
         &["--state", &home.text("v"), "--master", &addr],
     );
     assert!(second.contains("in use by pid"), "{second}");
+    assert_eq!(volume.stop().code(), Some(0));
+}
+
+#[test]
+fn volume_goes_on_with_a_renewed_certificate() {
+    let home = Home::new();
+    let (_master, addr) = home.master("127.0.0.1:0");
+    let never = line_of_refusal(&home.renew("volume", "a", "new"));
+    assert!(never.contains("was never issued"), "{never}");
+    succeeded(&home.issue("volume", "a", "v/identity"));
+    let mut volume = home.volume("v", &addr, &["--ram", "64MiB"]);
+    volume.ready();
+    assert_eq!(volume.stop().code(), Some(0));
+    let line = succeeded(&home.renew("volume", "a", "new"));
+    assert!(line.starts_with("volume a of cluster "), "{line}");
+    fs::rename(home.path("v/identity"), home.path("old")).expect("moves");
+    fs::rename(home.path("new"), home.path("v/identity")).expect("moves");
+    let mut volume = home.volume("v", &addr, &["--ram", "64MiB"]);
+    let line = volume.ready();
+    assert!(line.starts_with("ready volume a "), "{line}");
     assert_eq!(volume.stop().code(), Some(0));
 }
 

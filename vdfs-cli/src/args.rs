@@ -287,9 +287,14 @@ Run it where the state directory of the master is, as its user; the master may b
 bring DIR to the other machine, over a way that nobody else reads: whoever has key.pem is that volume \
 or client.
 
+Before a certificate ends (`vdfs status` warns 30 days before), make another with --renew, bring its \
+files to where the old ones are, and start the volume, or mount, again. The master's own, `client` and \
+`admin` are renewed by a start of the master.
+
 Examples:
   vdfs cert issue --ca /var/lib/vdfs/master --role volume --name v1 --out v1
-  vdfs cert issue --ca /var/lib/vdfs/master --role client --name web-3 --out web-3";
+  vdfs cert issue --ca /var/lib/vdfs/master --role client --name web-3 --out web-3
+  vdfs cert issue --renew --ca /var/lib/vdfs/master --role volume --name v1 --out v1-new";
 
 #[derive(Debug, Args)]
 #[command(after_help = CERT_ISSUE_HELP)]
@@ -306,6 +311,9 @@ pub struct CertIssueArgs {
     /// Directory for key.pem, cert.pem and ca.pem; made (0700) if missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// For a name that was issued before; the certificate that it has stays valid until its end
+    #[arg(long)]
+    pub renew: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -23,7 +23,10 @@ fn issue(args: &CertIssueArgs) -> Result<(), Failure> {
         CertRole::Client => Role::Client,
         CertRole::Admin => Role::Admin,
     };
-    let issued = issuer.issue(role, &args.name, &args.out);
+    let issued = match args.renew {
+        true => issuer.renew(role, &args.name, &args.out),
+        false => issuer.issue(role, &args.name, &args.out),
+    };
     say(&issued.map_err(Failure::of)?)
 }
 

@@ -49,15 +49,12 @@ pub enum IdentityError {
     #[error("{}: is there already; name another directory", path.display())]
     Present { path: PathBuf },
     #[error(
-        "{role} {node}: was issued before; take another name, or, if nobody has that identity any \
-         more, remove {}",
-        note.display()
+        "{role} {node}: was issued before; take another name, or, to replace that certificate by one \
+         that ends later, add --renew"
     )]
-    Issued {
-        role: &'static str,
-        node: NodeName,
-        note: PathBuf,
-    },
+    Issued { role: &'static str, node: NodeName },
+    #[error("{role} {node}: was never issued; leave --renew away")]
+    NeverIssued { role: &'static str, node: NodeName },
     #[error("{}: cannot write: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("{}: {flaw}{}", path.display(), flaw.way_out(path))]
@@ -81,8 +78,8 @@ pub enum Flaw {
     KeyMismatch,
     #[error("the certificate names no cluster")]
     NoCluster,
-    #[error("the certificate has expired")]
-    Expired,
+    #[error("the certificate of {} {node} has expired", role.as_str())]
+    Expired { role: Role, node: NodeName },
     #[error("the certificate is of another cluster")]
     OtherCluster,
     #[error(transparent)]
@@ -100,10 +97,11 @@ impl Flaw {
     fn way_out(&self, path: &Path) -> String {
         match self {
             Flaw::TooOpen(_) => format!("; chmod 600 {}", path.display()),
-            Flaw::Expired => {
-                "; issue another with: vdfs cert issue --ca MASTER_STATE --role ROLE --name NAME --out DIR"
-                    .to_owned()
-            }
+            Flaw::Expired { role, node } => format!(
+                "; make another with: vdfs cert issue --renew --ca MASTER_STATE --role {} --name \
+                 {node} --out DIR",
+                role.as_str()
+            ),
             Flaw::OtherCluster => "; remove it: it is made again".to_owned(),
             _ => String::new(),
         }
@@ -129,9 +127,14 @@ impl Identity {
         let identity = Identity::from_pem(&key_pem, &cert_pem, &ca_pem)
             .map_err(|(file, flaw)| flaw.of(&dir.join(file)))?;
         match identity.not_after() < SystemTime::now() {
-            true => Err(Flaw::Expired.of(&dir.join(CERT_FILE))),
+            true => Err(identity.expired().of(&dir.join(CERT_FILE))),
             false => Ok(identity),
         }
+    }
+
+    fn expired(&self) -> Flaw {
+        let PeerName { role, node, .. } = self.leaf.name.clone();
+        Flaw::Expired { role, node }
     }
 
     /// Writes `key.pem` (0600), `cert.pem` and `ca.pem` into `dir`, which is made (0700) if needed.

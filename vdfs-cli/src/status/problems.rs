@@ -208,10 +208,10 @@ fn of_certificate(end: &CertificateEnd, now: SystemTime) -> Problem {
         Err(over) => format!("has ended {} ({} ago)", local(ends), span(over.duration())),
     };
     let way_out = match end.role {
-        Role::Master => "move STATE/identity of the master away and start it again".to_owned(),
+        Role::Master => "start the master again: it renews it".to_owned(),
         Role::Volume | Role::Client | Role::Admin => format!(
-            "make another with: vdfs cert issue --ca MASTER_STATE --role {role} --name {node} \
-             --out DIR"
+            "make another with: vdfs cert issue --renew --ca MASTER_STATE --role {role} --name {node} \
+             --out {node}-new, put its files where the old ones are, and start {node} again"
         ),
     };
     Problem {
@@ -391,7 +391,12 @@ mod tests {
             ends: Timestamp::from_system(SystemTime::now() + 3 * DAY + DAY / 2),
         };
         report.certificates = vec![end.clone()];
-        let parts = ["volume v7", "in 3 days", "--role volume --name v7"];
+        let parts = [
+            "volume v7",
+            "in 3 days",
+            "--renew",
+            "--role volume --name v7",
+        ];
         assert_says(&only(&report), Health::Ok, &parts);
         end.role = Role::Master;
         end.ends = Timestamp::from_system(SystemTime::now() - 2 * DAY);
@@ -399,7 +404,7 @@ mod tests {
         assert_says(
             &only(&report),
             Health::Ok,
-            &["has ended", "2 days ago", "STATE/identity"],
+            &["has ended", "2 days ago", "start the master again"],
         );
     }
 }

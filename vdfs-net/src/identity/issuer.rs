@@ -1,8 +1,9 @@
 //! A cluster's authority in a state directory, and whom it has issued identities to.
 //!
 //! Invariants: a name is issued once a role, noted before its key is made (`ca/issued/ROLE-NAME`,
-//! made exclusively, so that programs may issue side by side); each directory is made under another
-//! name and renamed, so a program that is killed leaves none half-made.
+//! made exclusively, so that programs may issue side by side), and only what was issued is renewed;
+//! each directory of a state is made under another name and renamed, so a program that is killed
+//! leaves none half-made. What was renewed stays valid until its own end: nothing is revoked.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -63,11 +64,7 @@ impl Issuer {
             Err(error) => return Err(error),
         }
         if dir.is_dir() {
-            let identity = Identity::load(dir)?;
-            if identity.cluster() != self.cluster() {
-                return Err(Flaw::OtherCluster.of(dir));
-            }
-            if identity.not_after() > SystemTime::now() + RENEW_BEFORE {
+            if let Some(identity) = self.load_lasting(dir)? {
                 return Ok(identity);
             }
             fs::remove_dir_all(dir).map_err(write_error(dir))?;
@@ -77,20 +74,29 @@ impl Issuer {
         Ok(identity)
     }
 
+    /// The identity in `dir`; `None` if it has ended or ends soon.
+    fn load_lasting(&self, dir: &Path) -> Result<Option<Identity>, IdentityError> {
+        let identity = match Identity::load(dir) {
+            Err(IdentityError::Flawed {
+                flaw: Flaw::Expired { .. },
+                ..
+            }) => return Ok(None),
+            loaded => loaded?,
+        };
+        if identity.cluster() != self.cluster() {
+            return Err(Flaw::OtherCluster.of(dir));
+        }
+        let is_lasting = identity.not_after() > SystemTime::now() + RENEW_BEFORE;
+        Ok(is_lasting.then_some(identity))
+    }
+
     /// Issues an identity into `out`, which is made (0700) if needed; a name that the role has
     /// already, and files that are there, are refused.
     pub fn issue(&self, role: Role, node: &str, out: &Path) -> Result<Identity, IdentityError> {
         let name: NodeName = node.parse()?;
-        let files = [KEY_FILE, CERT_FILE, CA_FILE].map(|file| out.join(file));
-        if let Some(path) = files
-            .into_iter()
-            .find(|path| path.symlink_metadata().is_ok())
-        {
-            return Err(IdentityError::Present { path });
-        }
+        refuse_present(out)?;
         let note = self.note(role, &name)?;
-        let issued = self.authority.issue(role, node);
-        let saved = issued.and_then(|identity| identity.save(out).map(|()| identity));
+        let saved = self.make(role, node, out);
         if saved.is_err() {
             // Nobody has it.
             drop(fs::remove_file(note));
@@ -98,8 +104,30 @@ impl Issuer {
         saved
     }
 
+    /// Issues once more, into `out`, the identity of a name that was issued before; files that are
+    /// there are refused.
+    pub fn renew(&self, role: Role, node: &str, out: &Path) -> Result<Identity, IdentityError> {
+        let name: NodeName = node.parse()?;
+        refuse_present(out)?;
+        if !self.note_path(role, &name).is_file() {
+            let (role, node) = (role.as_str(), name);
+            return Err(IdentityError::NeverIssued { role, node });
+        }
+        self.make(role, node, out)
+    }
+
+    fn make(&self, role: Role, node: &str, out: &Path) -> Result<Identity, IdentityError> {
+        let identity = self.authority.issue(role, node)?;
+        identity.save(out)?;
+        Ok(identity)
+    }
+
+    fn note_path(&self, role: Role, name: &NodeName) -> PathBuf {
+        self.issued.join(format!("{}-{name}", role.as_str()))
+    }
+
     fn note(&self, role: Role, name: &NodeName) -> Result<PathBuf, IdentityError> {
-        let note = self.issued.join(format!("{}-{name}", role.as_str()));
+        let note = self.note_path(role, name);
         let made = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -109,11 +137,20 @@ impl Issuer {
             Ok(_) => Ok(note),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let (role, node) = (role.as_str(), name.clone());
-                Err(IdentityError::Issued { role, node, note })
+                Err(IdentityError::Issued { role, node })
             }
             Err(error) => Err(write_error(&note)(error)),
         }
     }
+}
+
+/// Keys and certificates are never overwritten.
+fn refuse_present(out: &Path) -> Result<(), IdentityError> {
+    let files = [KEY_FILE, CERT_FILE, CA_FILE].map(|file| out.join(file));
+    let present = files
+        .into_iter()
+        .find(|path| path.symlink_metadata().is_ok());
+    present.map_or(Ok(()), |path| Err(IdentityError::Present { path }))
 }
 
 fn save_whole(
@@ -138,6 +175,8 @@ fn write_error(path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PeerName;
+    use super::super::authority::Validity;
     use super::*;
 
     fn scratch_state() -> (tempfile::TempDir, StateDir) {
@@ -188,6 +227,50 @@ mod tests {
             .expect_err("taken")
             .to_string();
         assert!(line.contains("was issued before"), "{line}");
+    }
+
+    #[test]
+    fn renew_of_what_was_issued_makes_another_beside_it() {
+        let (scratch, state) = scratch_state();
+        let issuer = Issuer::open_or_make(&state).expect("made");
+        let out = |name: &str| scratch.path().join(name);
+        let line = issuer.renew(Role::Volume, "a", &out("1"));
+        let line = line.expect_err("not issued").to_string();
+        assert!(line.contains("was never issued"), "{line}");
+        issuer.issue(Role::Volume, "a", &out("1")).expect("free");
+        let line = issuer.renew(Role::Volume, "a", &out("1"));
+        let line = line.expect_err("never overwritten").to_string();
+        assert!(line.contains("is there already"), "{line}");
+        issuer.renew(Role::Volume, "a", &out("2")).expect("renewed");
+        let renewed = Identity::load(&out("2")).expect("saved");
+        assert_eq!((renewed.role(), renewed.node()), (Role::Volume, "a"));
+        assert_eq!(renewed.cluster(), issuer.cluster());
+        issuer
+            .renew(Role::Client, "a", &out("3"))
+            .expect_err("of another role");
+    }
+
+    #[test]
+    fn keep_of_an_expired_identity_makes_another() {
+        let (_scratch, state) = scratch_state();
+        let issuer = Issuer::open_or_make(&state).expect("made");
+        let name = PeerName {
+            cluster: issuer.cluster(),
+            role: Role::Client,
+            node: "client".parse().expect("a label"),
+        };
+        let now = SystemTime::now();
+        let validity = Validity {
+            not_before: now - 2 * RENEW_BEFORE,
+            not_after: now - RENEW_BEFORE,
+        };
+        let expired = issuer.authority.issue_for(&name, validity);
+        let dir = state.identity_client();
+        expired.expect("issued").save(&dir).expect("saved");
+        Identity::load(&dir).expect_err("expired");
+        Issuer::open_or_make(&state).expect("made again");
+        let renewed = Identity::load(&dir).expect("valid");
+        assert!(renewed.not_after() > now + RENEW_BEFORE);
     }
 
     #[test]

@@ -128,12 +128,12 @@ fn load_of_an_expired_certificate_is_refused() {
     let expired = authority.issue_for(&name, validity).expect("issued");
     expired.save(scratch.path()).expect("saved");
     let error = Identity::load(scratch.path()).expect_err("expired");
+    let line = error.to_string();
     assert!(
-        error
-            .to_string()
-            .contains("cert.pem: the certificate has expired; issue"),
-        "{error}"
+        line.contains("cert.pem: the certificate of client a has expired; "),
+        "{line}"
     );
+    assert!(line.contains("--renew --ca MASTER_STATE --role client --name a "));
 }
 
 #[test]
