@@ -181,30 +181,42 @@ fn master_cut_off_for_longer_than_all_leases_loses_nothing_acknowledged() {
     assert_pause(Cut::Master, &written);
 }
 
-/// The client still reaches the volumes; only the fence keeps its bytes away.
+/// Without its master only, the client still reaches the volumes: only the fence keeps its bytes
+/// away.
 #[test]
-fn client_without_its_master_writes_nothing_into_what_others_took_over() {
+fn client_that_was_cut_off_writes_nothing_into_what_others_took_over() {
     if mount_tests_skipped() {
         return;
     }
     let (_turn, mut cluster) = cluster();
-    let [own, others] = [0, 1].map(|index| cluster.mounts[index].dir().join("file"));
+    for cut in [Cut::ClientFromMaster, Cut::Client] {
+        take_over(&mut cluster, cut);
+    }
+}
+
+/// The second mount replaces the contents of a file that the first one, cut off, is writing.
+fn take_over(cluster: &mut Cluster, cut: Cut) {
+    let name = format!("{cut:?}");
+    let [own, others] = [0, 1].map(|index| cluster.mounts[index].dir().join(&name));
     let journal = Journal::start(&own, 1);
     let begun = || journal.acknowledged() > 50;
     eventually("the writer is at work", Duration::from_secs(30), begun);
-    let ends = Ends::of(&cluster);
-    ends.cut(Cut::ClientFromMaster);
+    let ends = Ends::of(cluster);
+    ends.cut(cut);
     let bytes = pattern::bytes(8, 0, 3 << 20);
     let new = bytes.clone();
     within("the lease ends", HELD_UP_MAX, move || {
         fs::write(&others, new).expect("truncates and writes");
     });
     thread::sleep(Duration::from_secs(3));
-    ends.heal(Cut::ClientFromMaster);
+    ends.heal(cut);
     let written = within("the writer ends", HEALED_MAX, move || journal.finish());
-    assert!(written.errno.is_some(), "a record is lost in silence");
+    assert!(
+        written.errno.is_some(),
+        "{cut:?}: a record is lost in silence"
+    );
     for dir in [cluster.add_mount().dir(), cluster.dir()] {
-        let found = fs::read(dir.join("file")).expect("reads");
-        assert!(found == bytes, "{} bytes", found.len());
+        let found = fs::read(dir.join(&name)).expect("reads");
+        assert!(found == bytes, "{cut:?}: {} bytes", found.len());
     }
 }
