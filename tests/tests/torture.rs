@@ -5,10 +5,7 @@ use std::time::Duration;
 use vdfs_tests::torture::{Plan, run};
 use vdfs_tests::{Options, Way, on_up_and_on_a_cluster};
 
-on_up_and_on_a_cluster!(
-    #[ignore = "finds that a kernel takes a directory for dead after a race of two removals"]
-    names_of_two_mounts_change_as_those_of_one_machine,
-);
+on_up_and_on_a_cluster!(names_of_two_mounts_change_as_those_of_one_machine,);
 
 /// Fewer overlapping calls than this a round, and the workers have not met.
 const OVERLAPS_MIN: u64 = 20;

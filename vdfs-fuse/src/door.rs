@@ -19,6 +19,7 @@ use vdfs_client::Fs;
 use vdfs_proto::Status;
 
 use crate::dispatch::{Dispatcher, Patience};
+use crate::found_directories::FoundDirectories;
 use crate::kernel_notifier::KernelNotifier;
 use crate::limits::{BACKGROUND_MAX, CONGESTION_THRESHOLD, REQUEST_BYTES_MAX};
 use crate::ops;
@@ -47,12 +48,13 @@ const CAPABILITIES: [InitFlags; 8] = [
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
 ];
 
-/// One mount's door. Stateless: what belongs to an open file travels in its handle.
+/// One mount's door. What belongs to an open file travels in its handle.
 #[derive(Debug)]
 pub(crate) struct Door {
     fs: Fs,
     dispatcher: Dispatcher,
     kernel_cache: Arc<KernelNotifier>,
+    directories: Arc<FoundDirectories>,
 }
 
 impl Door {
@@ -61,11 +63,16 @@ impl Door {
             fs,
             dispatcher,
             kernel_cache,
+            directories: Arc::default(),
         }
     }
 
     pub(crate) fn fs(&self) -> Fs {
         self.fs.clone()
+    }
+
+    pub(crate) fn directories(&self) -> Arc<FoundDirectories> {
+        self.directories.clone()
     }
 
     pub(crate) fn kernel_cache(&self) -> Arc<KernelNotifier> {

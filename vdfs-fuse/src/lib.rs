@@ -21,6 +21,7 @@
 mod dispatch;
 mod door;
 mod errno;
+mod found_directories;
 mod handle;
 mod kernel_notifier;
 mod limits;

@@ -1,5 +1,6 @@
 //! The door's bounds, each with its reason.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// Bytes of one READ or WRITE: what Linux allows without raising `max_pages_limit`.
@@ -22,6 +23,10 @@ pub(crate) const LOOP_THREADS_MAX: usize = 8;
 pub(crate) const READDIR_ENTRIES: u32 = 768;
 /// The same with attributes, which are four times as long.
 pub(crate) const READDIRPLUS_ENTRIES: u32 = 192;
+
+/// Directories whose place is remembered, 100 bytes each: as many as are being removed at once, and
+/// those that are looked up between the look at one and its removal.
+pub(crate) const FOUND_DIRECTORIES_MAX: NonZeroUsize = NonZeroUsize::new(1 << 12).expect("not 0");
 
 /// A request that waits longer than this has its caller watched for signals.
 pub(crate) const WATCH_AFTER: Duration = Duration::from_millis(200);

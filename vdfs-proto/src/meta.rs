@@ -134,6 +134,9 @@ pub struct Unlink {
 pub struct Rmdir {
     pub parent: Ino,
     pub name: FileName,
+    /// The directory that the caller has found under the name, if it knows: another one is
+    /// `StaleInode`.
+    pub found: Option<Ino>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -144,6 +147,9 @@ pub struct Rename {
     pub new_name: FileName,
     /// `RENAME_NOREPLACE` (rename(2)).
     pub no_replace: bool,
+    /// The directory that the caller has found under the new name, if it knows: another one is
+    /// `StaleInode`.
+    pub found: Option<Ino>,
 }
 
 /// Sets what is `Some`; ctime is always set. Sizes change by [`Truncate`].

@@ -318,6 +318,7 @@ impl Put<'_> {
             new_parent: parent,
             new_name: name.clone(),
             no_replace: false,
+            found: None,
         })
         .await
     }

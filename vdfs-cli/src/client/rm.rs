@@ -83,7 +83,11 @@ async fn put_contents_on_top(
 async fn remove_one(connection: &Connection, doomed: Doomed) -> Result<(), Status> {
     access::check_removal(&connection.caller, &doomed.parent, &doomed.attr)?;
     match doomed.attr.kind {
-        FileKind::Directory => connection.fs.rmdir(doomed.parent.ino, doomed.name).await,
+        FileKind::Directory => {
+            let found = Some(doomed.attr.ino);
+            let parent = doomed.parent.ino;
+            connection.fs.rmdir(parent, doomed.name, found).await
+        }
         _ => connection.fs.unlink(doomed.parent.ino, doomed.name).await,
     }
 }

@@ -17,9 +17,19 @@ impl Fs {
         self.client.mutate(Unlink { parent, name }).await
     }
 
-    /// Removes an empty directory.
-    pub async fn rmdir(&self, parent: Ino, name: FileName) -> Result<(), Status> {
-        self.client.mutate(Rmdir { parent, name }).await
+    /// Removes an empty directory; `StaleInode` if it is not the one that was `found`.
+    pub async fn rmdir(
+        &self,
+        parent: Ino,
+        name: FileName,
+        found: Option<Ino>,
+    ) -> Result<(), Status> {
+        let rmdir = Rmdir {
+            parent,
+            name,
+            found,
+        };
+        self.client.mutate(rmdir).await
     }
 
     /// Moves a name, replacing what is there (rename(2)).

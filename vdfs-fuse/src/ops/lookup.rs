@@ -15,8 +15,12 @@ pub(crate) fn lookup(
     name: &OsStr,
     reply: ReplyEntry,
 ) {
-    let (fs, name) = (door.fs(), file_name(name));
+    let (fs, directories) = (door.fs(), door.directories());
+    let (parent, name) = (Ino(parent.0), file_name(name));
     door.answer(request, reply, async move {
-        fs.lookup(Ino(parent.0), &name?).await
+        let name = name?;
+        let attr = fs.lookup(parent, &name).await?;
+        directories.note(parent, name, &attr);
+        Ok(attr)
     });
 }

@@ -15,7 +15,11 @@ pub(crate) fn rename(
     flags: RenameFlags,
     reply: ReplyEmpty,
 ) {
-    let (fs, rename) = (door.fs(), decode(from, to, flags));
+    let (fs, directories) = (door.fs(), door.directories());
+    let rename = decode(from, to, flags).map(|rename| Rename {
+        found: directories.find(rename.new_parent, &rename.new_name),
+        ..rename
+    });
     door.answer(request, reply, async move { fs.rename(rename?).await });
 }
 
@@ -30,6 +34,7 @@ fn decode(from: Place<'_>, to: Place<'_>, flags: RenameFlags) -> Result<Rename, 
         new_parent: Ino(to.0.0),
         new_name: file_name(to.1)?,
         no_replace: flags.contains(RenameFlags::RENAME_NOREPLACE),
+        found: None,
     })
 }
 

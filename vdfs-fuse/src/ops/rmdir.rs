@@ -15,8 +15,10 @@ pub(crate) fn rmdir(
     name: &OsStr,
     reply: ReplyEmpty,
 ) {
-    let (fs, name) = (door.fs(), file_name(name));
+    let (fs, parent) = (door.fs(), Ino(parent.0));
+    let place = file_name(name).map(|name| (door.directories().find(parent, &name), name));
     door.answer(request, reply, async move {
-        fs.rmdir(Ino(parent.0), name?).await
+        let (found, name) = place?;
+        fs.rmdir(parent, name, found).await
     });
 }

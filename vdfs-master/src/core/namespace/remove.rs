@@ -19,12 +19,26 @@ impl State {
     }
 
     pub(super) fn plan_rmdir(&self, rmdir: Rmdir) -> Result<Change, Status> {
-        let Rmdir { parent, name } = rmdir;
+        let Rmdir {
+            parent,
+            name,
+            found,
+        } = rmdir;
         let ino = self.lookup(parent, &name)?;
+        self.check_found(ino, found)?;
         if !self.directory(ino)?.is_empty() {
             return Err(Status::NotEmpty);
         }
         Ok(Change::Rmdir { parent, name })
+    }
+
+    /// Two directories that had one name after another are not to be taken for one another.
+    pub(super) fn check_found(&self, ino: Ino, found: Option<Ino>) -> Result<(), Status> {
+        let is_other = found.is_some_and(|found| found != ino);
+        match is_other && self.inode(ino)?.directory().is_some() {
+            true => Err(Status::StaleInode),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn apply_unlink(

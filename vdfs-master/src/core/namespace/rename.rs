@@ -21,7 +21,10 @@ impl State {
             return Err(Status::Invalid);
         }
         match replaced {
-            Some(replaced) => self.check_replace(ino, replaced)?,
+            Some(replaced) => {
+                self.check_found(replaced, rename.found)?;
+                self.check_replace(ino, replaced)?;
+            }
             None => self
                 .directory(rename.new_parent)?
                 .check_room(self.hash(&rename.new_name))?,

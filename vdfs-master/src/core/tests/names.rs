@@ -19,6 +19,7 @@ fn rename_in(from: Ino, text: &str, to: Ino, new_text: &str) -> Rename {
         new_parent: to,
         new_name: name(new_text),
         no_replace: false,
+        found: None,
     }
 }
 
@@ -96,6 +97,7 @@ fn directories_count_their_subdirectories_and_must_be_empty_to_go() {
     let rmdir = |parent, text| Rmdir {
         parent,
         name: name(text),
+        found: None,
     };
     assert_eq!(
         world.mutate(session, rmdir(Ino::ROOT, "outer")),
@@ -558,6 +560,7 @@ impl Pair {
                 let rmdir = Rmdir {
                     parent,
                     name: name(&text),
+                    found: None,
                 };
                 let done = self.world.mutate(self.session, rmdir);
                 assert_eq!(done, self.model.rmdir(dir, &text));
@@ -656,9 +659,37 @@ fn getattr_of_an_ended_inode_shows_it_without_a_name() {
     let rmdir = Rmdir {
         parent: Ino::ROOT,
         name: name("e"),
+        found: None,
     };
     world.mutate(session, rmdir).expect("empty");
     assert_eq!(world.attr(session, directory).map(|attr| attr.nlink), Ok(0));
+}
+
+#[test]
+fn directory_that_took_the_place_of_the_one_found_stays() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let [gone, moved] = ["gone", "moved"].map(|text| mkdir(&mut world, session, Ino::ROOT, text));
+    let rmdir = |found| Rmdir {
+        parent: Ino::ROOT,
+        name: name("gone"),
+        found: Some(found),
+    };
+    world.mutate(session, rmdir(gone)).expect("it is the one");
+    let present = mkdir(&mut world, session, Ino::ROOT, "gone");
+    assert_eq!(world.mutate(session, rmdir(gone)), Err(Status::StaleInode));
+    let over = |found| Rename {
+        found: Some(found),
+        ..rename_in(Ino::ROOT, "moved", Ino::ROOT, "gone")
+    };
+    assert_eq!(world.mutate(session, over(gone)), Err(Status::StaleInode));
+    assert!(
+        world
+            .attr(session, present)
+            .is_ok_and(|attr| attr.nlink == 2)
+    );
+    world.mutate(session, over(present)).expect("it is the one");
+    assert!(world.attr(session, moved).is_ok());
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn retry_of_a_rename_is_not_done_again() {
         new_parent: Ino::ROOT,
         new_name: name("b"),
         no_replace: false,
+        found: None,
     });
     let op = world.op(session, 4);
     let first = world.send_mutation(op, rename.clone());

@@ -437,6 +437,7 @@ impl World {
             new_parent: Ino::ROOT,
             new_name: name(to),
             no_replace: false,
+            found: None,
         };
         self.mutate(session, rename)
     }
