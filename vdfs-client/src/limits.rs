@@ -40,8 +40,9 @@ pub(crate) const READ_WAIT: Duration = Duration::from_secs(60);
 /// Replans of one transfer after its layout has changed: each needs a truncation by somebody.
 pub(crate) const REPLANS_MAX: u32 = 16;
 
-/// A recall that takes longer is answered `Blocked`, and again when it is done.
-pub(crate) const RECALL_BLOCKED: Duration = Duration::from_secs(1);
+/// A recall that takes longer is answered `Held` this often: the master ends a session that says
+/// nothing of a recall for its lease.
+pub(crate) const RECALL_REPORT: Duration = Duration::from_secs(1);
 /// The lease counts as over this long before it is.
 pub(crate) const LEASE_MARGIN_MS: u64 = 500;
 /// Handles in one `ResumeSession`: keeps it within a frame body.

@@ -40,6 +40,7 @@ fn errno_code(status: Status) -> i32 {
         | Status::StaleEpoch(_)
         | Status::SessionExpired
         | Status::Replaced
+        | Status::NameInUse
         | Status::Fenced
         | Status::StaleRequest
         | Status::Busy

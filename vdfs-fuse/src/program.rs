@@ -93,7 +93,7 @@ fn tell_usage(error: &clap::Error) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let options = Options::parse(&arguments.options, arguments.sloppy).map_err(Failure::usage)?;
-    if options.remount {
+    if options.remount && !arguments.fake {
         return mount::remount(&arguments.dir, options.flags).map_err(Failure::not_mounted);
     }
     let (masters, options) = source::settle(&arguments.source, options)?;

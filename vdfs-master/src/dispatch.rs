@@ -165,6 +165,7 @@ mod tests {
         let commands = NextCommands {
             volume: VolumeId(1),
             incarnation: 1,
+            registration: 1,
             seen: 0,
             wall: vdfs_proto::Timestamp::default(),
             results: Vec::new(),

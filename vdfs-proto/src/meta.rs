@@ -449,6 +449,8 @@ pub struct SessionStatus {
     pub handles: u32,
     /// Rights that others wait for it to give back.
     pub recalls: u32,
+    /// Since the first of these was asked back.
+    pub recalled_ms: u64,
     /// Its clock less the master's.
     pub clock_ahead_ms: Option<i64>,
 }

@@ -133,9 +133,9 @@ pub enum RecallOutcome {
     Done,
     /// A flush failed for good: bytes beyond the committed size may lie on the volumes.
     TailUnknown,
-    /// Still held: the flush waits for a chain in trouble. The client answers again when it is
-    /// over.
-    Blocked(ChainId),
+    /// Still held: the flush goes on, or waits for a chain in trouble. The client says so again as
+    /// long as it is, and answers when it is over.
+    Held { waits_for: Option<ChainId> },
 }
 
 /// Ends the session at once: everything is flushed.

@@ -77,6 +77,9 @@ pub enum Status {
     /// Another client of the same identity has taken over.
     #[error("another mount of the same name has taken over")]
     Replaced,
+    /// Another process is known under this certificate, and may be alive.
+    #[error("another process runs under this certificate; end it, or issue one of its own")]
+    NameInUse,
     /// The session is fenced at this volume.
     #[error("session fenced")]
     Fenced,
@@ -166,7 +169,7 @@ impl Status {
             | Status::WrongVersion
             | Status::Malformed
             | Status::TooLarge => RetryClass::Never,
-            Status::Busy => RetryClass::SamePeer,
+            Status::Busy | Status::NameInUse => RetryClass::SamePeer,
             Status::DataLost | Status::Corrupt => RetryClass::OtherReplica,
             Status::Gone | Status::StaleLayout | Status::StaleEpoch(_) | Status::NotServing => {
                 RetryClass::RefreshTable

@@ -42,6 +42,8 @@ pub struct Register {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Registered {
     pub volume: VolumeId,
+    /// Named in what follows: whoever names it knows the fences of this reply.
+    pub registration: u64,
     /// Of this life of the master; commands of a lower term are refused.
     pub term: u64,
     pub chunk_size: ChunkSize,
@@ -79,6 +81,7 @@ pub struct HeartbeatAck {
 pub struct NextCommands {
     pub volume: VolumeId,
     pub incarnation: u64,
+    pub registration: u64,
     /// The last command taken.
     pub seen: u64,
     /// The volume's clock, so that the master can say whose differs.

@@ -214,6 +214,7 @@ mod tests {
     fn registered(table: ChainTable) -> Registered {
         Registered {
             volume: VolumeId(1),
+            registration: 1,
             term: 3,
             chunk_size: ChunkSize::DEFAULT,
             table,

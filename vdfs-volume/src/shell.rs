@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 use vdfs_net::carrier::{Carrier, Service};
-use vdfs_proto::StoreId;
+use vdfs_proto::{Status, StoreId};
 
 use crate::node::Node;
 use crate::panics::PanicHook;
@@ -83,7 +83,7 @@ impl Volume {
         report(&config.name, &recovery);
         let node = Node::new(store);
         let (stop, stopped) = watch::channel(false);
-        let (tell_registered, registered) = watch::channel(Registration::Waiting);
+        let (tell_registered, registered) = watch::channel(Registration::Waiting(None));
         let link = control::Link::new(config.clone(), node.clone(), master, tell_registered);
         let threads = vec![
             spawn(
@@ -126,11 +126,19 @@ impl Volume {
     /// Waits until the master has taken the volume in, or has refused it for good.
     pub async fn wait_registered(&self) -> Registration {
         let mut registered = self.registered.clone();
-        let is_settled = |state: &Registration| *state != Registration::Waiting;
+        let is_settled = |state: &Registration| !matches!(state, Registration::Waiting(_));
         let settled = registered.wait_for(is_settled).await;
         settled
             .expect("the sender lives as long as the volume")
             .clone()
+    }
+
+    /// What the master has answered, if it has not taken the volume in.
+    pub fn refusal(&self) -> Option<Status> {
+        match *self.registered.borrow() {
+            Registration::Waiting(status) => status,
+            Registration::Done | Registration::Refused { .. } => None,
+        }
     }
 
     /// Ends when the control thread has taken a turn: never if it hangs.

@@ -11,7 +11,7 @@ use vdfs_tests::{mount_tests_skipped, pattern};
 
 use crate::{HELD_UP_MAX, cluster};
 
-const FILE_BYTES: usize = 1 << 20;
+pub(crate) const FILE_BYTES: usize = 1 << 20;
 
 /// Something that others do to a file that the client holds; its name is the file's.
 type Deed = (&'static str, fn(&Path));
@@ -24,6 +24,12 @@ const DEEDS: [Deed; 6] = [
     ("rename over", rename_over),
     ("unlink", unlink),
 ];
+
+/// Where [`hold_all`] gives the file of a deed.
+pub(crate) fn deed_number(deed: &str) -> usize {
+    let at = DEEDS.iter().position(|(other, _)| *other == deed);
+    at.expect("one of the deeds")
+}
 
 /// Opens a file of each deed for writing, with bytes that are synced and bytes that are not.
 pub(crate) fn hold_all(dir: &Path) -> Vec<File> {

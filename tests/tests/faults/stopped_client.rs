@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use vdfs_tests::{mount_tests_skipped, pattern, within};
 
-use crate::dead_client::{assert_all_done, do_all, hold_all};
+use crate::dead_client::{FILE_BYTES, assert_all_done, deed_number, do_all, hold_all};
 use crate::{HELD_UP_MAX, cluster};
 
 /// Longer than its lease, and than others wait for it.
@@ -47,6 +47,10 @@ fn stopped_for(time: Duration) {
     });
     eprintln!("late writes: {outcomes:?}");
     assert_all_done(&cluster.dir());
+    let overwritten = fs::metadata(cluster.dir().join("overwrite")).expect("stats");
+    let is_whole = overwritten.len() as usize == 2 * FILE_BYTES;
+    let outcome = &outcomes[deed_number("overwrite")];
+    assert!(is_whole || outcome.is_err(), "silence about a loss");
     assert_all_done(&cluster.add_mount().dir());
     within("it works again", Duration::from_secs(20), move || {
         assert_all_done(&stopped);

@@ -74,6 +74,7 @@ struct SessionJson<'a> {
     idle_s: u64,
     handles: u32,
     recalls: u32,
+    recalled_ms: u64,
     clock_ahead_ms: Option<i64>,
 }
 
@@ -153,6 +154,7 @@ fn session(session: &SessionStatus) -> SessionJson<'_> {
         idle_s: session.idle_ms / 1000,
         handles: session.handles,
         recalls: session.recalls,
+        recalled_ms: session.recalled_ms,
         clock_ahead_ms: session.clock_ahead_ms,
     }
 }
@@ -206,6 +208,7 @@ pub(super) mod tests {
                 idle_ms: 1500,
                 handles: 2,
                 recalls: 0,
+                recalled_ms: 0,
                 clock_ahead_ms: Some(3),
             }],
             lost_files: 0,
@@ -243,7 +246,7 @@ pub(super) mod tests {
             "sessions": [
                 {
                     "id": 5, "host": "here", "mount": "/mnt", "idle_s": 1, "handles": 2,
-                    "recalls": 0, "clock_ahead_ms": 3,
+                    "recalls": 0, "recalled_ms": 0, "clock_ahead_ms": 3,
                 },
             ],
             "lost_files": 0, "lost_bytes": 0, "lost_names": [], "counted": true,

@@ -41,6 +41,7 @@ pub(super) fn problems(report: &StatusReport, now: SystemTime) -> Vec<Problem> {
     found.extend(of_all_room(report));
     for session in &report.sessions {
         found.extend(of_silence(session, now));
+        found.extend(of_recalls(session, now));
         let whose = format!("mount {} on {}", session.mount, session.host);
         found.extend(of_clock(&whose, session.clock_ahead_ms));
     }
@@ -164,6 +165,21 @@ fn fullness(percent: u64) -> Option<Health> {
         NEARLY_FULL_PERCENT.. => Some(Health::Ok),
         _ => None,
     }
+}
+
+/// A mount that lives, and that others have been waiting for.
+fn of_recalls(session: &SessionStatus, now: SystemTime) -> Option<Problem> {
+    if session.idle_ms > LATE_MS || session.recalled_ms <= LATE_MS {
+        return None;
+    }
+    Some(degraded(format!(
+        "others wait for mount {} on {} to let go of {} files {}: it is writing out what it has; see \
+         whether the volumes of these files are well",
+        session.mount,
+        session.host,
+        session.recalls,
+        since(session.recalled_ms, now)
+    )))
 }
 
 fn of_silence(session: &SessionStatus, now: SystemTime) -> Option<Problem> {
@@ -345,6 +361,16 @@ mod tests {
             "2 files",
             "within 5 s",
         ];
+        assert_says(&only(&report), Health::Degraded, &parts);
+    }
+
+    #[test]
+    fn problems_name_a_mount_that_lives_and_holds_what_others_wait_for() {
+        let mut report = report();
+        (report.sessions[0].recalls, report.sessions[0].recalled_ms) = (1, 2_000);
+        assert!(problems(&report, SystemTime::now()).is_empty());
+        report.sessions[0].recalled_ms = 7_000;
+        let parts = ["mount /mnt on here", "1 files since", "(7 s)"];
         assert_says(&only(&report), Health::Degraded, &parts);
     }
 

@@ -10,7 +10,7 @@ use super::Life;
 use super::events::report;
 use crate::client::Client;
 use crate::files::File;
-use crate::limits::RECALL_BLOCKED;
+use crate::limits::RECALL_REPORT;
 use crate::write_behind::flush_held;
 
 pub(super) async fn answer_recall(
@@ -36,12 +36,11 @@ pub(super) async fn answer_recall(
     }
     let mut giving = Box::pin(give_back(client, &file, right));
     let outcome = loop {
-        match timeout(RECALL_BLOCKED, &mut giving).await {
+        match timeout(RECALL_REPORT, &mut giving).await {
             Ok(outcome) => break outcome,
             Err(_) => {
-                if let Some(chain) = file.waits_for() {
-                    report(client, life, answer(RecallOutcome::Blocked(chain))).await;
-                }
+                let waits_for = file.waits_for();
+                report(client, life, answer(RecallOutcome::Held { waits_for })).await;
             }
         }
     };

@@ -223,7 +223,7 @@ impl Fake {
                 .map(|(_, outcome)| *outcome)
         };
         self.until(|state| {
-            answer(state).is_some_and(|outcome| !matches!(outcome, RecallOutcome::Blocked(_)))
+            answer(state).is_some_and(|outcome| !matches!(outcome, RecallOutcome::Held { .. }))
         })
         .await;
         answer(&self.state.lock()).expect("just seen")

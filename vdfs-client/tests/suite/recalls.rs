@@ -87,8 +87,13 @@ async fn recall_that_waits_for_a_volume_says_so_and_then_that_it_is_done() {
         .await
         .unwrap();
     let recall = fake.recall(attr.ino, Right::Layout);
-    fake.until(|state| matches!(state.recalled[..], [(_, RecallOutcome::Blocked(_)), ..]))
-        .await;
+    fake.until(|state| {
+        matches!(
+            state.recalled[..],
+            [(_, RecallOutcome::Held { waits_for: Some(_) }), ..]
+        )
+    })
+    .await;
     fake.mend("Write");
     assert_eq!(fake.until_recalled(recall).await, RecallOutcome::Done);
     assert_eq!(fake.bytes(attr.ino), b"late");

@@ -146,10 +146,10 @@ pub(crate) fn check_live(state: &State, live: &Live) {
             "{session} waits"
         );
     }
-    for recall in live.recalls.values() {
+    for asked in live.recalls.values() {
         assert!(
-            live.sessions.contains_key(&recall.session),
-            "{recall:?} of nobody"
+            live.sessions.contains_key(&asked.recall.session),
+            "{asked:?} of nobody"
         );
     }
 }

@@ -21,6 +21,9 @@ pub(crate) const LINGER_MS: u64 = 1000;
 pub(crate) const LINGERING_BYTES_MAX: u64 = 64 << 20;
 /// The same, for small files.
 pub(crate) const LINGERING_MAX: usize = 4096;
+/// A session that says nothing of a recall for so long is ended, as if it were silent altogether: a
+/// lease, and time for a client that has just reconnected.
+pub(crate) const RECALL_SILENT_MS: u64 = vdfs_proto::limits::SESSION_LEASE_MS + 1_000;
 /// Time between two looks at leases and parked polls.
 pub(crate) const TICK_MS: u64 = 250;
 /// A step that comes this much later than it was due means that this process stood still: nobody

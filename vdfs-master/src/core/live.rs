@@ -51,7 +51,7 @@ pub(crate) struct Live {
     pub(crate) append_waiters: BTreeMap<Ino, VecDeque<Parked>>,
     /// What must know all open handles first.
     pub(crate) resume_waiters: VecDeque<Parked>,
-    pub(crate) recalls: BTreeMap<u64, Recall>,
+    pub(crate) recalls: BTreeMap<u64, AskedBack>,
     pub(crate) next_recall: u64,
     pub(crate) departed: Departed,
     pub(crate) lingering: Lingering,
@@ -91,6 +91,10 @@ pub(crate) struct LiveClosing {
 pub(crate) struct LiveVolume {
     /// Of its registration in this term; `None` until it registers (again).
     pub(crate) incarnation: Option<u64>,
+    /// Number of its last registration in this term.
+    pub(crate) registration: u64,
+    /// Fences in the reply to it, until the volume shows that it has had that.
+    pub(crate) untold_fences: BTreeSet<SessionId>,
     pub(crate) away: bool,
     pub(crate) heard_ms: u64,
     pub(crate) capacity_bytes: u64,
@@ -165,6 +169,15 @@ pub(crate) struct Recall {
     pub(crate) session: SessionId,
     pub(crate) ino: Ino,
     pub(crate) right: Right,
+}
+
+/// A recall under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskedBack {
+    pub(crate) recall: Recall,
+    pub(crate) asked_ms: u64,
+    /// When the session last said that it is about it.
+    pub(crate) heard_ms: u64,
 }
 
 impl Live {
@@ -260,6 +273,8 @@ impl LiveVolume {
     pub(crate) fn new(term: u64, now_ms: u64) -> Self {
         LiveVolume {
             incarnation: None,
+            registration: 0,
+            untold_fences: BTreeSet::new(),
             away: false,
             heard_ms: now_ms,
             capacity_bytes: 0,

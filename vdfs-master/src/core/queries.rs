@@ -11,7 +11,7 @@ use vdfs_proto::{Attr, HandleId, Ino, SessionId, Status, SymlinkTarget, XattrNam
 use super::directory::{Entry, NameKey};
 use super::dispatch::WaitFor;
 use super::inode::Body;
-use super::live::{AfterDurable, Parked};
+use super::live::{AfterDurable, Parked, Recall};
 use super::state::State;
 use super::{Core, CoreReply, Ticket};
 
@@ -141,9 +141,12 @@ impl Core {
     fn return_append(&mut self, session: SessionId, ino: Ino) {
         self.live.opens.give_up_append(ino, session);
         let recalls = &mut self.live.recalls;
-        recalls.retain(|_, recall| {
-            (recall.session, recall.ino, recall.right) != (session, ino, Right::Append)
-        });
+        let returned = Recall {
+            session,
+            ino,
+            right: Right::Append,
+        };
+        recalls.retain(|_, asked| asked.recall != returned);
         self.rights_changed(ino);
     }
 

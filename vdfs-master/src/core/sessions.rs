@@ -272,12 +272,17 @@ impl Core {
 
     fn recalled(&mut self, recalled: &Recalled) -> Result<SessionReply, Status> {
         self.hear(recalled.session)?;
-        let recall = self.live.recalls.get(&recalled.recall).copied();
-        let Some(recall) = recall.filter(|recall| recall.session == recalled.session) else {
+        let now_ms = self.live.now.boot_ms;
+        let asked = self.live.recalls.get_mut(&recalled.recall);
+        let Some(asked) = asked.filter(|asked| asked.recall.session == recalled.session) else {
             return Ok(SessionReply::Recalled(()));
         };
+        let recall = asked.recall;
         match recalled.outcome {
-            RecallOutcome::Blocked(_) => return Ok(SessionReply::Recalled(())),
+            RecallOutcome::Held { .. } => {
+                asked.heard_ms = now_ms;
+                return Ok(SessionReply::Recalled(()));
+            }
             RecallOutcome::TailUnknown => drop(self.live.tails_to_mark.insert(recall.ino)),
             RecallOutcome::Done => {}
         }
@@ -321,7 +326,8 @@ impl Core {
         }
         if !self.live.opens.has_handle(open.ino, session) {
             let recalls = &mut self.live.recalls;
-            recalls.retain(|_, recall| (recall.session, recall.ino) != (session, open.ino));
+            recalls
+                .retain(|_, asked| (asked.recall.session, asked.recall.ino) != (session, open.ino));
         }
         self.rights_changed(open.ino);
     }

@@ -155,21 +155,29 @@ impl Core {
         sessions
             .filter_map(|(session, live)| {
                 let stored = self.state.sessions.get(*session)?;
+                let (recalls, recalled_ms) = self.recalls_of(*session);
                 Some(SessionStatus {
                     id: *session,
                     host: stored.host.clone(),
                     mount: stored.mount.clone(),
                     idle_ms: self.live.now.boot_ms.saturating_sub(live.heard_ms),
                     handles: live.handles.len() as u32,
-                    recalls: self.recalls_of(*session),
+                    recalls,
+                    recalled_ms,
                     clock_ahead_ms: live.clock_ahead_ms,
                 })
             })
             .collect()
     }
 
-    fn recalls_of(&self, session: SessionId) -> u32 {
+    /// Their number, and for how long the first is under way.
+    fn recalls_of(&self, session: SessionId) -> (u32, u64) {
+        let now_ms = self.live.now.boot_ms;
         let recalls = self.live.recalls.values();
-        recalls.filter(|recall| recall.session == session).count() as u32
+        let of_session = recalls.filter(|asked| asked.recall.session == session);
+        of_session.fold((0, 0), |(count, longest_ms), asked| {
+            let ms = now_ms.saturating_sub(asked.asked_ms);
+            (count + 1, longest_ms.max(ms))
+        })
     }
 }

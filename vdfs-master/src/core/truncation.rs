@@ -21,7 +21,7 @@ use vdfs_proto::{Ino, OpId, SessionId, Status, VolumeId};
 
 use super::Core;
 use super::dispatch::WaitFor;
-use super::live::{AfterDurable, InProgress, LiveVolume, Parked, Recall, Sent};
+use super::live::{AfterDurable, AskedBack, InProgress, LiveVolume, Parked, Recall, Sent};
 use super::record::Record;
 use super::state::PendingTrim;
 
@@ -230,12 +230,22 @@ impl Core {
             ino,
             right,
         };
-        if self.live.recalls.values().any(|other| *other == recall) {
+        if self
+            .live
+            .recalls
+            .values()
+            .any(|other| other.recall == recall)
+        {
             return;
         }
-        let number = self.live.next_recall;
+        let (number, now_ms) = (self.live.next_recall, self.live.now.boot_ms);
         self.live.next_recall += 1;
-        self.live.recalls.insert(number, recall);
+        let asked = AskedBack {
+            recall,
+            asked_ms: now_ms,
+            heard_ms: now_ms,
+        };
+        self.live.recalls.insert(number, asked);
         let event = Event::Recall {
             recall: number,
             ino,

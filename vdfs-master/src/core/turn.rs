@@ -33,8 +33,11 @@ impl Core {
         for session in self.live.sessions.values_mut() {
             session.heard_ms = now_ms;
         }
-        for volume in self.live.volumes.values_mut() {
+        for volume in self.live.volumes.values_mut().filter(|live| !live.away) {
             volume.heard_ms = now_ms;
+        }
+        for asked in self.live.recalls.values_mut() {
+            asked.heard_ms = now_ms;
         }
     }
 

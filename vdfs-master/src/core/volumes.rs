@@ -29,7 +29,9 @@ impl Core {
         let outcome = match request {
             VolumeRequest::Register(register) => self.register(ticket, node, register),
             VolumeRequest::Heartbeat(_) => Err(Status::NotSupported),
-            VolumeRequest::NextCommands(next) => self.next_commands(ticket, &next).map(|()| None),
+            VolumeRequest::NextCommands(next) => {
+                self.next_commands(ticket, node, &next).map(|()| None)
+            }
         };
         match outcome {
             Ok(None) => {}
@@ -56,6 +58,9 @@ impl Core {
             .iter()
             .find(|info| info.node == node);
         let volume = known.map_or(self.state.numbers.volume, |info| info.id);
+        if self.may_run_elsewhere(volume, &register) {
+            return Err(Status::NameInUse);
+        }
         let lost = register.data_id_max >= self.state.numbers.data;
         if known.is_some_and(|info| self.is_unchanged(info, &register)) && !lost {
             self.finish_registration(ticket, volume, &register);
@@ -95,6 +100,15 @@ impl Core {
         Ok(None)
     }
 
+    /// The volume is known with another store, and has not been silent for its lease. That store is
+    /// not lost because a second process, a copy of the machine perhaps, comes with the same name.
+    fn may_run_elsewhere(&self, volume: VolumeId, register: &Register) -> bool {
+        let stored = self.state.volumes.get(&volume);
+        let has_other_store = stored.is_some_and(|stored| stored.store != register.store);
+        let live = self.live.volumes.get(&volume);
+        has_other_store && live.is_some_and(|live| !live.away)
+    }
+
     fn is_unchanged(&self, info: &VolumeInfo, register: &Register) -> bool {
         let stored = self.state.volumes.get(&info.id);
         let same_store = stored.is_some_and(|stored| stored.store == register.store);
@@ -119,11 +133,15 @@ impl Core {
         register: &Register,
     ) {
         let now_ms = self.live.now.boot_ms;
+        let fences = self.durable_fences();
         let live = self
             .live
             .volumes
             .get_mut(&volume)
             .expect("known since it was logged");
+        live.registration += 1;
+        live.untold_fences = fences.iter().map(|fence| fence.session).collect();
+        let registration = live.registration;
         let parked = live.outbox.take_parked();
         live.leave();
         live.incarnation = Some(register.incarnation);
@@ -139,20 +157,20 @@ impl Core {
         if let Some(parked) = parked {
             self.live.reply(parked, Err(Status::NotFound));
         }
-        let reply = self.registered(volume);
+        let reply = self.registered(volume, registration, fences);
         self.live.reply(ticket, Ok(CoreReply::Volume(reply)));
-        self.all_fenced_at(volume);
         self.resend_trims_to(volume);
     }
 
-    fn registered(&self, volume: VolumeId) -> VolumeReply {
+    fn registered(&self, volume: VolumeId, registration: u64, fences: Vec<Fence>) -> VolumeReply {
         let sessions = self.state.sessions.iter().map(|(session, _)| session);
         VolumeReply::Register(Registered {
             volume,
+            registration,
             term: self.state.numbers.term,
             chunk_size: self.state.config.chunk_size,
             table: (*self.live.table).clone(),
-            fences: self.durable_fences(),
+            fences,
             live_sessions: std::iter::once(MASTER_SESSION).chain(sessions).collect(),
         })
     }
@@ -183,14 +201,21 @@ impl Core {
         self.announce_table();
     }
 
-    /// `NotFound` if the volume has to register first.
+    /// `NotFound` if the volume has to register first, `WrongRole` if it is not the asker's.
     fn registered_volume(
         &mut self,
-        volume: VolumeId,
-        incarnation: u64,
+        node: &str,
+        next: &NextCommands,
     ) -> Result<&mut LiveVolume, Status> {
-        let live = self.live.volumes.get_mut(&volume).ok_or(Status::NotFound)?;
-        match live.incarnation == Some(incarnation) {
+        let info = self.state.table.volume(next.volume);
+        if info.is_some_and(|info| info.node != node) {
+            return Err(Status::WrongRole);
+        }
+        let live = self.live.volumes.get_mut(&next.volume);
+        let live = live.ok_or(Status::NotFound)?;
+        let is_present =
+            live.incarnation == Some(next.incarnation) && live.registration == next.registration;
+        match is_present {
             true => Ok(live),
             false => Err(Status::NotFound),
         }
@@ -206,12 +231,20 @@ impl Core {
         }
     }
 
-    fn next_commands(&mut self, ticket: Ticket, next: &NextCommands) -> Result<(), Status> {
+    fn next_commands(
+        &mut self,
+        ticket: Ticket,
+        node: &str,
+        next: &NextCommands,
+    ) -> Result<(), Status> {
         let now_ms = self.live.now.boot_ms;
         let clock_ahead_ms = self.clock_ahead_ms(next.wall);
-        let live = self.registered_volume(next.volume, next.incarnation)?;
+        let live = self.registered_volume(node, next)?;
         live.clock_ahead_ms = Some(clock_ahead_ms);
         let before = live.outbox.poll(next.seen, ticket, now_ms);
+        for session in std::mem::take(&mut live.untold_fences) {
+            self.fenced_at(next.volume, session);
+        }
         if let Some(before) = before {
             let reply = self.commands(Vec::new());
             self.live.reply(before, Ok(reply));

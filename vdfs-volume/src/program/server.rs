@@ -115,8 +115,10 @@ impl Server {
     /// What keeps the master from taking the volume in.
     fn why_waiting(&self) -> String {
         let why = |target: &Target| {
-            let failure = self.door.last_failure(target);
-            let why = failure.map_or("no answer yet".to_owned(), |failure| failure.why);
+            let failure = self.door.last_failure(target).map(|failure| failure.why);
+            let refusal = self.volume.refusal().map(|status| status.to_string());
+            let why = refusal.filter(|_| failure.is_none()).or(failure);
+            let why = why.unwrap_or("no answer yet".to_owned());
             format!("master {}: {why}", target.addr)
         };
         let all: Vec<String> = self.masters.iter().map(why).collect();
@@ -165,7 +167,7 @@ impl Daemon for Server {
             Registration::Refused { why } => {
                 Err(Failure::new(format!("volume {}", self.name), why))
             }
-            Registration::Done | Registration::Waiting => Ok(self.line()),
+            Registration::Done | Registration::Waiting(_) => Ok(self.line()),
         }
     }
 

@@ -28,7 +28,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Whether the master has taken the volume in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registration {
-    Waiting,
+    /// With what the master has answered.
+    Waiting(Option<Status>),
     Done,
     /// Trying again will not help; it is tried nevertheless.
     Refused {
@@ -45,11 +46,18 @@ pub(super) struct Link {
     /// Of this life of the volume.
     pub(super) incarnation: u64,
     /// As whom the master knows us now.
-    pub(super) volume: RwLock<Option<VolumeId>>,
+    pub(super) known: RwLock<Option<Known>>,
     /// The heartbeat was told that the master does not know us.
     pub(super) unknown: Notify,
     pub(super) pulse: Pulse,
     registered: watch::Sender<Registration>,
+}
+
+/// As what the master has taken the volume in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) volume: VolumeId,
+    registration: u64,
 }
 
 impl Link {
@@ -64,7 +72,7 @@ impl Link {
             node,
             master,
             incarnation: rand::random(),
-            volume: RwLock::new(None),
+            known: RwLock::new(None),
             unknown: Notify::new(),
             pulse: Pulse::default(),
             registered,
@@ -134,7 +142,7 @@ impl Conversation {
         loop {
             self.register().await;
             self.follow().await;
-            *self.link.volume.write() = None;
+            *self.link.known.write() = None;
         }
     }
 
@@ -153,16 +161,27 @@ impl Conversation {
 
     fn note_refusal(&self, status: Status) {
         tracing::debug!(%status, "not registered yet");
-        if is_final(status) {
-            self.refuse(format!("the master does not take it in: {status}"));
+        match is_final(status) {
+            true => self.refuse(format!("the master does not take it in: {status}")),
+            false => self.tell_waiting(status),
         }
+    }
+
+    fn tell_waiting(&self, status: Status) {
+        self.link.registered.send_if_modified(|state| {
+            let is_waiting = matches!(state, Registration::Waiting(_));
+            if is_waiting {
+                *state = Registration::Waiting(Some(status));
+            }
+            is_waiting
+        });
     }
 
     /// Heard by whoever waits for the first registration.
     fn refuse(&self, why: String) {
         let refused = Registration::Refused { why };
         self.link.registered.send_if_modified(|state| {
-            let is_first = *state == Registration::Waiting;
+            let is_first = matches!(state, Registration::Waiting(_));
             if is_first {
                 *state = refused;
             }
@@ -193,7 +212,10 @@ impl Conversation {
             .store
             .keep_sessions(|session| membership.may_retry(session));
         drop(membership);
-        *link.volume.write() = Some(registered.volume);
+        *link.known.write() = Some(Known {
+            volume: registered.volume,
+            registration: registered.registration,
+        });
         link.registered.send_replace(Registration::Done);
         tracing::info!(volume = link.config.name, id = %registered.volume, "registered");
         Ok(())
@@ -220,11 +242,12 @@ impl Conversation {
 
     async fn next_commands(&mut self) -> Result<Commands, Status> {
         let link = self.link.clone();
-        let volume = link.volume.read().expect("registered before it follows");
+        let known = link.known.read().expect("registered before it follows");
         let reported = self.results.len();
         let message = NextCommands {
-            volume,
+            volume: known.volume,
             incarnation: link.incarnation,
+            registration: known.registration,
             seen: self.seen,
             wall: Timestamp::from_system(SystemTime::now()),
             results: self.results.iter().copied().collect(),

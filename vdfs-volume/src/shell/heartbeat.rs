@@ -39,7 +39,7 @@ async fn beat(link: &Link) {
             // A volume that was just taken in needs its lease at once.
             _ = registered.changed() => {}
         }
-        let volume = *link.volume.read();
+        let volume = link.known.read().map(|known| known.volume);
         let Some(volume) = volume else {
             continue;
         };

@@ -139,6 +139,7 @@ impl Master {
 fn registered(state: &State, register: &Register) -> Registered {
     Registered {
         volume: VolumeId(1),
+        registration: state.registrations.len() as u64,
         term: state.term,
         chunk_size: ChunkSize::MIN,
         table: table(1, Epoch(1), register),

@@ -1,6 +1,7 @@
 //! The end of a session.
 //!
-//! A session that is silent for its lease, or whose mount comes again, ends in steps: *closing* is
+//! A session that is silent for its lease, or says nothing of a right that is recalled, or whose mount
+//! comes again, ends in steps: *closing* is
 //! logged; when that is durable it is fenced at every volume; when each has acknowledged, or has
 //! lost its own lease, *closed* is logged; only then are its handles, rights and retry records
 //! released. A session that closes itself has nothing in flight and ends at once.
@@ -12,7 +13,8 @@ use vdfs_proto::session::{CloseSession, SessionReply};
 use vdfs_proto::volume::{Command, Fence};
 use vdfs_proto::{HandleId, Ino, SessionId, Status, VolumeId};
 
-use crate::core::live::{AfterDurable, LiveClosing, LiveSession, LiveVolume, Sent};
+use crate::core::limits::RECALL_SILENT_MS;
+use crate::core::live::{AfterDurable, AskedBack, LiveClosing, LiveSession, LiveVolume, Sent};
 use crate::core::record::Record;
 use crate::core::{Core, CoreReply};
 
@@ -34,10 +36,11 @@ impl Core {
         let now_ms = self.live.now.boot_ms;
         let is_over = |live: &LiveSession| live.deaf || live.heard_ms + SESSION_LEASE_MS < now_ms;
         let sessions = self.live.sessions.iter();
-        let over: Vec<SessionId> = sessions
-            .filter(|(_, live)| is_over(live))
-            .map(|(session, _)| *session)
-            .collect();
+        let silent = sessions.filter(|(_, live)| is_over(live));
+        let mut over: BTreeSet<SessionId> = silent.map(|(session, _)| *session).collect();
+        let is_ignored = |asked: &&AskedBack| asked.heard_ms + RECALL_SILENT_MS < now_ms;
+        let ignored = self.live.recalls.values().filter(is_ignored);
+        over.extend(ignored.map(|asked| asked.recall.session));
         for session in over {
             self.begin_closing(session);
         }
@@ -99,7 +102,7 @@ impl Core {
         }
     }
 
-    /// The volume knows all fences whose records are durable, or serves nobody.
+    /// The volume serves nobody.
     pub(crate) fn all_fenced_at(&mut self, volume: VolumeId) {
         for closing in self.live.closings.values_mut() {
             closing.awaiting.remove(&volume);
@@ -126,7 +129,7 @@ impl Core {
         self.give_up_ops(session);
         self.live
             .recalls
-            .retain(|_, recall| recall.session != session);
+            .retain(|_, asked| asked.recall.session != session);
         self.release_all(session);
         self.live.closed_writers.retain(|(of, _)| *of != session);
         self.live.sessions.remove(&session);

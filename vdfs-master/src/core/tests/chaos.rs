@@ -2,6 +2,7 @@
 //! everybody gets an answer.
 
 use proptest::prelude::*;
+use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::meta::{
     Access, AcquireAppend, Commit, Create, Extend, GetLayout, Mutation, NewKind, Open, Query,
     Release, Unlink,
@@ -257,7 +258,10 @@ impl Chaos {
             Step::Reopen { by } => self.reopen(by),
             Step::Obey { all } => self.obey(all),
             Step::NewVolume { other_store } => {
-                self.store += u128::from(other_store);
+                if other_store {
+                    self.store += 1;
+                    self.world.pass(VOLUME_LEASE_MS + 500);
+                }
                 self.register();
             }
             Step::Sync => self.world.sync(),
@@ -323,7 +327,9 @@ impl Chaos {
         };
         let outcome = match done {
             true => RecallOutcome::Done,
-            false => RecallOutcome::Blocked(ChainId(0)),
+            false => RecallOutcome::Held {
+                waits_for: Some(ChainId(0)),
+            },
         };
         let ticket = self.world.send_session(next_events(session, 0));
         let events = match self.world.reply(ticket) {

@@ -245,6 +245,8 @@ fn closing_goes_on_after_a_restart() {
     assert_eq!(world.reply(ticket), None);
     let registered = world.register("n", registration(1, 1));
     assert_eq!(registered.fences.len(), 1);
+    assert_eq!(world.reply(ticket), None, "the reply may have been lost");
+    world.obey(registered.volume, 1);
     assert!(world.session_replied::<OpenSession>(ticket).is_ok());
 }
 

@@ -63,7 +63,7 @@ fn status_names_the_files_that_wait_for_a_volume_while_it_is_away() {
 #[test]
 fn status_counts_lost_bytes_of_each_file_once() {
     let (mut world, session) = with_files();
-    world.register("n", registration(9, 2));
+    world.register_without_store("n", registration(9, 2));
     let report = status(&mut world);
     assert_eq!((report.lost_files, report.lost_bytes), (2, 3 * CHUNK_BYTES));
     assert_eq!(report.volumes[0].info.id, VolumeId(1));
@@ -82,7 +82,7 @@ fn survey_of_a_large_tree_takes_many_pieces_and_is_told_to_be_incomplete() {
         world.create_file(session, &number.to_string());
     }
     file_in(&mut world, session, Ino::ROOT, "full", 1);
-    world.register("n", registration(9, 2));
+    world.register_without_store("n", registration(9, 2));
     let report = status(&mut world);
     assert!(!report.is_counted, "one piece of three");
     world.pass(1_000);

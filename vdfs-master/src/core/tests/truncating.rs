@@ -1,5 +1,6 @@
 //! Sizes: commits, truncations, recalls, trims, unknown tails.
 
+use vdfs_proto::limits::SESSION_LEASE_MS;
 use vdfs_proto::meta::{Commit, Extend, GetLayout, Mutated, Mutation, Open, Truncated};
 use vdfs_proto::session::RecallOutcome;
 use vdfs_proto::volume::Command;
@@ -67,7 +68,8 @@ fn truncate_to_zero_recalls_layouts_from_other_openers_first() {
     let other = world.open_session("b");
     let ticket = world.send_truncate(other, ino, 0);
     assert_eq!(world.reply(ticket), None);
-    world.answer_recall(writer, RecallOutcome::Blocked(ChainId(3)));
+    let waits_for = Some(ChainId(3));
+    world.answer_recall(writer, RecallOutcome::Held { waits_for });
     assert_eq!(world.reply(ticket), None, "blocked is still held");
     world
         .commit(writer, ino, 5_000)
@@ -78,6 +80,29 @@ fn truncate_to_zero_recalls_layouts_from_other_openers_first() {
     world.answer_recall(writer, RecallOutcome::Done);
     assert_eq!(truncated(&mut world, ticket).attr.size, 0);
     assert!(world.answered(waits).is_ok());
+}
+
+#[test]
+fn session_that_says_nothing_of_a_recall_is_ended_though_it_lives() {
+    let (mut world, volume, writer, ino) = with_file(100);
+    let other = world.open_session("b");
+    let ticket = world.send_truncate(other, ino, 0);
+    let live_on = |world: &mut World, ms: u64| {
+        for _ in 0..ms / 250 {
+            world.pass_with_heartbeats(250, volume, 1);
+            world.obey(volume, 1);
+            for session in [writer, other] {
+                world.attr(session, Ino::ROOT).ok();
+            }
+        }
+    };
+    live_on(&mut world, SESSION_LEASE_MS);
+    world.answer_recall(writer, RecallOutcome::Held { waits_for: None });
+    live_on(&mut world, SESSION_LEASE_MS);
+    assert_eq!(world.reply(ticket), None, "it said that it is about it");
+    live_on(&mut world, 2_000);
+    assert_eq!(truncated(&mut world, ticket).attr.size, 0);
+    assert_eq!(world.attr(writer, Ino::ROOT), Err(Status::SessionExpired));
 }
 
 #[test]

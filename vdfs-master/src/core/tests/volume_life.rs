@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::meta::{AdminReply, GetChainTable, GetStatus, NewKind, StatFs, StatusReport};
-use vdfs_proto::volume::{Command, VolumeRequest};
-use vdfs_proto::{DataId, Ino, Status, VolumeId};
+use vdfs_proto::volume::{Command, NextCommands, VolumeRequest};
+use vdfs_proto::{DataId, Ino, Status, Timestamp, VolumeId};
 
 use super::world::{CHUNK_BYTES, WRITE, World, create_in, registration};
 use crate::core::{CoreReply, CoreRequest};
@@ -86,6 +86,26 @@ fn second_volume_shares_chains_without_data_and_gets_new_ones_otherwise() {
 }
 
 #[test]
+fn second_process_of_a_name_is_refused_while_the_first_may_be_alive() {
+    let mut world = World::new();
+    let first = world.register("n", registration(1, 1));
+    let second = |world: &mut World| {
+        let request = VolumeRequest::Register(registration(9, 2));
+        world.volume("n", request).map(drop)
+    };
+    world.pass_with_heartbeats(2 * VOLUME_LEASE_MS, first.volume, 1);
+    assert_eq!(second(&mut world), Err(Status::NameInUse));
+    assert_eq!(world.heartbeat(first.volume, 1), Ok(()));
+    world.restart(true);
+    let refused = second(&mut world);
+    assert_eq!(refused, Err(Status::NameInUse), "the first may come back");
+    let again = world.register("n", registration(1, 1));
+    assert_eq!(again.table, first.table, "nothing is lost");
+    world.pass(VOLUME_LEASE_MS + 500);
+    assert_eq!(second(&mut world), Ok(()));
+}
+
+#[test]
 fn another_store_loses_what_its_chains_held() {
     let mut world = World::new();
     let volume = world.register("n", registration(1, 1)).volume;
@@ -97,7 +117,7 @@ fn another_store_loses_what_its_chains_held() {
         .commit(session, ino, 2 * CHUNK_BYTES + 5)
         .expect("commits");
     assert_eq!(status(&mut world).lost_files, 0);
-    let table = world.register("n", registration(9, 2)).table;
+    let table = world.register_without_store("n", registration(9, 2)).table;
     let chain = &table.chains[0];
     assert_eq!((chain.epoch.0, chain.lost_below), (2, DataId(3)));
     let report = status(&mut world);
@@ -151,6 +171,18 @@ fn silent_volume_is_away_and_must_register_again() {
     assert_eq!(status(&mut world).chains.short, 256);
     world.register("n", registration(1, 1));
     assert_eq!(world.heartbeat(volume, 1), Ok(()));
+    let next = VolumeRequest::NextCommands(NextCommands {
+        volume,
+        incarnation: 1,
+        registration: 1,
+        seen: 0,
+        wall: Timestamp::default(),
+        results: Vec::new(),
+    });
+    let outcome = world.volume("n", next.clone());
+    assert_eq!(outcome.map(drop), Err(Status::NotFound), "of before");
+    let outcome = world.volume("another", next);
+    assert_eq!(outcome.map(drop), Err(Status::WrongRole));
     assert_eq!(status(&mut world).chains.whole, 256);
 }
 
@@ -185,7 +217,7 @@ fn empty_file_gets_another_data_id_after_the_loss_of_a_store() {
     let full_before = world.open(session, full, 1, WRITE).layout;
     world.commit(session, full, 10).expect("commits");
     world.release(session, 1, false);
-    let table = world.register("n", registration(2, 2)).table;
+    let table = world.register_without_store("n", registration(2, 2)).table;
     let mark = table.chains[0].lost_below;
     assert!(before.data < mark);
     let after = world.open(session, empty, 1, WRITE).layout;

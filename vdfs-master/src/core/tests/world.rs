@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use vdfs_proto::handshake::Role;
+use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::meta::{
     Access, Answer, Commit, Create, Created, Extend, GetAttr, GetLayout, Lookup, MutateRequest,
     Mutated, Mutation, NewKind, Open, Opened, Query, QueryRequest, ReadDir, Release, Rename,
@@ -352,6 +353,12 @@ impl World {
         }
     }
 
+    /// A volume whose store is gone, and which was silent for its lease.
+    pub(super) fn register_without_store(&mut self, node: &str, register: Register) -> Registered {
+        self.pass(VOLUME_LEASE_MS + 500);
+        self.register(node, register)
+    }
+
     pub(super) fn heartbeat(&mut self, volume: VolumeId, incarnation: u64) -> Result<(), Status> {
         if self.leases.get(&volume) != Some(&incarnation) {
             return Err(Status::NotFound);
@@ -374,14 +381,18 @@ impl World {
         seen: u64,
         results: Vec<(u64, Result<(), Status>)>,
     ) -> Vec<(u64, Command)> {
+        let known = self.core.live.volumes.get(&volume).expect("registered");
+        let registration = known.registration;
+        let info = self.core.state.table.volume(volume).expect("registered");
+        let node = info.node.clone();
         let request = VolumeRequest::NextCommands(NextCommands {
             volume,
             incarnation,
+            registration,
             seen,
             wall: now(self.now_ms).wall,
             results,
         });
-        let node = "n".to_owned();
         let ticket = self.send(CoreRequest::Volume { node, request });
         match self.reply(ticket) {
             Some(Ok(CoreReply::Volume(VolumeReply::NextCommands(commands)))) => commands.commands,
