@@ -128,7 +128,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        for name in ["v/ram", "mnt"] {
+        for name in ["v/ram", "v2/ram", "mnt"] {
             unmount_lazily(&self.path(name));
         }
     }
@@ -507,4 +507,50 @@ fn mount_without_any_master_names_the_ways() {
         line.starts_with(&format!("mount.vdfs: {missing}: No such file")),
         "{line}"
     );
+}
+
+#[test]
+fn mount_with_a_certificate_of_another_cluster_is_told_so_at_once() {
+    let (home, other) = (Home::new(), Home::new());
+    let (_master, addr) = home.master("127.0.0.1:0");
+    let (_stranger, _) = other.master("127.0.0.1:0");
+    fs::create_dir(home.path("mnt")).expect("a directory");
+    let options = format!("identity={}", other.text("m/identity-client"));
+    let mut mount = Command::new(programs::mount_vdfs());
+    mount.args([&addr, &home.text("mnt"), "-o", &options]);
+    let output = within("an answer", Duration::from_secs(15), move || {
+        mount.output().expect("it runs")
+    });
+    assert_eq!(output.status.code(), Some(32));
+    let line = String::from_utf8_lossy(&output.stderr);
+    assert!(line.contains("of another cluster"), "{line}");
+}
+
+#[test]
+fn second_volume_under_one_certificate_is_refused_and_harms_nothing() {
+    let home = Home::new();
+    let (_master, addr) = home.master("127.0.0.1:0");
+    succeeded(&home.issue("volume", "a", "identity"));
+    let identity = home.text("identity");
+    let more = ["--identity", &identity, "--ram", "64MiB"];
+    let mut first = home.volume("v", &addr, &more);
+    assert!(first.ready().starts_with("ready volume a "));
+    let state = home.text("m");
+    fs::write(home.path("file"), "contents").expect("a file");
+    let vdfs = |words: &[&str]| {
+        let mut command = Command::new(programs::vdfs());
+        command.args(words).args(["--state", &state]);
+        succeeded(&command.output().expect("vdfs runs"))
+    };
+    vdfs(&["put", &home.text("file"), "/"]);
+
+    let second = home.volume("v2", &addr, &more);
+    eventually("it says why it waits", LIMIT, || {
+        second
+            .stderr()
+            .contains("another process runs under this certificate")
+    });
+    assert_eq!(vdfs(&["cat", "/file"]), "contents");
+    let status = vdfs(&["status"]);
+    assert!(status.starts_with("health    ok"), "{status}");
 }

@@ -9,14 +9,14 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 
 use fuser::Errno;
 use futures::FutureExt;
 use futures::future::abortable;
 use tokio::runtime::Handle;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 use vdfs_proto::Status;
 
 use crate::errno::errno;
@@ -94,6 +94,9 @@ fn respond<T>(reply: impl Answer<T>, outcome: Outcome<T>) {
         Ok(Ok(value)) => reply.value(value),
         Ok(Err(status)) => {
             debug!(%status, "request refused");
+            if status == Status::DeadlineExceeded {
+                tell_given_up();
+            }
             reply.errno(errno(status));
         }
         Err(panic) => {
@@ -104,6 +107,17 @@ fn respond<T>(reply: impl Answer<T>, outcome: Outcome<T>) {
             reply.errno(Errno::EIO);
         }
     }
+}
+
+/// Says once that programs get errors instead of waiting.
+fn tell_given_up() {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        warn!(
+            "no answer within the time of the option `timeout`: operations give up with EIO until \
+             the servers answer again"
+        );
+    });
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

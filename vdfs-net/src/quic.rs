@@ -195,6 +195,12 @@ impl QuicEndpoint {
             .cloned()
     }
 
+    /// Each of `targets` has refused for good: to try again will not help.
+    pub fn is_refused_by(&self, targets: &[Target]) -> bool {
+        let mut failures = targets.iter().map(|target| self.last_failure(target));
+        failures.all(|failure| failure.is_some_and(|failure| failure.is_final))
+    }
+
     /// Accepts nothing more, finishes the replies that are begun, closes, and waits for the thread.
     /// What is not done within `deadline` is dropped. Blocks for at most `deadline` and a moment.
     pub fn shutdown(mut self, deadline: Duration) {

@@ -432,6 +432,8 @@ pub struct VolumeStatus {
     pub used_bytes: u64,
     /// What members of its chains are.
     pub membership: MemberState,
+    /// Chains of which it is a member.
+    pub chains: u32,
     /// Files with bytes there, while it is away.
     pub waiting_files: u64,
     /// Paths of some of them.

@@ -30,6 +30,7 @@ pub(super) fn problems(report: &StatusReport, now: SystemTime) -> Vec<Problem> {
     found.extend(of_chains(report));
     for volume in &report.volumes {
         found.extend(of_absence(report, volume, now));
+        found.extend(of_idleness(volume));
         found.extend(of_room(
             &volume.info.name,
             volume.used_bytes,
@@ -167,6 +168,19 @@ fn fullness(percent: u64) -> Option<Health> {
     }
 }
 
+/// With one copy chains do not move, and there is an end to how often new ones are made.
+fn of_idleness(volume: &VolumeStatus) -> Option<Problem> {
+    let is_idle = volume.chains == 0 && volume.state == VolumeState::Serving;
+    is_idle.then(|| Problem {
+        health: Health::Ok,
+        text: format!(
+            "volume {} gets no files: volumes were added too often while mounts were there; what \
+             those before it hold can be copied to a new filesystem that begins with all of them",
+            volume.info.name
+        ),
+    })
+}
+
 /// A mount that lives, and that others have been waiting for.
 fn of_recalls(session: &SessionStatus, now: SystemTime) -> Option<Problem> {
     if session.idle_ms > LATE_MS || session.recalled_ms <= LATE_MS {
@@ -227,7 +241,7 @@ fn of_certificate(end: &CertificateEnd, now: SystemTime) -> Problem {
         Role::Master => "start the master again: it renews it".to_owned(),
         Role::Volume | Role::Client | Role::Admin => format!(
             "make another with: vdfs cert issue --renew --ca MASTER_STATE --role {role} --name {node} \
-             --out {node}-new, put its files where the old ones are, and start {node} again"
+             --out {node}-new, put its files where the old ones are, with the same owner, and start {node} again"
         ),
     };
     Problem {
@@ -372,6 +386,14 @@ mod tests {
         report.sessions[0].recalled_ms = 7_000;
         let parts = ["mount /mnt on here", "1 files since", "(7 s)"];
         assert_says(&only(&report), Health::Degraded, &parts);
+    }
+
+    #[test]
+    fn problems_name_a_volume_that_gets_no_files() {
+        let mut report = report();
+        report.volumes[0].chains = 0;
+        let parts = ["volume-1 gets no files", "new filesystem"];
+        assert_says(&only(&report), Health::Ok, &parts);
     }
 
     #[test]

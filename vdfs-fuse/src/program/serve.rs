@@ -27,6 +27,8 @@ const UNMOUNT_MAX: Duration = Duration::from_secs(3);
 /// How long a mount waits for its first word from a master, if no `timeout` says otherwise: it may
 /// be starting as well.
 const CONNECT_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at whether the masters refuse this client.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long peers get to hear that this end closes.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
@@ -200,11 +202,17 @@ fn connect(
 ) -> Result<Fs, Failure> {
     let masters = config.master.clone();
     let limit = config.timeout.unwrap_or(CONNECT_MAX);
-    let connected = runtime.block_on(async { timeout(limit, Fs::connect(config)).await });
+    let connected = runtime.block_on(async {
+        tokio::select! {
+            connected = timeout(limit, Fs::connect(config)) => Some(connected),
+            () = wait_refused(endpoint, &masters) => None,
+        }
+    });
     let why = match connected {
-        Ok(Ok(fs)) => return Ok(fs),
-        Ok(Err(status)) => status.to_string(),
-        Err(_) => format!("no answer within {} s", limit.as_secs_f32()),
+        Some(Ok(Ok(fs))) => return Ok(fs),
+        Some(Ok(Err(status))) => status.to_string(),
+        Some(Err(_)) => format!("no answer within {} s", limit.as_secs_f32()),
+        None => "refused".to_owned(),
     };
     let reason = |master| {
         let failure = endpoint.last_failure(master);
@@ -215,6 +223,14 @@ fn connect(
         .map(|master| format!("master {}: {}", master.addr, reason(master)))
         .collect();
     Err(Failure::not_mounted(reasons.join("; ")))
+}
+
+/// Ends when no master will ever let this client in.
+async fn wait_refused(endpoint: &QuicEndpoint, masters: &[Target]) {
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    while !endpoint.is_refused_by(masters) {
+        looks.tick().await;
+    }
 }
 
 fn client_config(

@@ -144,10 +144,17 @@ impl Core {
             capacity_bytes: live.capacity_bytes,
             used_bytes: live.used_bytes,
             membership: MemberState::Serving,
+            chains: self.chains_of(info.id),
             waiting_files: waiting.map_or(0, |tally| tally.files),
             waiting_names: waiting.map_or(Vec::new(), |tally| tally.names.clone()),
             clock_ahead_ms: live.clock_ahead_ms,
         }
+    }
+
+    fn chains_of(&self, volume: VolumeId) -> u32 {
+        let chains = self.live.table.chains.iter();
+        let is_member = |chain: &&Chain| chain.members.iter().any(|m| m.volume == volume);
+        chains.filter(is_member).count() as u32
     }
 
     fn session_statuses(&self) -> Vec<SessionStatus> {

@@ -125,15 +125,6 @@ impl Server {
         all.join(", ")
     }
 
-    /// None of the masters will ever take the volume in.
-    fn is_refused(&self) -> bool {
-        let mut failures = self
-            .masters
-            .iter()
-            .map(|target| self.door.last_failure(target));
-        failures.all(|failure| failure.is_some_and(|failure| failure.is_final))
-    }
-
     /// Tells once that there is no master yet; ends when all refuse.
     async fn wait_refused(&self) -> Failure {
         let begun = Instant::now();
@@ -141,7 +132,7 @@ impl Server {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         loop {
             looks.tick().await;
-            if self.is_refused() {
+            if self.door.is_refused_by(&self.masters) {
                 let why = self.why_waiting();
                 return Failure::of(why).way_out("see vdfs cert show for whose certificate it is");
             }
