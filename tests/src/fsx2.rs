@@ -27,6 +27,8 @@
 //! 6. A change that is not out may come out at any time, and in part.
 //! 7. The end of the file, where `O_APPEND` writes go, is the true one.
 //! 8. A file without a name goes on where it is open.
+//! 9. A shared mapping may be refused (`ENODEV`) of an `O_APPEND` handle, and of one that was opened
+//!    while another mount had the file open for writing, unless its own mount had it before.
 //!
 //! What the model says nothing about is not done ([`Obstacle`]): overlapping writes that are not
 //! out on two mounts, two mounts that extend a file without getting it out, a mapping of a file
@@ -47,7 +49,7 @@ mod step;
 use std::path::PathBuf;
 
 pub use choose::Limits;
-pub use machine::Failure;
+pub use machine::{Failure, Mappings};
 pub use model::Obstacle;
 pub use shrink::shrink;
 pub use step::{Access, Op, Step};
@@ -79,6 +81,7 @@ pub struct Outcome {
     pub steps: Vec<Step>,
     /// `None` if everything was as the model has it.
     pub failure: Option<Failure>,
+    pub mappings: Mappings,
 }
 
 /// Does random steps until one fails or the plan is done. Removes its files if none has failed.
@@ -86,16 +89,20 @@ pub fn run(target: &Target, plan: Plan) -> Outcome {
     let mut chooser = Chooser::new(plan.seed, plan.limits, target.dirs.len());
     let mut machine = Machine::new(target, plan.limits.files);
     let mut steps = Vec::new();
-    while (steps.len() as u64) < plan.ops {
+    let mut failure = None;
+    while failure.is_none() && (steps.len() as u64) < plan.ops {
         let step = chooser.choose(machine.models());
         steps.push(step);
-        if let Err(failure) = machine.perform(steps.len() as u64, step) {
-            let failure = Some(failure);
-            return Outcome { steps, failure };
-        }
+        failure = machine.perform(steps.len() as u64, step).err();
     }
-    let failure = machine.finish(steps.len() as u64).err();
-    Outcome { steps, failure }
+    if failure.is_none() {
+        failure = machine.finish(steps.len() as u64).err();
+    }
+    Outcome {
+        steps,
+        failure,
+        mappings: machine.mappings(),
+    }
 }
 
 /// Does the given steps, leaving out those that cannot be done for want of others.

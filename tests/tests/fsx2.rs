@@ -1,6 +1,6 @@
 //! Our own fsx, on one mount and on two.
 
-use vdfs_tests::fsx2::{Limits, Plan, Target, run};
+use vdfs_tests::fsx2::{Limits, Mappings, Plan, Target, run};
 use vdfs_tests::{Filesystem, Options, Way, on_up_and_on_a_cluster};
 
 on_up_and_on_a_cluster!(
@@ -23,9 +23,15 @@ fn assert_no_difference(target: &Target, seed: u64) {
         ops: OPERATIONS,
         limits: Limits::default(),
     };
-    if let Some(failure) = run(target, plan).failure {
+    let outcome = run(target, plan);
+    if let Some(failure) = outcome.failure {
         panic!("seed {seed}: {failure}");
     }
+    let Mappings { made, refused } = outcome.mappings;
+    assert!(
+        made > refused / 4,
+        "{made} mappings made, {refused} refused"
+    );
 }
 
 fn fsx2_finds_no_difference_on_one_mount(way: Way) {

@@ -104,6 +104,9 @@ impl Files {
     /// The handle holds the entry of its inode from now on.
     pub(crate) fn add_handle(&self, handle: Handle) -> Arc<Handle> {
         let handle = Arc::new(handle);
+        if handle.may_map() {
+            handle.file.add_mapper();
+        }
         let before = self.handles.write().insert(handle.id, handle.clone());
         assert!(before.is_none(), "handle ids are given once");
         handle
@@ -111,7 +114,11 @@ impl Files {
 
     /// Whoever takes the handle out leaves its inode.
     pub(crate) fn take_handle(&self, id: HandleId) -> Option<Arc<Handle>> {
-        self.handles.write().remove(&id)
+        let handle = self.handles.write().remove(&id)?;
+        if handle.may_map() {
+            handle.file.remove_mapper();
+        }
+        Some(handle)
     }
 
     pub(crate) fn handle(&self, id: HandleId) -> Result<Arc<Handle>, Status> {
@@ -136,6 +143,7 @@ impl Files {
             handle: handle.id,
             ino: handle.file.ino,
             access: handle.access,
+            is_shared: handle.is_shared,
         });
         let files = self.all();
         let tokens = files.iter().filter(|file| file.has_token());

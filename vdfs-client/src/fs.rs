@@ -44,6 +44,9 @@ pub struct OpenFile {
     pub attr: Attr,
     /// The kernel's pages of this inode are still good.
     pub keep_cache: bool,
+    /// Another client has the file open for writing: pages must not be kept, and a shared mapping
+    /// not be made. Later opens may differ; this one stays as it is.
+    pub is_shared: bool,
 }
 
 /// An inode to make.

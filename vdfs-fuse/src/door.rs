@@ -33,8 +33,10 @@ use crate::reply::Answer;
 ///   one would show zeros where another mount has appended. Without both, pages go exactly when
 ///   the size changes behind the kernel's back.
 /// - `POSIX_LOCKS`, `FLOCK_LOCKS`: without them the kernel keeps locks itself, for one mount.
+/// - `DIRECT_IO_ALLOW_MMAP`: opens that bypass the page cache because another mount writes the file
+///   could be mapped shared, and page caches of two mounts cannot be one.
 /// - `POSIX_ACL`, `DONT_MASK`: without them the kernel applies the umask.
-const CAPABILITIES: [InitFlags; 8] = [
+const CAPABILITIES: [InitFlags; 7] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_ATOMIC_O_TRUNC,
@@ -43,9 +45,6 @@ const CAPABILITIES: [InitFlags; 8] = [
     // A symlink's target never changes: another target is another inode.
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-    // Files opened for appending bypass the page cache; with this they can still be mapped, and
-    // the kernel writes a mapping's dirty pages back before it reads or writes beside them.
-    InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
 ];
 
 /// One mount's door. What belongs to an open file travels in its handle.
@@ -263,7 +262,7 @@ impl Filesystem for Door {
     fn read(
         &self,
         request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         size: u32,
@@ -271,7 +270,7 @@ impl Filesystem for Door {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        ops::read::read(self, request, handle, (offset, size), flags, reply);
+        ops::read::read(self, request, (ino, handle), (offset, size), flags, reply);
     }
 
     fn write(

@@ -14,11 +14,12 @@ use std::{io, thread};
 use fuser::{INodeNo, Notifier};
 use futures::channel::oneshot;
 use parking_lot::{Condvar, Mutex};
-use tracing::{debug, error};
+use tokio::time::timeout;
+use tracing::{debug, error, warn};
 use vdfs_client::KernelCache;
 use vdfs_proto::Ino;
 
-use crate::limits::{NOTIFIER_INODES_MAX, NOTIFIER_THREADS};
+use crate::limits::{DROP_PAGES_MAX, NOTIFIER_INODES_MAX, NOTIFIER_THREADS};
 
 /// The kernel's cache of one mount. Made before the client, and attached when the mount stands;
 /// until then the kernel has nothing cached.
@@ -74,12 +75,15 @@ impl KernelNotifier {
         *self.notifier.lock() = None;
     }
 
-    /// Drops the pages of `len` bytes at `offset` (0: to the end), and says when it is done. The
-    /// sender is dropped if it is not going to be.
-    pub(crate) fn drop_pages(&self, ino: Ino, offset: u64, len: u64) -> oneshot::Receiver<()> {
+    /// Drops the pages of `len` bytes at `offset` (0: to the end), those written through a mapping
+    /// after they are written out, and waits until it is done.
+    pub(crate) async fn drop_now(&self, ino: Ino, offset: u64, len: u64) {
         let (done, dropped) = oneshot::channel();
         self.enqueue(ino, offset, len, Some(done));
-        dropped
+        // The sender is gone if there is nothing to drop any longer.
+        if timeout(DROP_PAGES_MAX, dropped).await.is_err() {
+            warn!(%ino, "the kernel takes long to drop pages; a reader may see old ones for a moment");
+        }
     }
 
     fn enqueue(&self, ino: Ino, offset: u64, len: u64, done: Option<oneshot::Sender<()>>) {
@@ -250,13 +254,16 @@ mod tests {
     }
 
     #[test]
-    fn drop_pages_without_a_mount_ends_at_once() {
+    fn drop_now_without_a_mount_ends_at_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
         let notifier = KernelNotifier::start().expect("threads");
-        let dropped = notifier.drop_pages(Ino(9), 0, 0);
-        assert!(
-            futures::FutureExt::now_or_never(dropped)
-                .expect("no kernel to wait for")
-                .is_err()
-        );
+        let dropped = runtime.block_on(async {
+            // Inside, since a timeout needs its clock.
+            futures::FutureExt::now_or_never(notifier.drop_now(Ino(9), 0, 0))
+        });
+        assert!(dropped.is_some(), "no kernel to wait for");
     }
 }

@@ -115,6 +115,8 @@ pub struct Created {
     pub layout: Option<Layout>,
     /// False if the name existed.
     pub is_new: bool,
+    /// As [`Opened::is_shared`]; false if nothing was opened.
+    pub is_shared: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -322,6 +324,11 @@ pub struct Open {
 pub struct Opened {
     pub attr: Attr,
     pub layout: Layout,
+    /// Another session has the file open for writing (for a handle for reading only: and has had so
+    /// for a while): what is read through this handle must not be kept, and the handle not be mapped
+    /// shared. Of the sessions that have a file open for writing one at most has a handle for writing
+    /// that is not shared, and keeps getting such handles.
+    pub is_shared: bool,
 }
 
 /// Closes a handle; one that is not open is closed already.

@@ -80,6 +80,8 @@ pub struct OpenHandle {
     pub handle: HandleId,
     pub ino: Ino,
     pub access: Access,
+    /// As the master said when it was opened ([`Opened::is_shared`](crate::meta::Opened)).
+    pub is_shared: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

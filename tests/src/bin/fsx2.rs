@@ -68,9 +68,11 @@ fn run_plan(args: &Args, target: &Target) -> ExitCode {
     let outcome = run(target, plan);
     let (seed, mounts, elapsed) = (args.seed, target.dirs.len(), begun.elapsed());
     let Some(failure) = outcome.failure else {
+        let mappings = outcome.mappings;
         eprintln!(
-            "fsx2: {} operations on {mounts} mounts, seed {seed}, in {elapsed:.1?}",
-            args.ops
+            "fsx2: {} operations on {mounts} mounts, seed {seed}, in {elapsed:.1?}; \
+             {} shared mappings, {} refused",
+            args.ops, mappings.made, mappings.refused
         );
         return ExitCode::SUCCESS;
     };

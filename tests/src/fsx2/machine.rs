@@ -65,11 +65,28 @@ impl fmt::Display for Failure {
 
 impl error::Error for Failure {}
 
+/// Shared mappings that were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mappings {
+    pub made: u64,
+    /// Because another mount has the file open for writing.
+    pub refused: u64,
+}
+
+/// Whether an operation could be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Yes,
+    /// It was refused, as it may be.
+    No,
+}
+
 /// Files, handles and their models.
 #[derive(Debug)]
 pub(super) struct Machine {
     target: Target,
     models: Vec<FileModel>,
+    mappings: Mappings,
     handles: Vec<[Option<File>; SLOTS]>,
 }
 
@@ -79,6 +96,7 @@ impl Machine {
         let machine = Machine {
             target: target.clone(),
             models: vec![FileModel::new(target.dirs.len()); files],
+            mappings: Mappings::default(),
             handles: (0..files).map(|_| Default::default()).collect(),
         };
         for file in 0..files {
@@ -86,6 +104,10 @@ impl Machine {
             drop(fs::remove_file(machine.path(file, 0)));
         }
         machine
+    }
+
+    pub(super) fn mappings(&self) -> Mappings {
+        self.mappings
     }
 
     pub(super) fn models(&self) -> &[FileModel] {
@@ -157,6 +179,11 @@ impl Machine {
                 self.handles[file][slot] = Some(handle);
             }
             Op::Close { slot } => close(self.handles[file][slot].take().expect("it is open"))?,
+            Op::MapRead { .. } | Op::MapWrite { .. } => {
+                if self.map(number, file, op)? == Done::No {
+                    return Ok(());
+                }
+            }
             ref op => self.act_on_handle(number, file, op)?,
         }
         self.models[file].apply(number, op);
@@ -190,11 +217,11 @@ impl Machine {
                 false => Ok(self.open(file, slot).0.sync_all()?),
             },
             Op::Forget { slot } => Ok(fadvise(self.open(file, slot).0, 0, None, Advice::DontNeed)?),
-            Op::MapRead { slot, span, shared } => self.map_read(file, slot, span, shared),
-            Op::MapWrite { slot, span, sync } => self.map_write(number, (file, slot), span, sync),
             Op::StatOpen { slot } => self.stat_open(file, slot),
             Op::Open { .. }
             | Op::Close { .. }
+            | Op::MapRead { .. }
+            | Op::MapWrite { .. }
             | Op::ResizeByName { .. }
             | Op::Stat { .. }
             | Op::Unlink { .. }
@@ -213,32 +240,30 @@ impl Machine {
         self.compare(file, taken, (span, &bytes), view)
     }
 
-    fn map_read(&self, file: usize, slot: usize, span: Span, shared: bool) -> Result<(), Why> {
-        let (handle, taken) = self.open(file, slot);
-        let kind = match shared {
-            true => MapKind::SharedRead,
-            false => MapKind::PrivateRead,
+    fn map(&mut self, number: u64, file: usize, op: &Op) -> Result<Done, Why> {
+        let (slot, span, kind) = match *op {
+            Op::MapRead { slot, span, shared } if !shared => (slot, span, MapKind::PrivateRead),
+            Op::MapRead { slot, span, .. } => (slot, span, MapKind::SharedRead),
+            Op::MapWrite { slot, span, .. } => (slot, span, MapKind::SharedWrite),
+            _ => unreachable!("maps nothing"),
         };
-        let bytes = Mapping::new(handle, kind, span.at, span.len as usize)?.read();
-        self.compare(file, taken, (span, &bytes), View::Cached)
-    }
-
-    fn map_write(
-        &self,
-        number: u64,
-        (file, slot): (usize, usize),
-        span: Span,
-        sync: bool,
-    ) -> Result<(), Why> {
         let (handle, taken) = self.open(file, slot);
-        let len = span.len as usize;
-        let mut mapping = Mapping::new(handle, MapKind::SharedWrite, span.at, len)?;
+        let mut mapping = match Mapping::new(handle, kind, span.at, span.len as usize) {
+            Err(error) if may_be_refused(taken, kind, &error) => {
+                self.mappings.refused += 1;
+                return Ok(Done::No);
+            }
+            mapping => mapping?,
+        };
         self.compare(file, taken, (span, &mapping.read()), View::Cached)?;
-        mapping.write(&bytes_of(number, span));
-        match sync {
-            true => Ok(mapping.sync()?),
-            false => Ok(()),
+        if let Op::MapWrite { sync, .. } = *op {
+            mapping.write(&bytes_of(number, span));
+            if sync {
+                mapping.sync()?;
+            }
         }
+        self.mappings.made += u64::from(kind != MapKind::PrivateRead);
+        Ok(Done::Yes)
     }
 
     fn stat_open(&self, file: usize, slot: usize) -> Result<(), Why> {
@@ -293,6 +318,12 @@ impl Machine {
     fn path(&self, file: usize, mount: usize) -> PathBuf {
         self.target.dirs[mount].join(format!("{}-{file}", self.target.prefix))
     }
+}
+
+/// Page caches of two mounts cannot be one.
+fn may_be_refused(taken: Slot, kind: MapKind, error: &io::Error) -> bool {
+    let is_refusal = error.raw_os_error() == Some(libc::ENODEV);
+    is_refusal && kind != MapKind::PrivateRead && !taken.must_map()
 }
 
 /// The mount that an operation is done on, if it says so itself.

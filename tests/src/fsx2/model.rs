@@ -28,6 +28,15 @@ pub(super) struct Slot {
     pub(super) mount: usize,
     pub(super) object: ObjectId,
     pub(super) access: Access,
+    /// No other mount can have had the file open for writing when this was opened.
+    came_first: bool,
+}
+
+impl Slot {
+    /// A shared mapping of it must not be refused.
+    pub(super) fn must_map(self) -> bool {
+        self.came_first && self.access != Access::Append
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -212,9 +221,11 @@ impl FileModel {
                 self.named = None;
                 self.drop_unused();
             }
-            Op::Replace { len, .. } => {
+            Op::Replace { mount, len } => {
                 let bytes = bytes_of(number, Span { at: 0, len });
-                self.named = Some(self.add(Object::new(self.mounts, bytes)));
+                let mut object = Object::new(self.mounts, bytes);
+                object.note_writer(mount);
+                self.named = Some(self.add(object));
                 self.drop_unused();
             }
             Op::Check { mount } => self.named_mut().open(mount),
@@ -235,12 +246,26 @@ impl FileModel {
         if truncate {
             self.named_mut().resize(mount, 0);
         }
+        let came_first = self.comes_first(object, mount);
         self.named_mut().open(mount);
+        if access.writes() {
+            self.named_mut().note_writer(mount);
+        }
         self.slots[slot] = Some(Slot {
             mount,
             object,
             access,
+            came_first,
         });
+    }
+
+    /// The kernel reports a close some time after `close(2)`, so a writer of earlier counts, too.
+    fn comes_first(&self, object: ObjectId, mount: usize) -> bool {
+        let keeps = |slot: Slot| {
+            (slot.mount, slot.object) == (mount, object) && slot.access.writes() && slot.came_first
+        };
+        !self.object(object).has_had_other_writer(mount)
+            || self.slots().any(|(_, slot)| keeps(slot))
     }
 
     fn close(&mut self, slot: usize) {

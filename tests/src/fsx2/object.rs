@@ -1,5 +1,6 @@
 //! The bytes of one file, and which earlier ones a mount may still show.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -72,6 +73,8 @@ pub(super) struct Object {
     bytes: Vec<u8>,
     /// Oldest first.
     changes: Vec<Change>,
+    /// Mounts that have, or have had, it open for writing.
+    writers: BTreeSet<usize>,
 }
 
 impl Change {
@@ -105,11 +108,20 @@ impl Object {
             mounts,
             bytes,
             changes: Vec::new(),
+            writers: BTreeSet::new(),
         }
     }
 
     pub(super) fn size(&self) -> u64 {
         self.bytes.len() as u64
+    }
+
+    pub(super) fn note_writer(&mut self, mount: usize) {
+        self.writers.insert(mount);
+    }
+
+    pub(super) fn has_had_other_writer(&self, mount: usize) -> bool {
+        self.writers.iter().any(|&writer| writer != mount)
     }
 
     /// Bytes kept for what may still be shown.

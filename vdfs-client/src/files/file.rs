@@ -68,6 +68,8 @@ struct State {
     last_commit: Instant,
     /// A task watches for the end of the writing.
     is_watched: bool,
+    /// Handles whose mappings the kernel may have written to.
+    mappers: u32,
 }
 
 /// A write to be taken.
@@ -136,6 +138,7 @@ impl File {
                 last_write: now,
                 last_commit: now,
                 is_watched: false,
+                mappers: 0,
             }),
             progress: Notify::new(),
             commit_turn: tokio::sync::Mutex::new(()),
@@ -239,6 +242,20 @@ impl File {
         state.known_version = Some(version);
         state.content += u64::from(!keep);
         keep
+    }
+
+    // Mappings.
+
+    pub(crate) fn add_mapper(&self) {
+        self.state().mappers += 1;
+    }
+
+    pub(crate) fn remove_mapper(&self) {
+        self.state().mappers -= 1;
+    }
+
+    pub(crate) fn has_mappers(&self) -> bool {
+        self.state().mappers > 0
     }
 
     // Writing.

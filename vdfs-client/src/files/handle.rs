@@ -16,6 +16,8 @@ pub(crate) struct Handle {
     pub(crate) file: Arc<File>,
     pub(crate) access: Access,
     pub(crate) options: OpenOptions,
+    /// Another client had the file open for writing when this was opened.
+    pub(crate) is_shared: bool,
     pub(crate) read_ahead: Mutex<ReadAhead>,
     /// Mark of the last sticky error that it was told.
     errors_seen: Mutex<u64>,
@@ -24,16 +26,29 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(id: HandleId, file: Arc<File>, options: OpenOptions) -> Self {
+    pub(crate) fn new(
+        id: HandleId,
+        file: Arc<File>,
+        options: OpenOptions,
+        is_shared: bool,
+    ) -> Self {
         Handle {
             id,
             access: options.access(),
             options,
+            is_shared,
             read_ahead: Mutex::default(),
             errors_seen: Mutex::new(file.error_mark()),
             lost: Mutex::new(None),
             file,
         }
+    }
+
+    /// The kernel may have pages that were written through a mapping of this.
+    pub(crate) fn may_map(&self) -> bool {
+        let options = self.options;
+        // Appenders, too, go past the page cache.
+        options.read && options.write && !options.append && !self.is_shared
     }
 
     /// The sticky error, once; only writers are told.

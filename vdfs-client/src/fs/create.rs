@@ -58,7 +58,8 @@ async fn create_open(
     {
         file.install_layout(layout, recalls_of_file);
     }
-    register(client, &life, Handle::new(id, file, options)).await;
+    let handle = Handle::new(id, file, options, created.is_shared);
+    register(client, &life, handle).await;
     let options = OpenOptions {
         truncate: options.truncate && !created.is_new,
         ..options

@@ -52,7 +52,8 @@ async fn open(client: &Arc<Client>, ino: Ino, options: OpenOptions) -> Result<Op
         }
     };
     file.install_layout(opened.layout, recalls);
-    register(client, &life, Handle::new(handle, file, options)).await;
+    let opened_handle = Handle::new(handle, file, options, opened.is_shared);
+    register(client, &life, opened_handle).await;
     finish_open(client, handle, opened.attr, options).await
 }
 
@@ -74,7 +75,8 @@ pub(super) async fn finish_open(
     options: OpenOptions,
 ) -> Result<OpenFile, Status> {
     let unclaimed = Unclaimed::new(client, handle);
-    let file = client.files.handle(handle)?.file.clone();
+    let opened = client.files.handle(handle)?;
+    let (file, is_shared) = (opened.file.clone(), opened.is_shared);
     let keep_cache = file.open_at_version(attr.data_version);
     let attr = if options.truncate {
         truncate(client, file.ino, 0, options.kill_privileges).await?
@@ -86,6 +88,7 @@ pub(super) async fn finish_open(
         handle,
         attr,
         keep_cache: keep_cache && !options.truncate,
+        is_shared,
     })
 }
 

@@ -32,6 +32,12 @@ impl Fs {
         self.read_from(handle, offset, len, Source::Volumes).await
     }
 
+    /// The kernel may have bytes of this file that a program has written through a shared mapping,
+    /// and that nobody else has seen.
+    pub fn may_have_mapped(&self, handle: HandleId) -> Result<bool, Status> {
+        Ok(self.client.files.handle(handle)?.file.has_mappers())
+    }
+
     async fn read_from(
         &self,
         handle: HandleId,

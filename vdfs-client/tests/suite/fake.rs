@@ -580,6 +580,7 @@ impl State {
             attr: file.attr,
             layout: Some(file.layout),
             is_new: existing.is_none(),
+            is_shared: false,
         })
     }
 
@@ -647,6 +648,7 @@ impl State {
                 Answer::Open(Opened {
                     attr: file.attr,
                     layout: file.layout,
+                    is_shared: false,
                 })
             }
             Query::Release(ask) => {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | unchanged since its pages were read | `KEEP_CACHE` | they are good |
 //! | `O_APPEND` for writing | `DIRECT_IO` | the kernel takes its own idea of the end for the offset; pages filled there would be wrong if another mount has appended |
+//! | of a file that another mount writes (`OpenFile::is_shared`) | `DIRECT_IO` | pages would be as old as the last open; and a shared mapping is refused (`ENODEV`), since page caches of two mounts cannot be one |
 //! | for reading only | `NOFLUSH` | nothing to write out at close |
 
 use fuser::{FopenFlags, INodeNo, OpenAccMode, OpenFlags, ReplyOpen, Request};
@@ -51,7 +52,7 @@ fn decode(flags: OpenFlags) -> OpenOptions {
 }
 
 pub(crate) fn opened(file: OpenFile, options: OpenOptions) -> OpenedFile {
-    let uncached = options.append && options.write;
+    let uncached = file.is_shared || options.append && options.write;
     let mut flags = FopenFlags::empty();
     flags.set(FopenFlags::FOPEN_DIRECT_IO, uncached);
     flags.set(FopenFlags::FOPEN_KEEP_CACHE, file.keep_cache);

@@ -2,15 +2,15 @@
 
 use bytes::Bytes;
 use fuser::{FileHandle, INodeNo, OpenFlags, ReplyWrite, Request, WriteFlags as KernelWriteFlags};
-use tokio::time::timeout;
-use tracing::warn;
 use vdfs_client::WriteFlags;
 use vdfs_proto::Ino;
 
 use crate::door::Door;
 use crate::handle::DoorHandle;
-use crate::kernel_notifier::KernelNotifier;
-use crate::limits::DROP_PAGES_MAX;
+
+/// How the kernel is told that pages go up to the end of the file: only the filesystem knows where an
+/// append went.
+const TO_THE_END: u64 = 0;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
@@ -34,8 +34,17 @@ pub(crate) fn write(
     let data = Bytes::copy_from_slice(data);
     let work = async move {
         let written = fs.write(handle.id, target.offset, data, flags).await?;
+        // The kernel drops the pages under an uncached write only before it: a reader that comes in
+        // between fills one with what was there. So they are dropped again before the answer.
         if handle.uncached && !flags.from_page_cache {
-            drop_pages(&kernel_cache, Ino(target.ino.0), target.offset).await;
+            let len = if flags.append {
+                TO_THE_END
+            } else {
+                written.into()
+            };
+            kernel_cache
+                .drop_now(Ino(target.ino.0), target.offset, len)
+                .await;
         }
         Ok(written)
     };
@@ -53,16 +62,6 @@ fn decode((write, open): (KernelWriteFlags, OpenFlags)) -> WriteFlags {
         append: open.0 & libc::O_APPEND != 0 && !from_page_cache,
         kill_privileges: write.contains(KernelWriteFlags::FUSE_WRITE_KILL_SUIDGID),
         from_page_cache,
-    }
-}
-
-/// The kernel drops the pages under an uncached write only before it: a reader that comes in
-/// between fills one with what was there. So they are dropped again before the write is answered,
-/// up to the end of the file, since only the filesystem knows where an append went.
-async fn drop_pages(kernel_cache: &KernelNotifier, ino: Ino, offset: u64) {
-    let dropped = kernel_cache.drop_pages(ino, offset, 0);
-    if timeout(DROP_PAGES_MAX, dropped).await.is_err() {
-        warn!(%ino, "the kernel takes long to drop pages; a reader may see old ones for a moment");
     }
 }
 

@@ -124,8 +124,8 @@ impl Core {
     }
 
     /// The first answer again; the handle of a create is registered again.
-    fn repeat(&mut self, ticket: Ticket, request: &MutateRequest, outcome: Outcome) {
-        if let (Mutation::Create(create), Ok(mutated)) = (&request.mutation, &outcome) {
+    fn repeat(&mut self, ticket: Ticket, request: &MutateRequest, mut outcome: Outcome) {
+        if let (Mutation::Create(create), Ok(mutated)) = (&request.mutation, &mut outcome) {
             self.open_created(request.op.session, create, mutated);
         }
         self.live.reply(ticket, outcome.map(CoreReply::Mutate));
@@ -211,10 +211,10 @@ impl Core {
             Err(status) => Record::Refused { op, status },
         };
         let applied = self.log(record);
-        let Some((op, outcome)) = applied.answer else {
+        let Some((op, mut outcome)) = applied.answer else {
             return;
         };
-        if let (Some(create), Ok(mutated)) = (create, &outcome) {
+        if let (Some(create), Ok(mutated)) = (create, &mut outcome) {
             self.open_created(op.session, &create, mutated);
         }
         self.settle(op, outcome);
@@ -236,17 +236,21 @@ impl Core {
         self.live.check_handle(op.session, handle, existing)
     }
 
-    fn open_created(&mut self, session: SessionId, create: &Create, mutated: &Mutated) {
+    /// Opens what a create has made or found, and says so in the answer. How it is opened depends
+    /// on what others have open now, so the stored answer does not say it.
+    fn open_created(&mut self, session: SessionId, create: &Create, mutated: &mut Mutated) {
         let (Some((handle, access)), Mutated::Create(created)) = (create.open, mutated) else {
             return;
         };
         let ino = created.attr.ino;
         let still_there = self.state.file(ino).is_ok();
         if still_there && self.live.check_handle(session, handle, Some(ino)).is_ok() {
+            created.is_shared = self.is_shared(session, (handle, access), ino);
             let open = OpenHandle {
                 handle,
                 ino,
                 access,
+                is_shared: created.is_shared,
             };
             self.open_handle(session, open);
         }

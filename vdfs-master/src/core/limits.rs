@@ -48,3 +48,7 @@ pub(crate) const SURVEY_LINKS_MAX: usize = 1 << 17;
 pub(crate) const SECTION_BLOCK_BYTES: usize = 4 << 20;
 /// Identity, host and mount of a session, in bytes each; name and host of a volume.
 pub(crate) const LABEL_BYTES_MAX: usize = 4096;
+
+/// How long a session has had a file open for writing when readers elsewhere stop caching it: longer
+/// than it takes to write most files, so that those are cached and mapped as soon as they are closed.
+pub(crate) const SETTLED_WRITER_MS: u64 = 1000;

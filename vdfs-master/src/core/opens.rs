@@ -2,13 +2,22 @@
 //!
 //! Invariants: a session holds a layout or an append token of an inode only while it has a handle
 //! of it; an append token has one holder.
+//!
+//! Page caches of two mounts cannot be one, so a mount bypasses its own for a file that another one
+//! writes ([`Core::is_shared`]). Whoever came first keeps its cache: a newcomer cannot take the
+//! mappings away that a database's next process needs. A reader keeps it as long as the other one may
+//! be about to close: a close is known here some milliseconds after it, and a file that was written
+//! a moment ago must be as good for mapping as any.
 
 use std::collections::BTreeMap;
 
 use vdfs_proto::limits::HANDLES_PER_SESSION_MAX;
+use vdfs_proto::meta::Access;
 use vdfs_proto::session::OpenHandle;
 use vdfs_proto::{HandleId, Ino, SessionId, Status};
 
+use super::Core;
+use super::limits::SETTLED_WRITER_MS;
 use super::live::Live;
 
 #[derive(Debug, Default)]
@@ -22,6 +31,10 @@ pub(crate) struct Opens {
 struct Opener {
     handles: u32,
     writers: u32,
+    /// Writers that may keep pages.
+    cached_writers: u32,
+    /// When the first of the writers opened it.
+    writing_since_ms: u64,
     holds_layout: bool,
 }
 
@@ -99,6 +112,20 @@ impl Opens {
         opener.is_some_and(|opener| opener.writers > 0)
     }
 
+    fn caches_writes(&self, ino: Ino, session: SessionId) -> bool {
+        let openers = self.openers.get(&ino);
+        let opener = openers.and_then(|openers| openers.get(&session));
+        opener.is_some_and(|opener| opener.cached_writers > 0)
+    }
+
+    /// Another session has it open for writing, and has had so since `since_ms`.
+    fn has_other_writer(&self, ino: Ino, session: SessionId, since_ms: u64) -> bool {
+        let mut openers = self.openers.get(&ino).into_iter().flatten();
+        openers.any(|(other, opener)| {
+            *other != session && opener.writers > 0 && opener.writing_since_ms <= since_ms
+        })
+    }
+
     pub(crate) fn openers(&self) -> impl Iterator<Item = (Ino, SessionId, u32)> {
         self.openers.iter().flat_map(|(ino, openers)| {
             openers
@@ -115,11 +142,15 @@ impl Opens {
         self.openers.get_mut(&ino)?.get_mut(&session)
     }
 
-    fn add(&mut self, session: SessionId, open: OpenHandle) {
+    fn add(&mut self, session: SessionId, open: OpenHandle, now_ms: u64) {
         let openers = self.openers.entry(open.ino).or_default();
         let opener = openers.entry(session).or_default();
+        if open.access.write && opener.writers == 0 {
+            opener.writing_since_ms = now_ms;
+        }
         opener.handles += 1;
         opener.writers += u32::from(open.access.write);
+        opener.cached_writers += u32::from(open.access.write && !open.is_shared);
         opener.holds_layout = true;
     }
 
@@ -131,6 +162,7 @@ impl Opens {
         let opener = openers.get_mut(&session).expect("a handle is counted");
         opener.handles -= 1;
         opener.writers -= u32::from(open.access.write);
+        opener.cached_writers -= u32::from(open.access.write && !open.is_shared);
         if opener.handles > 0 {
             return;
         }
@@ -139,6 +171,35 @@ impl Opens {
             self.openers.remove(&open.ino);
         }
         self.give_up_append(open.ino, session);
+    }
+}
+
+impl Core {
+    /// What a handle that is being opened is told ([`vdfs_proto::meta::Opened::is_shared`]); one
+    /// that is open already is told the same again.
+    pub(crate) fn is_shared(
+        &self,
+        session: SessionId,
+        (handle, access): (HandleId, Access),
+        ino: Ino,
+    ) -> bool {
+        let live = self.live.sessions.get(&session);
+        let open = live.and_then(|live| live.handles.get(&handle));
+        if let Some(open) = open {
+            return open.is_shared;
+        }
+        let opens = &self.live.opens;
+        let now_ms = self.live.now.boot_ms;
+        let since_ms = match access.write {
+            true => now_ms,
+            false => now_ms.saturating_sub(SETTLED_WRITER_MS),
+        };
+        // One that has not resumed says later what it has open; the log knows whether it may write.
+        let mut unresumed = self.live.unresumed.iter();
+        let may_write =
+            |other: &SessionId| *other != session && self.state.writers.contains((*other, ino));
+        let is_written = opens.has_other_writer(ino, session, since_ms) || unresumed.any(may_write);
+        is_written && !opens.caches_writes(ino, session)
     }
 }
 
@@ -163,13 +224,14 @@ impl Live {
     pub(crate) fn open(&mut self, session: SessionId, open: OpenHandle) {
         let live = self.sessions.get_mut(&session);
         let handles = &mut live.expect("asked by a live session").handles;
+        let now_ms = self.now.boot_ms;
         match handles.insert(open.handle, open) {
             Some(before) if before == open => self.opens.grant_layout(open.ino, session),
             Some(before) => {
                 self.opens.remove(session, before);
-                self.opens.add(session, open);
+                self.opens.add(session, open, now_ms);
             }
-            None => self.opens.add(session, open),
+            None => self.opens.add(session, open, now_ms),
         }
     }
 

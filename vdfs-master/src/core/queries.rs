@@ -84,10 +84,12 @@ impl Core {
         if let Some(wait) = self.wait_before_open(ino, access) {
             return Err(Wait::For(wait));
         }
+        let is_shared = self.is_shared(session, (handle, access), ino);
         let open = OpenHandle {
             handle,
             ino,
             access,
+            is_shared,
         };
         if access.write && self.live.log_full.is_some() {
             return Err(Status::NoSpace.into());
@@ -96,6 +98,7 @@ impl Core {
         Ok(Answer::Open(Opened {
             attr: self.state.attr(ino)?,
             layout: self.state.file(ino)?.layout(),
+            is_shared,
         }))
     }
 

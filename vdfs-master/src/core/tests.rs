@@ -7,6 +7,7 @@ mod reaping;
 mod replay;
 mod retries;
 mod session_life;
+mod sharing;
 mod speed;
 mod surveying;
 mod truncating;

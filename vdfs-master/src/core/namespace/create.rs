@@ -125,6 +125,7 @@ impl State {
             attr: inode.attr(ino),
             layout: inode.file().map(FileBody::layout),
             is_new,
+            is_shared: false,
         })
     }
 }

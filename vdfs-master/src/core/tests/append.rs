@@ -135,6 +135,7 @@ fn growing_commit_after_a_restart_waits_for_writers_that_may_hold_the_token() {
         handle: HandleId(1),
         ino,
         access: WRITE,
+        is_shared: false,
     };
     let holder = ResumeSession {
         append_tokens: vec![ino],

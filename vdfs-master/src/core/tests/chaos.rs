@@ -295,6 +295,7 @@ impl Chaos {
                 handle,
                 ino,
                 access,
+                is_shared: false,
             });
             self.ask(
                 by,

@@ -192,6 +192,7 @@ fn restart_gives_fresh_leases_and_keeps_what_is_open() {
         handle: HandleId(1),
         ino,
         access: READ,
+        is_shared: false,
     };
     world
         .session(resume(session, vec![open]))
