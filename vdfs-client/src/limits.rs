@@ -62,3 +62,7 @@ pub(crate) const READ_AHEAD_AGE: Duration = Duration::from_secs(1);
 pub(crate) const VERSIONS_MAX: usize = 1 << 16;
 /// Symlinks followed in one path walk (path_resolution(7)).
 pub(crate) const SYMLINKS_MAX: u32 = 40;
+
+/// How often a read begins again because the file was said to be longer meanwhile: each time
+/// somebody else has to have asked, and a file that grows all the time is not read for ever.
+pub(crate) const READ_ATTEMPTS_MAX: u32 = 8;

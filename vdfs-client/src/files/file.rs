@@ -46,6 +46,9 @@ struct State {
     size_seen: u64,
     /// The largest size that a caller was told under this layout, perhaps of the one before.
     size_told: u64,
+    /// How often callers were told a size, and the last one.
+    tellings: u64,
+    told_last: u64,
     dirty: Dirty,
     /// Acknowledged by volumes, unknown to the master.
     acked: Extents,
@@ -123,6 +126,8 @@ impl File {
                 newest: (DataId(0), 0),
                 size_seen: 0,
                 size_told: 0,
+                tellings: 0,
+                told_last: 0,
                 dirty: Dirty::new(chunk_size),
                 acked: Extents::default(),
                 landed: 0,
@@ -206,6 +211,8 @@ impl File {
         };
         let size = attr.size.max(state.pending_end());
         state.size_told = state.size_told.max(size);
+        state.tellings += 1;
+        state.told_last = size;
         Attr {
             mode,
             size,
@@ -213,6 +220,17 @@ impl File {
             ctime: attr.ctime.max(state.mtime.unwrap_or(attr.ctime)),
             ..attr
         }
+    }
+
+    /// To be noted before a read, for [`File::was_told_longer`].
+    pub(crate) fn tellings(&self) -> u64 {
+        self.state().tellings
+    }
+
+    /// Since `tellings` somebody was told that the file goes on behind `end`.
+    pub(crate) fn was_told_longer(&self, tellings: u64, end: u64) -> bool {
+        let state = self.state();
+        state.tellings != tellings && state.told_last > end
     }
 
     /// Goes up with everything that makes bytes read earlier stale.

@@ -5,6 +5,8 @@ use vdfs_proto::{HandleId, Status};
 
 use super::Fs;
 use crate::fetch::fetch;
+use crate::files::Handle;
+use crate::limits::READ_ATTEMPTS_MAX;
 use crate::read_ahead;
 use crate::write_behind::flush;
 
@@ -47,9 +49,31 @@ impl Fs {
     ) -> Result<Bytes, Status> {
         self.client.check_running()?;
         let handle = self.client.files.handle(handle)?;
+        let wanted = offset.saturating_add(u64::from(len));
+        let mut attempts = 0;
+        loop {
+            let tellings = handle.file.tellings();
+            let bytes = self.read_once(&handle, offset, wanted, from).await?;
+            let end = offset + bytes.len() as u64;
+            attempts += 1;
+            // A kernel that learns of a longer file while its read is under way fills up what the
+            // read falls short of with zeros: so the read is to be as new as what it was told.
+            let is_stale = end < wanted && handle.file.was_told_longer(tellings, end);
+            if !is_stale || attempts >= READ_ATTEMPTS_MAX {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    async fn read_once(
+        &self,
+        handle: &Handle,
+        offset: u64,
+        wanted: u64,
+        from: Source,
+    ) -> Result<Bytes, Status> {
         let file = &handle.file;
         let deadline = self.client.deadline();
-        let wanted = offset.saturating_add(u64::from(len));
         if file.must_flush_before_read(offset, wanted) {
             flush(&self.client, file).await?;
         }
@@ -62,7 +86,7 @@ impl Fs {
             return Ok(Bytes::new());
         }
         match from {
-            Source::Ahead => read_ahead::read(&self.client, &handle, offset, end, deadline).await,
+            Source::Ahead => read_ahead::read(&self.client, handle, offset, end, deadline).await,
             Source::Volumes => fetch(&self.client, file, offset, end - offset, deadline).await,
         }
     }

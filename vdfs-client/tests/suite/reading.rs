@@ -215,6 +215,27 @@ async fn read_goes_as_far_as_the_size_that_the_caller_was_told() {
 }
 
 #[tokio::test]
+async fn read_goes_as_far_as_the_size_that_the_caller_was_told_meanwhile() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (ino, _) = file_of(&fs, 10).await;
+    let open = fs.open(ino, READER).await.unwrap();
+    let before = fake.count("Read");
+    fake.fail("Read", Fault::AnswerSlow(Duration::from_millis(200)));
+    let reading = tokio::spawn({
+        let fs = fs.clone();
+        async move { fs.read_direct(open.handle, 0, 100).await }
+    });
+    fake.until(|state| state.done.iter().filter(|name| **name == "Read").count() > before)
+        .await;
+    fake.extend_by_another(ino, b"and more");
+    let attr = fs.lookup(Ino::ROOT, &name("f")).await.unwrap();
+    assert_eq!(attr.size, 18);
+    let bytes = reading.await.unwrap().unwrap();
+    assert_eq!(bytes[10..], *b"and more");
+}
+
+#[tokio::test]
 async fn read_after_an_open_that_met_a_recall_goes_to_the_end() {
     let fake = Fake::start();
     let fs = fake.connect().await;
