@@ -12,6 +12,8 @@ pub mod filesystem;
 pub mod fsx2;
 pub mod hosts;
 pub mod journal;
+pub mod lock_torture;
+pub mod locker;
 pub mod mount;
 pub mod part;
 pub mod pattern;

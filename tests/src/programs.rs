@@ -65,6 +65,14 @@ pub(crate) fn journal_writer() -> PathBuf {
     program_dir().join("journal-writer")
 }
 
+pub(crate) fn locker() -> PathBuf {
+    program_dir().join("locker")
+}
+
+pub(crate) fn lock_counter() -> PathBuf {
+    program_dir().join("lock-counter")
+}
+
 /// A program of the pinned crate `name`, installed below `target/` on first use.
 pub fn installed(name: &str, version: &str) -> PathBuf {
     let root = program_dir()

@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::{io, ptr};
@@ -99,6 +99,93 @@ impl Drop for Mapping {
         let unmapped = unsafe { munmap(self.base.cast(), self.mapped_bytes) };
         unmapped.expect("what was mapped can be unmapped");
     }
+}
+
+/// What `fcntl(2)` makes of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeLock {
+    Read,
+    Write,
+    Unlock,
+}
+
+/// A lock that is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InTheWay {
+    pub is_write: bool,
+    pub first: u64,
+    /// 0 reaches to the end.
+    pub len: u64,
+    pub pid: i32,
+}
+
+impl RangeLock {
+    /// A lock of `len` bytes at `first`, to the end if `len` is 0.
+    fn of(self, first: u64, len: u64) -> libc::flock {
+        let kind = match self {
+            RangeLock::Read => libc::F_RDLCK,
+            RangeLock::Write => libc::F_WRLCK,
+            RangeLock::Unlock => libc::F_UNLCK,
+        };
+        libc::flock {
+            l_type: kind as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: first as i64,
+            l_len: len as i64,
+            l_pid: 0,
+        }
+    }
+}
+
+/// `F_SETLK`, or `F_SETLKW` if it `waits`; open file descriptions' locks (`F_OFD_SETLK`) if `is_ofd`.
+pub fn lock_range(
+    file: &File,
+    lock: RangeLock,
+    (first, len): (u64, u64),
+    (waits, is_ofd): (bool, bool),
+) -> io::Result<()> {
+    let command = match (waits, is_ofd) {
+        (false, false) => libc::F_SETLK,
+        (true, false) => libc::F_SETLKW,
+        (false, true) => libc::F_OFD_SETLK,
+        (true, true) => libc::F_OFD_SETLKW,
+    };
+    let lock = lock.of(first, len);
+    // SAFETY: the descriptor is open and the lock outlives the call.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), command, &lock) })
+}
+
+/// `F_GETLK`.
+pub fn test_range(
+    file: &File,
+    lock: RangeLock,
+    (first, len): (u64, u64),
+) -> io::Result<Option<InTheWay>> {
+    let mut lock = lock.of(first, len);
+    // SAFETY: as in `lock_range`; the call writes to the lock.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) })?;
+    let is_free = i32::from(lock.l_type) == libc::F_UNLCK;
+    Ok((!is_free).then_some(InTheWay {
+        is_write: i32::from(lock.l_type) == libc::F_WRLCK,
+        first: lock.l_start as u64,
+        len: lock.l_len as u64,
+        pid: lock.l_pid,
+    }))
+}
+
+/// Interrupts what this process waits for after `secs` seconds: `alarm(2)`, with a handler that
+/// restarts no call.
+pub fn interrupt_after(secs: u32) -> io::Result<()> {
+    extern "C" fn nothing(_: i32) {}
+    let handler: extern "C" fn(i32) = nothing;
+    // SAFETY: all zeros is an action without flags and with an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as libc::sighandler_t;
+    // SAFETY: the handler does nothing, so it may run at any time.
+    check(unsafe { libc::sigaction(libc::SIGALRM, &action, ptr::null_mut()) })?;
+    // SAFETY: takes a number.
+    unsafe { libc::alarm(secs) };
+    Ok(())
 }
 
 /// `close(2)`, with its result.

@@ -63,7 +63,9 @@ pub enum Command {
     /// Issue certificates for volumes and mounts of other machines
     Cert(CertArgs),
     /// Show which volumes hold the pieces of a file
-    Locate(LocateArgs),
+    Locate(InodeArgs),
+    /// Show who holds locks of a file, and who waits for one
+    Locks(InodeArgs),
     /// Remove the files whose contents were in RAM that is gone
     ForgetLost(ForgetLostArgs),
     /// Put the programs, units, man pages and completions where the system looks for them
@@ -252,7 +254,7 @@ pub struct PathArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct LocateArgs {
+pub struct InodeArgs {
     /// Absolute path in the filesystem, or a path on a mount of it
     pub path: PathBuf,
     /// Print one JSON object; bytes are integers in keys that end in _bytes

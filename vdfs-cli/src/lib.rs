@@ -43,6 +43,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stat(args) => client::stat::run(&args),
         Command::Cat(args) => client::cat::run(&args),
         Command::Locate(args) => client::locate::run(&args),
+        Command::Locks(args) => client::locks::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::ForgetLost(args) => client::forget_lost::run(&args),
         Command::Install(args) => install::run(&args),

@@ -18,7 +18,8 @@ use vdfs_proto::{ChunkSize, HandleId, Ino, Layout, Status, VolumeId};
 use crate::config::ClientConfig;
 use crate::deadline::Deadline;
 use crate::files::{File, Files};
-use crate::limits::{READ_AHEAD_TOTAL_BYTES, VOLUME_BUFFER_BYTES_MAX};
+use crate::limits::{LOCK_WAITS_MAX, READ_AHEAD_TOTAL_BYTES, VOLUME_BUFFER_BYTES_MAX};
+use crate::locks::Locks;
 use crate::master::MasterLink;
 use crate::retry::{Attempt, Failure, retry};
 use crate::session::{Life, Session, open_session, run_events};
@@ -36,6 +37,9 @@ pub(crate) struct Client {
     pub(crate) session: Session,
     pub(crate) volumes: Volumes,
     pub(crate) files: Files,
+    pub(crate) locks: Locks,
+    /// Waits for locks that may still be parked at the master.
+    pub(crate) lock_waits: Semaphore,
     /// Files that are flushed when they are left alone.
     pub(crate) watched: Watched,
     /// Bytes that write-behind may still take.
@@ -66,6 +70,8 @@ impl Client {
             session: Session::new(Arc::new(life)),
             volumes: Volumes::new(config.connector.clone(), master_ip, opened.table),
             files: Files::new(opened.chunk_size),
+            locks: Locks::default(),
+            lock_waits: Semaphore::new(LOCK_WAITS_MAX),
             watched: Watched::default(),
             write_budget: WriteBudget::new(WRITE_BEHIND_BYTES_MAX, VOLUME_BUFFER_BYTES_MAX),
             read_ahead_budget: Arc::new(Semaphore::new(READ_AHEAD_TOTAL_BYTES)),
@@ -187,7 +193,12 @@ impl Client {
         }
     }
 
-    async fn mutate_in(&self, life: &Life, mutation: &Mutation) -> Result<Mutated, Failure> {
+    /// Changes the namespace in one session; to be run to its end.
+    pub(crate) async fn mutate_in(
+        &self,
+        life: &Life,
+        mutation: &Mutation,
+    ) -> Result<Mutated, Failure> {
         let not_sent = |status| Failure {
             status,
             in_doubt: false,

@@ -128,6 +128,13 @@ impl Files {
         Ok(handle)
     }
 
+    /// Whoever uses the handle gets `status` from now on.
+    pub(crate) fn lose(&self, id: HandleId, status: Status) {
+        if let Some(handle) = self.handles.read().get(&id) {
+            handle.lose(status);
+        }
+    }
+
     pub(crate) fn is_open(&self, id: HandleId) -> bool {
         self.handles.read().contains_key(&id)
     }

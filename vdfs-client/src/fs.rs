@@ -4,6 +4,7 @@ mod allocate;
 mod create;
 mod getattr;
 mod locate;
+mod lock;
 mod names;
 mod open;
 mod read;
@@ -14,6 +15,8 @@ mod shutdown;
 mod sync;
 mod write;
 mod xattr;
+
+pub use lock::{Contended, LockConflict};
 
 use std::sync::Arc;
 

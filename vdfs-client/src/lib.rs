@@ -11,6 +11,7 @@
 //! | `shares` | what one volume may take of buffers and slots |
 //! | `master`, `volumes` | the ways to the peers |
 //! | `files` | what this client knows of each open inode: layout, dirty bytes, sizes, errors |
+//! | `locks` | which locks its programs hold |
 //! | `write_behind`, `read_ahead` | bytes on their way |
 //! | [`path`] | walking paths for programs without a mount |
 //!
@@ -28,6 +29,7 @@ mod files;
 pub mod fs;
 mod kernel_cache;
 mod limits;
+mod locks;
 mod master;
 pub mod path;
 mod plan;
@@ -40,6 +42,9 @@ mod volumes;
 mod write_behind;
 
 pub use config::ClientConfig;
-pub use fs::{Allocation, AttrChanges, Fs, NewFile, NotFlushed, OpenFile, OpenOptions, WriteFlags};
+pub use fs::{
+    Allocation, AttrChanges, Contended, Fs, LockConflict, NewFile, NotFlushed, OpenFile,
+    OpenOptions, WriteFlags,
+};
 pub use kernel_cache::{KernelCache, NoKernelCache};
 pub use path::{Caller, Want};

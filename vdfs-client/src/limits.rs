@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, WRITE_BEHIND_BYTES_MAX};
+use vdfs_proto::limits::{
+    DATA_SLOTS_PER_SESSION, REQUESTS_PER_CONNECTION_MAX, WRITE_BEHIND_BYTES_MAX,
+};
 
 /// Bytes of one write to a volume: headers cost nothing at this length, and many fly at once.
 pub(crate) const RUN_BYTES_MAX: usize = 1 << 20;
@@ -27,6 +29,10 @@ pub(crate) const ATTEMPT: Duration = Duration::from_secs(5);
 pub(crate) const ATTEMPT_PARKED: Duration = Duration::from_secs(30);
 /// One attempt of a bulk transfer.
 pub(crate) const ATTEMPT_BULK: Duration = Duration::from_secs(10);
+
+/// Waits for locks that are parked at the master: a quarter of what one connection may have under way,
+/// so that the unlocks they wait for get through. Those beyond it try again and again.
+pub(crate) const LOCK_WAITS_MAX: usize = REQUESTS_PER_CONNECTION_MAX / 4;
 
 /// First and longest pause between attempts.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(5);

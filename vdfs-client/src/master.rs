@@ -32,9 +32,11 @@ impl MasterLink {
 
     pub(crate) async fn query(&self, request: &QueryRequest) -> Result<Answer, Status> {
         let deadline = match request.query {
-            Query::Open(_) | Query::GetLayout(_) | Query::AcquireAppend(_) | Query::SyncLog(_) => {
-                ATTEMPT_PARKED
-            }
+            Query::Open(_)
+            | Query::GetLayout(_)
+            | Query::AcquireAppend(_)
+            | Query::SyncLog(_)
+            | Query::WaitLock(_) => ATTEMPT_PARKED,
             _ => ATTEMPT,
         };
         self.call(Method::Query, request, deadline).await

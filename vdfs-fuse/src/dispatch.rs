@@ -21,13 +21,19 @@ use vdfs_proto::Status;
 
 use crate::errno::errno;
 use crate::reply::Answer;
-use crate::watch::Watch;
+use crate::watch::{Hears, Watch};
 
-/// Whether a caller who is being killed ends the wait.
+/// What ends the wait of a caller, who is answered `EINTR`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Answered `EINTR`: the program cannot do anything with a later answer.
+    /// A signal that kills it, now or a moment ago: the program cannot do anything with a later
+    /// answer.
     Interruptible,
+    /// A signal that kills it, now.
+    UntilKilled,
+    /// Any signal that it does not block or ignore: others may hold it up for ever, and programs set
+    /// alarms (fcntl(2)).
+    UntilSignal,
     /// The kernel asks for itself (a release, writeback of a mapping): to end it would lose what
     /// nobody repeats.
     Endless,
@@ -74,10 +80,13 @@ impl Dispatcher {
         W: Future<Output = Outcome<T>> + Send + 'static,
     {
         let (work, stop) = abortable(work);
-        let seat = match patience {
-            Patience::Interruptible => self.watch.seat(caller, stop),
+        let hears = match patience {
+            Patience::Interruptible => Some(Hears::DeathAndAfter),
+            Patience::UntilKilled => Some(Hears::Death),
+            Patience::UntilSignal => Some(Hears::Signals),
             Patience::Endless => None,
         };
+        let seat = hears.and_then(|hears| self.watch.seat(caller, hears, stop));
         drop(self.runtime.spawn(async move {
             let outcome = work.await;
             drop(seat);

@@ -11,11 +11,11 @@ use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, InitFlags,
     IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
     RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tracing::info;
-use vdfs_client::Fs;
+use vdfs_client::{Contended, Fs};
 use vdfs_proto::Status;
 
 use crate::dispatch::{Dispatcher, Patience};
@@ -32,11 +32,10 @@ use crate::reply::Answer;
 ///   this mount itself. `EXPLICIT_INVAL_DATA`: pages would stay when the size moves, and the last
 ///   one would show zeros where another mount has appended. Without both, pages go exactly when
 ///   the size changes behind the kernel's back.
-/// - `POSIX_LOCKS`, `FLOCK_LOCKS`: without them the kernel keeps locks itself, for one mount.
 /// - `DIRECT_IO_ALLOW_MMAP`: opens that bypass the page cache because another mount writes the file
 ///   could be mapped shared, and page caches of two mounts cannot be one.
 /// - `POSIX_ACL`, `DONT_MASK`: without them the kernel applies the umask.
-const CAPABILITIES: [InitFlags; 7] = [
+const CAPABILITIES: [InitFlags; 9] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_ATOMIC_O_TRUNC,
@@ -45,6 +44,9 @@ const CAPABILITIES: [InitFlags; 7] = [
     // A symlink's target never changes: another target is another inode.
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+    // Without these the kernel keeps locks itself, for one mount.
+    InitFlags::FUSE_POSIX_LOCKS,
+    InitFlags::FUSE_FLOCK_LOCKS,
 ];
 
 /// One mount's door. What belongs to an open file travels in its handle.
@@ -87,6 +89,21 @@ impl Door {
     {
         self.dispatcher
             .answer(request.pid(), Patience::Interruptible, reply, work);
+    }
+
+    /// Answers with the outcome of `work`; `patience` says what ends the wait.
+    pub(crate) fn answer_with<T, R, W>(
+        &self,
+        patience: Patience,
+        request: &Request,
+        reply: R,
+        work: W,
+    ) where
+        T: Send + 'static,
+        R: Answer<T>,
+        W: Future<Output = Result<T, Status>> + Send + 'static,
+    {
+        self.dispatcher.answer(request.pid(), patience, reply, work);
     }
 
     /// Answers with the outcome of `work`, however long it takes.
@@ -298,10 +315,10 @@ impl Filesystem for Door {
         request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
-        _owner: LockOwner,
+        owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        ops::flush::flush(self, request, handle, reply);
+        ops::flush::flush(self, request, handle, owner, reply);
     }
 
     fn release(
@@ -408,6 +425,55 @@ impl Filesystem for Door {
         reply: ReplyCreate,
     ) {
         ops::create::create(self, request, (parent, name), mode, OpenFlags(flags), reply);
+    }
+
+    fn getlk(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        let range = (start, end);
+        let lock = ops::lock::KernelLock {
+            owner,
+            range,
+            kind,
+            pid,
+        };
+        ops::lock::getlk(self, request, handle, lock, reply);
+    }
+
+    fn setlk(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        let range = (start, end);
+        let lock = ops::lock::KernelLock {
+            owner,
+            range,
+            kind,
+            pid,
+        };
+        let contended = match sleep {
+            true => Contended::Wait,
+            false => Contended::Refuse,
+        };
+        ops::lock::setlk(self, request, handle, (lock, contended), reply);
     }
 
     fn fallocate(

@@ -31,6 +31,8 @@ fn errno_code(status: Status) -> i32 {
         Status::NotSupported => libc::EOPNOTSUPP,
         Status::Interrupted => libc::EINTR,
         Status::WouldBlock => libc::EAGAIN,
+        Status::Deadlock => libc::EDEADLK,
+        Status::NoLocks => libc::ENOLCK,
         Status::StaleInode => libc::ESTALE,
         Status::BadHandle => libc::EBADF,
         Status::DataLost

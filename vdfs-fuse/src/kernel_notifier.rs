@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::{io, thread};
 
 use fuser::{INodeNo, Notifier};
+use futures::FutureExt;
 use futures::channel::oneshot;
+use futures::future::BoxFuture;
 use parking_lot::{Condvar, Mutex};
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
@@ -78,12 +80,17 @@ impl KernelNotifier {
     /// Drops the pages of `len` bytes at `offset` (0: to the end), those written through a mapping
     /// after they are written out, and waits until it is done.
     pub(crate) async fn drop_now(&self, ino: Ino, offset: u64, len: u64) {
-        let (done, dropped) = oneshot::channel();
-        self.enqueue(ino, offset, len, Some(done));
-        // The sender is gone if there is nothing to drop any longer.
+        let dropped = self.begin_drop(ino, offset, len);
         if timeout(DROP_PAGES_MAX, dropped).await.is_err() {
             warn!(%ino, "the kernel takes long to drop pages; a reader may see old ones for a moment");
         }
+    }
+
+    /// Says when it is done. The sender is dropped if there is nothing to drop any longer.
+    fn begin_drop(&self, ino: Ino, offset: u64, len: u64) -> oneshot::Receiver<()> {
+        let (done, dropped) = oneshot::channel();
+        self.enqueue(ino, offset, len, Some(done));
+        dropped
     }
 
     fn enqueue(&self, ino: Ino, offset: u64, len: u64, done: Option<oneshot::Sender<()>>) {
@@ -123,6 +130,11 @@ impl Drop for KernelNotifier {
 impl KernelCache for KernelNotifier {
     fn invalidate_data(&self, ino: Ino, offset: u64, len: u64) {
         self.enqueue(ino, offset, len, None);
+    }
+
+    fn drop_data(&self, ino: Ino) -> BoxFuture<'static, ()> {
+        // However long it takes: who gets a lock must not see what was before it.
+        self.begin_drop(ino, 0, 0).map(drop).boxed()
     }
 
     fn invalidate_attributes(&self, ino: Ino) {

@@ -8,6 +8,7 @@ pub(crate) mod fsync;
 pub(crate) mod getattr;
 pub(crate) mod link;
 pub(crate) mod listing;
+pub(crate) mod lock;
 pub(crate) mod lookup;
 pub(crate) mod mkdir;
 pub(crate) mod mknod;

@@ -5,14 +5,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use fuser::{
     Errno, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr,
 };
+use vdfs_client::LockConflict;
 use vdfs_proto::meta::FsStats;
 use vdfs_proto::{Attr, SymlinkTarget, limits};
 
 use crate::errno::errno;
 use crate::handle::DoorHandle;
 use crate::ops::listing::{ListingPage, PlusPage};
+use crate::ops::lock::kernel_kind;
 use crate::stat::file_attr;
 
 /// How long the kernel may believe what it was told. Nothing tells it of other mounts' changes, so
@@ -94,6 +97,18 @@ answer!(ReplyStatfs, FsStats, |reply, stats| {
         limits::NAME_BYTES_MAX as u32,
         STATFS_BLOCK_BYTES,
     );
+});
+answer!(ReplyLock, Option<LockConflict>, |reply, conflict| {
+    match conflict {
+        Some(lock) => reply.locked(
+            lock.range.first(),
+            lock.range.last(),
+            kernel_kind(lock.kind),
+            // 0 is shown for who cannot be named.
+            lock.pid.unwrap_or(0),
+        ),
+        None => reply.locked(0, 0, libc::F_UNLCK, 0),
+    }
 });
 answer!(ReplyXattr, XattrBytes, |reply, xattr| {
     if xattr.room == 0 {

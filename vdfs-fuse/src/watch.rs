@@ -7,6 +7,10 @@
 //! moment, is answered so too: a program that catches `^C` closes its files before it ends, and a
 //! close waits as long as a write does.
 //!
+//! A wait for a lock ends with any signal that the caller would hear. The kernel restarts calls that
+//! lock, and expects a signal to be there; one that is sent to a process of several threads may be
+//! gone with another one in the next moment, so it must be there at two looks.
+//!
 //! Left out: callers that this process cannot see (another pid namespace); they wait.
 
 mod caller;
@@ -44,6 +48,8 @@ struct Table {
     /// By order of arrival, so the oldest come first.
     parked: BTreeMap<u64, Parked>,
     next: u64,
+    /// The first that is looked at in the next round.
+    look_from: u64,
     /// The thread sleeps until somebody parks.
     idle: bool,
     closed: bool,
@@ -52,15 +58,32 @@ struct Table {
 #[derive(Debug)]
 struct Parked {
     tid: u32,
+    hears: Hears,
     since: Instant,
+    /// A signal was there at the last look.
+    was_signalled: bool,
     stop: AbortHandle,
+}
+
+/// Which signals of its caller end a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hears {
+    /// Those that kill it. The call is restarted.
+    Death,
+    /// Those that kill it, also when they came a moment ago.
+    DeathAndAfter,
+    /// All that it hears itself. The call is restarted.
+    Signals,
 }
 
 /// One that has waited long enough for its caller to be looked at.
 #[derive(Debug)]
 struct Waiter {
+    number: u64,
     tid: u32,
+    hears: Hears,
     waited: Duration,
+    was_signalled: bool,
     stop: AbortHandle,
 }
 
@@ -87,7 +110,7 @@ impl Watch {
 
     /// Watches the caller `tid` from now on; `stop` ends its request's wait. `None` if there is no
     /// caller to watch.
-    pub(crate) fn seat(&self, tid: u32, stop: AbortHandle) -> Option<Seat> {
+    pub(crate) fn seat(&self, tid: u32, hears: Hears, stop: AbortHandle) -> Option<Seat> {
         if tid == 0 {
             return None;
         }
@@ -98,7 +121,9 @@ impl Watch {
             number,
             Parked {
                 tid,
+                hears,
                 since: Instant::now(),
+                was_signalled: false,
                 stop,
             },
         );
@@ -135,6 +160,7 @@ impl Room {
             for waiter in self.waiters(now, interrupted.patience()) {
                 if let Some(caller) = Caller::look(waiter.tid) {
                     interrupted.judge(now, &waiter, caller);
+                    self.note_signal(waiter.number, caller.is_signalled);
                 }
             }
         }
@@ -154,15 +180,29 @@ impl Room {
         !table.closed
     }
 
+    /// Those whose turn it is to be looked at: waits for locks may be long and many.
     fn waiters(&self, now: Instant, after: Duration) -> Vec<Waiter> {
-        let table = self.table.lock();
-        let waiters = table.parked.values().map(|parked| Waiter {
+        let mut table = self.table.lock();
+        let from = table.look_from;
+        let in_turn = table.parked.range(from..).chain(table.parked.range(..from));
+        let waiters = in_turn.map(|(number, parked)| Waiter {
+            number: *number,
             tid: parked.tid,
+            hears: parked.hears,
             waited: now.saturating_duration_since(parked.since),
+            was_signalled: parked.was_signalled,
             stop: parked.stop.clone(),
         });
-        let long = waiters.take_while(|waiter| waiter.waited >= after);
-        long.take(WATCH_CALLERS_MAX).collect()
+        let long = waiters.filter(|waiter| waiter.waited >= after);
+        let waiters: Vec<Waiter> = long.take(WATCH_CALLERS_MAX).collect();
+        table.look_from = waiters.last().map_or(0, |waiter| waiter.number + 1);
+        waiters
+    }
+
+    fn note_signal(&self, number: u64, is_signalled: bool) {
+        if let Some(parked) = self.table.lock().parked.get_mut(&number) {
+            parked.was_signalled = is_signalled;
+        }
     }
 }
 
@@ -184,13 +224,22 @@ impl Interrupted {
     /// drawn out by further interruptions: a program that tries again is not kept from waiting.
     fn judge(&mut self, now: Instant, waiter: &Waiter, caller: Caller) {
         let was_interrupted = self.0.contains_key(&caller.process);
-        if was_interrupted || caller.is_dying && waiter.waited >= WATCH_AFTER {
-            debug!(tid = waiter.tid, "caller is being killed: its request ends");
+        let is_dying = caller.is_dying && waiter.waited >= WATCH_AFTER;
+        let ends = match waiter.hears {
+            Hears::Death => is_dying && waiter.was_signalled,
+            Hears::DeathAndAfter => was_interrupted || is_dying,
+            Hears::Signals => caller.is_signalled && waiter.was_signalled,
+        };
+        if !ends {
+            return;
+        }
+        debug!(tid = waiter.tid, "the caller's signal ends its request");
+        if is_dying {
             self.0
                 .entry(caller.process)
                 .or_insert(now + INTERRUPTED_FOR);
-            waiter.stop.abort();
         }
+        waiter.stop.abort();
     }
 }
 
@@ -202,7 +251,8 @@ mod tests {
         let watch = Watch {
             room: Arc::new(Room::default()),
         };
-        let seat = watch.seat(7, AbortHandle::new_pair().0).expect("a caller");
+        let stop = AbortHandle::new_pair().0;
+        let seat = watch.seat(7, Hears::Death, stop).expect("a caller");
         (watch, seat)
     }
 
@@ -219,14 +269,40 @@ mod tests {
     #[test]
     fn seat_of_no_caller_is_none() {
         let (watch, _seat) = parked_room();
-        assert!(watch.seat(0, AbortHandle::new_pair().0).is_none());
+        let stop = AbortHandle::new_pair().0;
+        assert!(watch.seat(0, Hears::Death, stop).is_none());
+    }
+
+    #[test]
+    fn waiters_take_turns_when_there_are_too_many() {
+        let watch = Watch {
+            room: Arc::new(Room::default()),
+        };
+        let seats: Vec<Seat> = (0..WATCH_CALLERS_MAX + 1)
+            .filter_map(|_| watch.seat(7, Hears::Signals, AbortHandle::new_pair().0))
+            .collect();
+        let later = Instant::now() + WATCH_AFTER;
+        let mut looked_at: Vec<u64> = Vec::new();
+        for _ in 0..2 {
+            let waiters = watch.room.waiters(later, WATCH_AFTER);
+            assert_eq!(waiters.len(), WATCH_CALLERS_MAX);
+            looked_at.extend(waiters.iter().map(|waiter| waiter.number));
+        }
+        assert!(seats.iter().all(|seat| looked_at.contains(&seat.number)));
     }
 
     fn waiter(waited: Duration) -> Waiter {
+        hearing(Hears::DeathAndAfter, waited)
+    }
+
+    fn hearing(hears: Hears, waited: Duration) -> Waiter {
         let stop = AbortHandle::new_pair().0;
         Waiter {
+            number: 0,
             tid: 7,
+            hears,
             waited,
+            was_signalled: false,
             stop,
         }
     }
@@ -234,11 +310,50 @@ mod tests {
     const DYING: Caller = Caller {
         process: 6,
         is_dying: true,
+        is_signalled: true,
     };
     const LIVING: Caller = Caller {
         process: 6,
         is_dying: false,
+        is_signalled: false,
     };
+    /// A handler of it is to run.
+    const SIGNALLED: Caller = Caller {
+        is_signalled: true,
+        ..LIVING
+    };
+
+    #[test]
+    fn judge_ends_a_wait_for_a_lock_with_a_signal_that_stays() {
+        let mut interrupted = Interrupted::default();
+        let now = Instant::now();
+        let first = hearing(Hears::Signals, WATCH_AFTER);
+        interrupted.judge(now, &first, SIGNALLED);
+        assert!(!first.stop.is_aborted(), "another thread may take it");
+        let second = Waiter {
+            was_signalled: true,
+            ..hearing(Hears::Signals, WATCH_AFTER)
+        };
+        interrupted.judge(now, &second, LIVING);
+        assert!(!second.stop.is_aborted(), "another thread has taken it");
+        interrupted.judge(now, &second, SIGNALLED);
+        assert!(second.stop.is_aborted());
+        let file = waiter(WATCH_AFTER);
+        interrupted.judge(now, &file, SIGNALLED);
+        assert!(!file.stop.is_aborted(), "other calls are not interrupted");
+    }
+
+    #[test]
+    fn judge_ends_no_call_that_is_restarted_without_a_signal() {
+        let mut interrupted = Interrupted::default();
+        let now = Instant::now();
+        interrupted.judge(now, &waiter(WATCH_AFTER), DYING);
+        for hears in [Hears::Death, Hears::Signals] {
+            let again = hearing(hears, WATCH_AFTER);
+            interrupted.judge(now, &again, LIVING);
+            assert!(!again.stop.is_aborted(), "{hears:?}");
+        }
+    }
 
     #[test]
     fn judge_ends_the_waits_of_the_dying() {

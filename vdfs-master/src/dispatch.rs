@@ -61,8 +61,9 @@ async fn answer(turns: &Turns, pulse: &Pulse, request: CoreRequest) -> Result<Co
 
 /// What the core's report lacks, because it is not the core's.
 fn complete(reply: &mut CoreReply, certificates: &Certificates) {
-    if let CoreReply::Admin(reply) = reply {
-        let AdminReply::GetStatus(report) = &mut **reply;
+    if let CoreReply::Admin(reply) = reply
+        && let AdminReply::GetStatus(report) = &mut **reply
+    {
         report.certificates = certificates.ending();
     }
 }

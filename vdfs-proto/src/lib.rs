@@ -14,6 +14,7 @@ pub mod handshake;
 pub mod ids;
 pub mod layout;
 pub mod limits;
+pub mod lock;
 pub mod meta;
 pub mod name;
 pub mod operation;
@@ -29,5 +30,6 @@ pub use ids::{
     VolumeId,
 };
 pub use layout::{Chain, ChainTable, Layout, Member, MemberState, VolumeInfo};
+pub use lock::{LockKind, LockOwner, LockRange, LockRanges};
 pub use name::{FileName, SymlinkTarget, XattrName};
 pub use status::{RetryClass, Status};

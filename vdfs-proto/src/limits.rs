@@ -33,6 +33,17 @@ pub const DATA_SLOTS_PER_SESSION: u16 = 64;
 pub const SESSIONS_MAX: usize = 4096;
 /// Open handles of one session: bounds what a client can pin.
 pub const HANDLES_PER_SESSION_MAX: usize = 1 << 20;
+/// Pieces of locks on one inode: every look for a conflict goes through them.
+pub const LOCKS_PER_INODE_MAX: usize = 4096;
+/// The same of one session: more than the programs of one machine hold, and some megabytes.
+pub const LOCKS_PER_SESSION_MAX: usize = 1 << 16;
+/// The same of all sessions: some 20 MiB of the master's RAM.
+pub const LOCKS_MAX: usize = 1 << 18;
+/// Locks, and waits for one, that one answer to an operator holds: keeps it within a frame body.
+pub const LOCKS_LISTED_MAX: usize = 1000;
+/// How long a wait for a lock is parked at the master before the client asks again: well below an
+/// attempt's deadline, and rare enough to cost nothing.
+pub const LOCK_PARK_MS: u64 = 10_000;
 /// Retry records of one volume: 64 bytes each, `SESSIONS_MAX` mounts with 16 busy slots.
 pub const VOLUME_REPLIES_MAX: u32 = 1 << 16;
 

@@ -6,6 +6,7 @@ use crate::attr::{Attr, FileKind, SetTime, Timestamp};
 use crate::handshake::Role;
 use crate::ids::{DataId, HandleId, Ino, OpId, SessionId};
 use crate::layout::{ChainTable, Layout, MemberState, VolumeInfo};
+use crate::lock::{LockKind, LockOwner, LockRange};
 use crate::name::{FileName, SymlinkTarget, XattrName};
 use crate::operation::operations;
 
@@ -39,6 +40,8 @@ operations!(
         Extend -> Committed,
         SetXattr -> (),
         RemoveXattr -> (),
+        Lock -> Attr,
+        Unlock -> (),
     }
 );
 
@@ -61,6 +64,8 @@ operations!(
         ReturnAppend -> (),
         GetChainTable -> ChainTable,
         SyncLog -> (),
+        TestLock -> Option<Conflict>,
+        WaitLock -> LockNews,
     }
 );
 
@@ -70,6 +75,7 @@ operations!(
     /// Answers to [`AdminRequest`]s.
     AdminReply {
         GetStatus -> StatusReport,
+        ListLocks -> LockReport,
     }
 );
 
@@ -238,6 +244,45 @@ pub struct RemoveXattr {
     pub name: XattrName,
 }
 
+/// Locks a range of a regular file for an owner; what that owner held of it is replaced at once.
+/// `WouldBlock` if somebody else's lock is in the way, `NoLocks` at a bound. The attributes say
+/// whether what was cached before is still good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    pub ino: Ino,
+    pub lock: LockAsked,
+    /// The place in the queue of one who would wait; it lets those who came before go first. `None`
+    /// asks only for what nobody holds.
+    pub queued: Option<LockPlace>,
+}
+
+/// What is wanted, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockAsked {
+    pub owner: LockOwner,
+    /// The process, in the numbers of its host, for those who ask who holds a lock.
+    pub pid: u32,
+    pub kind: LockKind,
+    pub range: LockRange,
+}
+
+/// A place in a queue for locks; lower ones come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LockPlace(pub u64);
+
+impl LockPlace {
+    /// Behind everybody: of one who has not waited yet.
+    pub const LAST: LockPlace = LockPlace(u64::MAX);
+}
+
+/// Unlocks a range; of what is not held, nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlock {
+    pub ino: Ino,
+    pub owner: LockOwner,
+    pub range: LockRange,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lookup {
     pub parent: Ino,
@@ -370,8 +415,71 @@ pub struct GetChainTable {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SyncLog {}
 
+/// A lock that is in the way of the one asked for, if there is one (`F_GETLK`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestLock {
+    pub ino: Ino,
+    pub lock: LockAsked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    pub session: SessionId,
+    pub pid: u32,
+    pub kind: LockKind,
+    pub range: LockRange,
+}
+
+/// Answered when [`Lock`] may succeed, after `LOCK_PARK_MS` if it does not, and with `Deadlock` if it
+/// never can. Whoever does not ask again within a moment has left the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitLock {
+    pub ino: Ino,
+    pub lock: LockAsked,
+    /// As the answer before gave it; [`LockPlace::LAST`] at first.
+    pub place: LockPlace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockNews {
+    pub place: LockPlace,
+    /// It is this one's turn to lock.
+    pub is_free: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GetStatus {}
+
+/// Who holds locks of an inode, and who waits for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListLocks {
+    pub ino: Ino,
+}
+
+/// At most `LOCKS_LISTED_MAX` of each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockReport {
+    pub held: Vec<ListedLock>,
+    /// In the order of their places.
+    pub waiting: Vec<ListedLock>,
+    /// There are more.
+    pub is_cut: bool,
+    /// The sessions of both.
+    pub sessions: Vec<LockingSession>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedLock {
+    pub session: SessionId,
+    pub lock: LockAsked,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockingSession {
+    pub id: SessionId,
+    pub host: String,
+    pub mount: String,
+}
 
 /// Facts of the whole system, as the master knows them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

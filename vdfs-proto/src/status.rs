@@ -48,6 +48,11 @@ pub enum Status {
     Interrupted,
     #[error("resource temporarily unavailable")]
     WouldBlock,
+    /// Those who hold the lock wait, in the end, for the one who asks.
+    #[error("resource deadlock avoided")]
+    Deadlock,
+    #[error("no locks available")]
+    NoLocks,
     /// The inode is not there any more: its slot has another generation.
     #[error("stale file handle")]
     StaleInode,
@@ -156,6 +161,8 @@ impl Status {
             | Status::NotSupported
             | Status::Interrupted
             | Status::WouldBlock
+            | Status::Deadlock
+            | Status::NoLocks
             | Status::StaleInode
             | Status::BadHandle
             | Status::SessionExpired

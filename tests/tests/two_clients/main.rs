@@ -8,6 +8,7 @@ mod away;
 mod churn;
 mod cluster;
 mod lanes;
+mod locks;
 mod log_growth;
 mod one_file;
 mod same_name;

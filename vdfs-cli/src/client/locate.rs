@@ -1,81 +1,21 @@
 //! `vdfs locate`: which volumes hold the chunks of a file.
 
-use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
 use serde::{Serialize, Serializer};
-use vdfs_client::path::resolve;
 use vdfs_proto::{Attr, ChainTable, ChunkSize, FileKind, Ino, Layout, MemberState};
 
-use crate::args::LocateArgs;
-use crate::client::connection::{self, Connection};
-use crate::cluster::Cluster;
+use crate::args::InodeArgs;
+use crate::client::connection::Connection;
+use crate::client::on_inode::run_on_inode;
 use crate::output::Output;
-use crate::places;
 use vdfs_program::{Blame, Failure, human};
 
-pub(crate) fn run(args: &LocateArgs) -> Result<(), Failure> {
-    let what = &args.path.display();
-    match find_on_mount(args)? {
-        Some((cluster, ino)) => connection::run_at(&cluster, "locate", async |connection| {
-            show(connection, ino, args).await
-        }),
-        None if args.path.is_absolute() => {
-            connection::run(&args.cluster, "locate", async |connection| {
-                let Connection { fs, caller } = connection;
-                let attr = resolve(fs, caller, &args.path, true).await.blame(what)?;
-                show(connection, attr.ino, args).await
-            })
-        }
-        None => Err(Failure::new(what, "is not on a mount of VDFS")
-            .way_out("name a path on one, or an absolute path in the filesystem")),
-    }
+pub(crate) fn run(args: &InodeArgs) -> Result<(), Failure> {
+    run_on_inode(args, "locate", async |connection, ino| {
+        show(connection, ino, args).await
+    })
 }
 
-/// The filesystem and the inode of a path on a mount; `None` if it is on none.
-fn find_on_mount(args: &LocateArgs) -> Result<Option<(Cluster, Ino)>, Failure> {
-    let Ok(path) = args.path.canonicalize() else {
-        return Ok(None);
-    };
-    let mount = vdfs_fuse::mount_of(&path).blame("/proc/self/mountinfo")?;
-    let Some(mount) = mount.filter(|mount| mount.fs_type.starts_with("fuse")) else {
-        return Ok(None);
-    };
-    let Some(masters) = parse_source(&mount.source) else {
-        return Ok(None);
-    };
-    let metadata = path.metadata().blame(path.display())?;
-    Ok(Some((
-        cluster_of_mount(args, &mount.mountpoint, masters)?,
-        Ino(metadata.ino()),
-    )))
-}
-
-/// The source of a mount is its masters' addresses.
-fn parse_source(source: &str) -> Option<Vec<SocketAddr>> {
-    source.split(',').map(|addr| addr.parse().ok()).collect()
-}
-
-/// The mount says where the master is; as whom to speak to it is found as for every command.
-fn cluster_of_mount(
-    args: &LocateArgs,
-    mountpoint: &Path,
-    masters: Vec<SocketAddr>,
-) -> Result<Cluster, Failure> {
-    let named = args.cluster.state.is_some() || args.cluster.identity.is_some();
-    let of_mount = places::state_of(mountpoint).filter(|_| !named);
-    let found = match of_mount
-        .map(|state| Cluster::of_state(&state))
-        .transpose()?
-    {
-        Some(Some(cluster)) => cluster,
-        Some(None) | None => Cluster::find(&args.cluster)?,
-    };
-    Ok(Cluster { masters, ..found })
-}
-
-async fn show(connection: &Connection, ino: Ino, args: &LocateArgs) -> Result<(), Failure> {
+async fn show(connection: &Connection, ino: Ino, args: &InodeArgs) -> Result<(), Failure> {
     let what = &args.path.display();
     let fs = &connection.fs;
     let attr = fs.getattr(ino).await.blame(what)?;
@@ -281,14 +221,5 @@ mod tests {
                 ],
             })
         );
-    }
-
-    #[test]
-    fn parse_source_takes_addresses_only() {
-        assert_eq!(
-            parse_source("127.0.0.1:1,[::1]:2").map(|all| all.len()),
-            Some(2)
-        );
-        assert_eq!(parse_source("sshfs#host:"), None);
     }
 }

@@ -262,6 +262,16 @@ impl File {
         keep
     }
 
+    /// What was read ahead is stale.
+    pub(crate) fn forget_content(&self) {
+        self.state().content += 1;
+    }
+
+    /// The kernel's pages show `version`, or later bytes.
+    pub(crate) fn show_version(&self, version: u64) {
+        self.state().known_version = Some(version);
+    }
+
     // Mappings.
 
     pub(crate) fn add_mapper(&self) {

@@ -17,23 +17,32 @@ impl Fs {
 
     /// Facts of the whole system.
     pub async fn status(&self) -> Result<StatusReport, Status> {
+        match self
+            .ask_operator(AdminRequest::GetStatus(GetStatus {}))
+            .await?
+        {
+            AdminReply::GetStatus(report) => Ok(report),
+            AdminReply::ListLocks(_) => Err(Status::Malformed),
+        }
+    }
+
+    pub(super) async fn ask_operator(&self, ask: AdminRequest) -> Result<AdminReply, Status> {
         let life = self.client.session.current();
-        let mut attempt = StatusAttempt { fs: self };
+        let mut attempt = AdminAttempt { fs: self, ask };
         let asked = retry(&mut attempt, &life, self.client.deadline()).await;
         asked.map_err(|failure| failure.status)
     }
 }
 
-struct StatusAttempt<'a> {
+struct AdminAttempt<'a> {
     fs: &'a Fs,
+    ask: AdminRequest,
 }
 
-impl Attempt for StatusAttempt<'_> {
-    type Reply = StatusReport;
+impl Attempt for AdminAttempt<'_> {
+    type Reply = AdminReply;
 
-    async fn attempt(&mut self) -> Result<StatusReport, Status> {
-        let ask = AdminRequest::GetStatus(GetStatus {});
-        let AdminReply::GetStatus(report) = self.fs.client.master.admin(&ask).await?;
-        Ok(report)
+    async fn attempt(&mut self) -> Result<AdminReply, Status> {
+        self.fs.client.master.admin(&self.ask).await
     }
 }

@@ -7,6 +7,7 @@ use vdfs_proto::session::Right;
 use vdfs_proto::{HandleId, Status};
 
 use super::Fs;
+use super::lock::unlock_closed;
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::files::{File, Handle};
@@ -35,6 +36,7 @@ pub(super) async fn release_handle(client: &Arc<Client>, handle: &Handle) {
     if handle.access.write && !file.is_clean() {
         flush_here(client, file).await;
     }
+    unlock_closed(client, file, handle.id).await;
     if file.has_token() && client.files.is_last_user(file.ino) {
         return_token(client, file).await;
     }

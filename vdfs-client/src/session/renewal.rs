@@ -72,6 +72,10 @@ pub(super) async fn replace_life(client: &Arc<Client>, old: &Arc<Life>) {
         }
         client.config.kernel_cache.invalidate_data(file.ino, 0, 0);
     }
+    // Others may have had the locks since: who held them must not go on as if nobody had.
+    for handle in client.locks.end_session(old.id) {
+        client.files.lose(handle, Status::SessionExpired);
+    }
     loop {
         if client.session.is_closed() {
             return;

@@ -108,6 +108,11 @@ impl KernelCache for FakeKernel {
         self.dropped.lock().push((ino, offset, len));
     }
 
+    fn drop_data(&self, ino: Ino) -> BoxFuture<'static, ()> {
+        self.invalidate_data(ino, 0, 0);
+        async {}.boxed()
+    }
+
     fn invalidate_attributes(&self, _ino: Ino) {}
 }
 
@@ -536,6 +541,8 @@ impl State {
             Mutation::Create(create) => self.create(create).map(Mutated::Create),
             Mutation::Commit(commit) => self.commit(commit).map(Mutated::Commit),
             Mutation::Extend(extend) => self.commit(extend.commit).map(Mutated::Extend),
+            Mutation::Lock(lock) => Ok(Mutated::Lock(self.file(lock.ino)?.attr)),
+            Mutation::Unlock(_) => Ok(Mutated::Unlock(())),
             Mutation::Truncate(truncate) => {
                 let truncated = self.truncate(truncate.ino, truncate.size)?;
                 Ok(Mutated::Truncate(truncated))
@@ -670,9 +677,11 @@ impl State {
                 files_max: 1 << 20,
                 is_reaping: self.is_reaping,
             }),
-            Query::ReadDir(_) | Query::GetXattr(_) | Query::ListXattr(_) => {
-                return Err(Status::NotSupported);
-            }
+            Query::ReadDir(_)
+            | Query::GetXattr(_)
+            | Query::ListXattr(_)
+            | Query::TestLock(_)
+            | Query::WaitLock(_) => return Err(Status::NotSupported),
         })
     }
 

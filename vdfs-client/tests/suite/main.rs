@@ -7,6 +7,7 @@
 
 mod append;
 mod fake;
+mod locking;
 mod model;
 mod paths;
 mod races;

@@ -1,11 +1,11 @@
-//! OPEN of a regular file, and how opens use the page cache.
+//! OPEN of a regular file, and how opens use the page cache. `NOFLUSH` is not among the flags, not
+//! even for readers: a close gives up locks, and FLUSH says so.
 //!
 //! | open | flags | why |
 //! |---|---|---|
 //! | unchanged since its pages were read | `KEEP_CACHE` | they are good |
 //! | `O_APPEND` for writing | `DIRECT_IO` | the kernel takes its own idea of the end for the offset; pages filled there would be wrong if another mount has appended |
 //! | of a file that another mount writes (`OpenFile::is_shared`) | `DIRECT_IO` | pages would be as old as the last open; and a shared mapping is refused (`ENODEV`), since page caches of two mounts cannot be one |
-//! | for reading only | `NOFLUSH` | nothing to write out at close |
 
 use fuser::{FopenFlags, INodeNo, OpenAccMode, OpenFlags, ReplyOpen, Request};
 use vdfs_client::{OpenFile, OpenOptions};
@@ -56,7 +56,6 @@ pub(crate) fn opened(file: OpenFile, options: OpenOptions) -> OpenedFile {
     let mut flags = FopenFlags::empty();
     flags.set(FopenFlags::FOPEN_DIRECT_IO, uncached);
     flags.set(FopenFlags::FOPEN_KEEP_CACHE, file.keep_cache);
-    flags.set(FopenFlags::FOPEN_NOFLUSH, !options.write);
     OpenedFile {
         handle: DoorHandle {
             id: file.handle,

@@ -1,4 +1,4 @@
-//! Whether a thread that waits for us is to die, from `/proc/TID/status` and `/proc/TID/stat`
+//! Whether a thread that waits for us is to die, or has a signal to handle, from `/proc/TID/status` and `/proc/TID/stat`
 //! (proc(5)).
 
 use std::fs;
@@ -14,6 +14,9 @@ const HARMLESS: SignalSet = SignalSet::of(&[
     libc::SIGTTIN,
     libc::SIGTTOU,
 ]);
+/// Signals that do nothing by default.
+const NOTHING_BY_DEFAULT: SignalSet =
+    SignalSet::of(&[libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH]);
 /// A person or a supervisor asks the program to end. Caught, they are still answered: the program's
 /// handler runs only when its call returns.
 const ASKED_TO_END: SignalSet = SignalSet::of(&[libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
@@ -30,6 +33,8 @@ pub(crate) struct Caller {
     /// The thread has a signal pending that ends it, or is on its way out because of one (it closes
     /// its files then, and each close waits for a flush).
     pub(crate) is_dying: bool,
+    /// It, or its process, has a signal pending that it does not block and that does something.
+    pub(crate) is_signalled: bool,
 }
 
 impl Caller {
@@ -37,10 +42,15 @@ impl Caller {
     pub(crate) fn look(tid: u32) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
         let process = field(&status, "Tgid")?.parse().ok()?;
-        let is_ended_by_signal = Signals::parse(&status).is_some_and(Signals::end);
+        let signals = Signals::parse(&status);
+        let is_ended_by_signal = signals.is_some_and(Signals::end);
         let is_dying =
             is_ended_by_signal || (has_left_memory(&status) && exits_by_signal(&stat_of(tid)));
-        Some(Caller { process, is_dying })
+        Some(Caller {
+            process,
+            is_dying,
+            is_signalled: signals.is_some_and(Signals::are_heard),
+        })
     }
 }
 
@@ -120,12 +130,20 @@ impl Signals {
         })
     }
 
+    /// Some signal runs a handler, or ends or stops the process.
+    fn are_heard(self) -> bool {
+        let idle = NOTHING_BY_DEFAULT.without(self.caught);
+        !self.unblocked().without(idle).is_empty()
+    }
+
+    fn unblocked(self) -> SignalSet {
+        let pending = self.pending.or(self.pending_shared);
+        pending.without(self.blocked).without(self.ignored)
+    }
+
     fn end(self) -> bool {
         let pending = self.pending.or(self.pending_shared);
-        let heard = pending
-            .without(self.blocked)
-            .without(self.ignored)
-            .without(HARMLESS);
+        let heard = self.unblocked().without(HARMLESS);
         let by_default = heard.without(self.caught);
         let asked = heard.and(ASKED_TO_END);
         !by_default.or(asked).or(pending.and(KILL)).is_empty()
@@ -153,12 +171,16 @@ mod tests {
     use super::*;
 
     fn ends(pending: &str, shared: &str, blocked: &str, ignored: &str, caught: &str) -> bool {
+        signals([pending, shared, blocked, ignored, caught]).end()
+    }
+
+    fn signals([pending, shared, blocked, ignored, caught]: [&str; 5]) -> Signals {
         let status = format!(
             "Name:\tcp\nState:\tD (disk sleep)\nSigQ:\t1/7\nSigPnd:\t{pending:0>16}\n\
              ShdPnd:\t{shared:0>16}\nSigBlk:\t{blocked:0>16}\nSigIgn:\t{ignored:0>16}\n\
              SigCgt:\t{caught:0>16}\nCapInh:\t0\n"
         );
-        Signals::parse(&status).expect("well formed").end()
+        Signals::parse(&status).expect("well formed")
     }
 
     const INT: &str = "2";
@@ -190,6 +212,20 @@ mod tests {
         assert!(!ends("0", CHLD, "0", "0", "0"), "harmless by default");
         assert!(!ends(URG, "0", "0", "0", URG), "preemption of a Go program");
         assert!(!ends("0", USR1, "0", "0", USR1), "caught");
+    }
+
+    #[test]
+    fn signals_are_heard_that_are_caught_or_stop_and_not_those_that_do_nothing() {
+        const STOP: &str = "40000";
+        assert!(signals(["0", USR1, "0", "0", USR1]).are_heard(), "caught");
+        assert!(signals([CHLD, "0", "0", "0", CHLD]).are_heard(), "caught");
+        assert!(signals(["0", STOP, "0", "0", "0"]).are_heard(), "stops");
+        assert!(!signals(["0", CHLD, "0", "0", "0"]).are_heard(), "idle");
+        assert!(
+            !signals([USR1, "0", USR1, "0", USR1]).are_heard(),
+            "blocked"
+        );
+        assert!(!signals([USR1, "0", "0", USR1, "0"]).are_heard(), "ignored");
     }
 
     #[test]
@@ -229,6 +265,7 @@ mod tests {
         let here = Caller {
             process,
             is_dying: false,
+            is_signalled: false,
         };
         assert_eq!(Caller::look(process), Some(here));
         assert_eq!(Caller::look(u32::MAX), None);

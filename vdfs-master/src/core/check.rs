@@ -6,6 +6,7 @@ use vdfs_proto::{DataId, Ino, SessionId};
 
 use super::inode::{Body, Inode};
 use super::live::Live;
+use super::locks::check_locks;
 use super::state::State;
 
 pub(crate) fn check_state(state: &State) {
@@ -13,6 +14,7 @@ pub(crate) fn check_state(state: &State) {
     check_free_list(state);
     check_orphans(state);
     check_data_ids(state);
+    check_locks(state);
     for ((session, ino), ()) in state.writers.iter() {
         assert!(
             state.sessions.contains(session),
@@ -140,6 +142,7 @@ pub(crate) fn check_live(state: &State, live: &Live) {
         assert!(state.sessions.contains(*session), "{session} has ended");
     }
     check_handles(state, live);
+    live.lock_queues.check();
     for (session, _) in live.in_progress.keys() {
         assert!(
             state.sessions.contains(*session) || !live.works.is_empty(),

@@ -139,6 +139,8 @@ impl Core {
         }
         match request.mutation {
             Mutation::Truncate(truncate) => self.begin_truncate(request.op, truncate),
+            Mutation::Lock(lock) => self.do_lock(request.op, lock),
+            Mutation::Unlock(unlock) => self.do_unlock(request.op, unlock),
             mutation => self.do_mutation(request.op, mutation),
         }
     }
@@ -200,7 +202,7 @@ impl Core {
             .map(|create| self.check_create_handle(op, create))
         {
             Some(Err(status)) => Err(status),
-            Some(Ok(())) | None => self.plan(mutation),
+            Some(Ok(())) | None => self.plan(op.session, mutation),
         };
         let record = match planned {
             Ok(change) => Record::Change {
@@ -220,8 +222,13 @@ impl Core {
         self.settle(op, outcome);
     }
 
-    fn plan(&self, mutation: Mutation) -> Result<super::record::Change, Status> {
+    fn plan(
+        &self,
+        session: SessionId,
+        mutation: Mutation,
+    ) -> Result<super::record::Change, Status> {
         let facts = Facts {
+            session,
             is_pinned: &|ino| self.live.is_pinned(ino),
             may_linger: &|ino| self.may_linger(ino),
             place: &|data| self.place(data),
@@ -349,6 +356,7 @@ impl Core {
             waiters.retain(keep);
         }
         self.live.resume_waiters.retain(keep);
+        self.abandon_lock_wait(ticket);
         self.live.opening.retain(|opening| opening.ticket != ticket);
         for session in self.live.sessions.values_mut() {
             session.outbox.abandon(ticket);

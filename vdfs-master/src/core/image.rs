@@ -13,6 +13,7 @@
 //! | `reaps` | (`VolumeId`, `DataId`) |
 //! | `sessions` | (`SessionId`, `Session` with its stored replies) |
 //! | `writers` | (`SessionId`, `Ino`) |
+//! | `locks` | (`Ino`, its locks by holder) |
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use super::directory::{Entry, NameKey};
 use super::inode::Inode;
 use super::inodes::{Counters, Inodes};
 use super::limits::SECTION_BLOCK_BYTES;
+use super::locks::InodeLocks;
 use super::state::{Numbers, PendingTrim, Session, State, StoredVolume, Xattrs};
 use super::{FsConfig, RestoreError};
 
@@ -63,7 +65,8 @@ impl Image {
     /// under the same name; the order is part of the format.
     pub fn sections(self) -> impl Iterator<Item = Block> {
         let names = [
-            "base", "inodes", "names", "xattrs", "orphans", "trims", "reaps", "sessions", "writers",
+            "base", "inodes", "names", "xattrs", "orphans", "trims", "reaps", "sessions",
+            "writers", "locks",
         ];
         let state = Arc::new(self.state);
         names
@@ -116,6 +119,7 @@ impl Iterator for Blocks {
             "reaps" => block.fill(keys_at(&state.reaps, from)),
             "sessions" => block.fill(entries_at(&state.sessions, from)),
             "writers" => block.fill(keys_at(&state.writers, from)),
+            "locks" => block.fill(entries_at(state.locks.by_inode(), from)),
             name => unreachable!("no section is named {name}"),
         };
         Some((self.name, block.bytes))
@@ -241,6 +245,7 @@ fn empty_state(base: Base) -> State {
         reaps: Default::default(),
         sessions: Default::default(),
         writers: Default::default(),
+        locks: Default::default(),
         volumes: Arc::new(base.volumes.into_iter().collect()),
         table: Arc::new(base.table),
     }
@@ -284,6 +289,11 @@ fn restore_block(state: &mut State, name: &str, bytes: &[u8]) -> Result<(), Rest
                 state.writers.insert(writer, ());
             }
         }
+        "locks" => {
+            for (ino, locks) in decode_items::<(Ino, Arc<InodeLocks>)>(bytes)? {
+                state.locks.restore(ino, locks);
+            }
+        }
         _ => return Err(RestoreError::BadSection),
     }
     Ok(())
@@ -324,8 +334,8 @@ impl State {
         }
         text += &format!("{:?}\n{:?}\n{:?}\n", self.xattrs, self.orphans, self.trims);
         text + &format!(
-            "{:?}\n{:?}\n{:?}\n",
-            self.reaps, self.sessions, self.writers
+            "{:?}\n{:?}\n{:?}\n{:?}\n",
+            self.reaps, self.sessions, self.writers, self.locks
         )
     }
 }

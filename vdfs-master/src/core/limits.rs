@@ -3,6 +3,16 @@
 /// Callers that wait for something at once: each holds a request of at most a frame body, most of
 /// them a hundred bytes. Beyond it the answer is `Busy`.
 pub(crate) const WAITERS_MAX: usize = 1 << 16;
+/// Waits for locks of one inode: telling them goes through all pairs of them. Beyond it the answer is
+/// `Busy`, and the caller tries again by itself.
+pub(crate) const LOCK_WAITS_PER_INODE_MAX: usize = 256;
+/// Who is told that a lock is free has this long to take it: many round trips, and no longer than a
+/// caller that has died may hold others up.
+pub(crate) const LOCK_TURN_MS: u64 = 2_000;
+/// How long one who could have a lock lets those who wait and came before go first.
+pub(crate) const LOCK_YIELD_MS: u64 = 5_000;
+/// Holders that are looked at for a circle of waits: a larger circle is not found.
+pub(crate) const LOCK_CIRCLE_MAX: usize = 1024;
 /// Groups of chains: each is 8 KiB of the chain table, which must fit a frame body.
 pub(crate) const GROUPS_MAX: usize = 64;
 /// Free slots of the inode slab that rest before one is used again, so that generations of a few

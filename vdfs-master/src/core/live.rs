@@ -12,6 +12,7 @@ use vdfs_proto::{ChainTable, DataId, HandleId, Ino, OpId, SessionId, VolumeId};
 use super::departed::Departed;
 use super::limits::LOW_SPACE_FRACTION;
 use super::lingering::Lingering;
+use super::lock_queues::LockQueues;
 use super::opens::Opens;
 use super::outbox::Outbox;
 use super::state::State;
@@ -51,6 +52,7 @@ pub(crate) struct Live {
     pub(crate) append_waiters: BTreeMap<Ino, VecDeque<Parked>>,
     /// What must know all open handles first.
     pub(crate) resume_waiters: VecDeque<Parked>,
+    pub(crate) lock_queues: LockQueues,
     pub(crate) recalls: BTreeMap<u64, AskedBack>,
     pub(crate) next_recall: u64,
     pub(crate) departed: Departed,
@@ -205,6 +207,7 @@ impl Live {
             works: BTreeMap::new(),
             append_waiters: BTreeMap::new(),
             resume_waiters: VecDeque::new(),
+            lock_queues: LockQueues::new(0),
             recalls: BTreeMap::new(),
             next_recall: 1,
             departed: Departed::default(),

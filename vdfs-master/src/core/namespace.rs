@@ -10,7 +10,7 @@ mod rename;
 
 use vdfs_proto::limits::LINKS_MAX;
 use vdfs_proto::meta::{Link, Mutated, Mutation};
-use vdfs_proto::{Attr, DataId, FileName, Ino, Status, Timestamp};
+use vdfs_proto::{Attr, DataId, FileName, Ino, SessionId, Status, Timestamp};
 
 use super::inode::NewData;
 use super::record::Change;
@@ -18,6 +18,8 @@ use super::state::{Applied, State};
 
 /// What planning needs of what is not logged.
 pub(crate) struct Facts<'a> {
+    /// Whose mutation it is.
+    pub(crate) session: SessionId,
     /// Somebody has the inode open, or may have, or works on it.
     pub(crate) is_pinned: &'a dyn Fn(Ino) -> bool,
     /// A replaced file may stay for a moment.
@@ -42,6 +44,8 @@ impl State {
             Mutation::Extend(extend) => self.plan_extend(extend.commit),
             Mutation::SetXattr(set) => self.plan_set_xattr(set),
             Mutation::RemoveXattr(remove) => self.plan_remove_xattr(remove),
+            Mutation::Lock(lock) => self.plan_lock(facts.session, &lock),
+            Mutation::Unlock(unlock) => self.plan_unlock(facts.session, &unlock),
         }
     }
 
@@ -76,7 +80,9 @@ impl State {
             | Change::Commit(_)
             | Change::Extend(_)
             | Change::SetXattr { .. }
-            | Change::RemoveXattr { .. } => unreachable!("not a change of names"),
+            | Change::RemoveXattr { .. }
+            | Change::Lock { .. }
+            | Change::Unlock { .. } => unreachable!("not a change of names"),
         }
     }
 

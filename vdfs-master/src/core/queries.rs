@@ -60,6 +60,11 @@ impl Core {
                 Ok(Answer::ReturnAppend(()))
             }
             Query::SyncLog(_) => self.sync_log(ticket),
+            Query::TestLock(test) => Ok(Answer::TestLock(self.state.test_lock(session, test)?)),
+            Query::WaitLock(wait) => {
+                self.wait_for_lock(ticket, session, wait)?;
+                Err(Wait::Arranged)
+            }
             Query::GetAttr(get) => Ok(Answer::GetAttr(self.attr_or_last(get.ino)?)),
             Query::StatFs(_) => Ok(Answer::StatFs(self.stats())),
             Query::GetChainTable(_) => Ok(Answer::GetChainTable((*self.live.table).clone())),
@@ -210,7 +215,9 @@ impl State {
             | Query::AcquireAppend(_)
             | Query::ReturnAppend(_)
             | Query::GetChainTable(_)
-            | Query::SyncLog(_) => unreachable!("answered with what is not logged"),
+            | Query::SyncLog(_)
+            | Query::TestLock(_)
+            | Query::WaitLock(_) => unreachable!("answered with what is not logged"),
         }
     }
 

@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use vdfs_proto::meta::{Commit, NewKind};
+use vdfs_proto::meta::{Commit, LockAsked, NewKind};
 use vdfs_proto::session::OpenSession;
 use vdfs_proto::{
-    DataId, FileName, Ino, OpId, SessionId, Status, StoreId, SymlinkTarget, Timestamp, VolumeId,
-    XattrName,
+    DataId, FileName, Ino, LockOwner, LockRange, OpId, SessionId, Status, StoreId, SymlinkTarget,
+    Timestamp, VolumeId, XattrName,
 };
 
 use super::inode::NewData;
@@ -174,6 +174,15 @@ pub(crate) enum Change {
     RemoveXattr {
         ino: Ino,
         name: XattrName,
+    },
+    Lock {
+        ino: Ino,
+        lock: LockAsked,
+    },
+    Unlock {
+        ino: Ino,
+        owner: LockOwner,
+        range: LockRange,
     },
 }
 

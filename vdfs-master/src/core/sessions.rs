@@ -59,6 +59,7 @@ impl State {
             .remove(session)
             .expect("a session closes once");
         let writers = self.take_writers(session);
+        self.locks.end_session(session);
         // One that closes itself has flushed everything.
         if stored.closing.is_some() {
             for ino in writers {

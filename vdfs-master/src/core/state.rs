@@ -17,6 +17,7 @@ use super::directory::{Directory, NameHash};
 use super::inode::{Body, Inode, Nanos};
 use super::inodes::Inodes;
 use super::limits::{GENERATIONS_SKIPPED, IDS_SKIPPED};
+use super::locks::LockTable;
 use super::record::{Change, Record};
 use super::replies::{Outcome, Slots};
 use super::{FsConfig, Peer, RestoreError};
@@ -39,6 +40,7 @@ pub(crate) struct State {
     pub(crate) sessions: CowMap<SessionId, Session>,
     /// Who may write to what.
     pub(crate) writers: CowMap<(SessionId, Ino), ()>,
+    pub(crate) locks: LockTable,
     pub(crate) volumes: Arc<BTreeMap<VolumeId, StoredVolume>>,
     pub(crate) table: Arc<ChainTable>,
 }
@@ -130,6 +132,7 @@ impl State {
             reaps: CowMap::default(),
             sessions: CowMap::default(),
             writers: CowMap::default(),
+            locks: LockTable::default(),
             volumes: Arc::default(),
             table: Arc::default(),
         }
@@ -203,6 +206,13 @@ impl State {
             Change::RemoveXattr { ino, name } => {
                 self.apply_remove_xattr(at, *ino, name);
                 return Some(Mutated::RemoveXattr(()));
+            }
+            Change::Lock { ino, lock } => {
+                return Some(Mutated::Lock(self.apply_lock(op.session, *ino, *lock)));
+            }
+            Change::Unlock { ino, owner, range } => {
+                self.apply_unlock(op.session, (*ino, *owner), *range);
+                return Some(Mutated::Unlock(()));
             }
             _ => {}
         }

@@ -16,6 +16,7 @@ impl Core {
     pub(crate) fn answer_admin(&mut self, request: AdminRequest) -> AdminReply {
         match request {
             AdminRequest::GetStatus(_) => AdminReply::GetStatus(self.status()),
+            AdminRequest::ListLocks(list) => AdminReply::ListLocks(self.list_locks(list.ino)),
         }
     }
 

@@ -7,6 +7,7 @@ use vdfs_proto::{DataId, SessionId};
 use super::Core;
 use super::limits::TICK_MS;
 use super::live::{AfterDurable, LiveClosing, LiveSession, LiveVolume};
+use super::lock_queues::LockQueues;
 use super::record::Record;
 
 impl Core {
@@ -18,6 +19,7 @@ impl Core {
         self.live.started_ms = now_ms;
         self.live.next_tick_ms = now_ms + TICK_MS;
         self.live.next_recall = (term << 32) + 1;
+        self.live.lock_queues = LockQueues::new(term);
         self.live.table = self.state.table.clone();
         for volume in self.state.volumes.keys() {
             let live = LiveVolume::new(term, now_ms);

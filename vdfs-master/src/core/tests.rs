@@ -2,6 +2,7 @@
 
 mod append;
 mod chaos;
+mod locking;
 mod names;
 mod reaping;
 mod replay;

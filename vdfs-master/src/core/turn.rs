@@ -51,6 +51,7 @@ impl Core {
         self.expire_volumes();
         self.expire_sessions();
         self.retry_trims();
+        self.tend_lock_queues();
         self.log_closed_writers();
         self.go_on_surveying();
     }

@@ -112,6 +112,7 @@ impl State {
         assert_eq!(gone.nlink, 0, "{ino} has names");
         applied.departed.push(gone.attr(ino));
         self.xattrs.remove(ino);
+        self.locks.end_inode(ino);
         if let Some(file) = gone.file() {
             self.queue_reap(file.data, applied);
         }

@@ -56,6 +56,7 @@ impl Core {
         self.live.closings.insert(session, LiveClosing::default());
         self.after_sync(AfterDurable::Fence(session));
         self.refuse_polls(session);
+        self.end_lock_waits_of(session);
     }
 
     fn refuse_polls(&mut self, session: SessionId) {
@@ -123,6 +124,8 @@ impl Core {
     /// The last step: everything of the session is released.
     fn end_session(&mut self, session: SessionId) {
         self.refuse_polls(session);
+        self.end_lock_waits_of(session);
+        let locked = self.state.locks.inodes_of(session);
         self.log(Record::SessionClosed { session });
         self.after_durable(AfterDurable::Forget(session));
         self.live.closings.remove(&session);
@@ -131,6 +134,9 @@ impl Core {
             .recalls
             .retain(|_, asked| asked.recall.session != session);
         self.release_all(session);
+        for ino in locked {
+            self.serve_locks(ino);
+        }
         self.live.closed_writers.retain(|(of, _)| *of != session);
         self.live.sessions.remove(&session);
         if self.live.unresumed.remove(&session) {

@@ -4,15 +4,17 @@
 use proptest::prelude::*;
 use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::meta::{
-    Access, AcquireAppend, Commit, Create, Extend, GetLayout, Mutation, NewKind, Open, Query,
-    Release, Unlink,
+    Access, AcquireAppend, Commit, Create, Extend, GetLayout, Lock, LockAsked, LockPlace, Mutation,
+    NewKind, Open, Query, Release, Unlink, Unlock, WaitLock,
 };
 use vdfs_proto::operation::Operation;
 use vdfs_proto::session::{
     Event, OpenHandle, RecallOutcome, Recalled, ResumeSession, SessionReply,
 };
 use vdfs_proto::volume::{Command, VolumeReply};
-use vdfs_proto::{ChainId, HandleId, Ino, SessionId, Status, Timestamp, VolumeId};
+use vdfs_proto::{
+    ChainId, HandleId, Ino, LockKind, LockOwner, LockRange, SessionId, Status, Timestamp, VolumeId,
+};
 
 use super::world::{
     CHUNK_BYTES, READ, WRITE, World, create_in, name, next_events, registration, truncate,
@@ -62,6 +64,17 @@ enum Step {
         by: usize,
         file: usize,
     },
+    Lock {
+        by: usize,
+        file: usize,
+        lock: LockAsked,
+        waits: bool,
+    },
+    Unlock {
+        by: usize,
+        file: usize,
+        lock: LockAsked,
+    },
     AnswerRecalls {
         by: usize,
         done: bool,
@@ -101,7 +114,11 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(by, file, end)| Step::Commit { by, file, end }),
         4 => (by.clone(), file.clone(), size)
             .prop_map(|(by, file, end)| Step::Extend { by, file, end }),
-        3 => (by.clone(), file).prop_map(|(by, file)| Step::Append { by, file }),
+        3 => (by.clone(), file.clone()).prop_map(|(by, file)| Step::Append { by, file }),
+        6 => (by.clone(), file.clone(), locks(), any::<bool>())
+            .prop_map(|(by, file, lock, waits)| Step::Lock { by, file, lock, waits }),
+        3 => (by.clone(), file.clone(), locks())
+            .prop_map(|(by, file, lock)| Step::Unlock { by, file, lock }),
         4 => (by.clone(), any::<bool>())
             .prop_map(|(by, done)| Step::AnswerRecalls { by, done }),
         1 => by.prop_map(|by| Step::Reopen { by }),
@@ -112,6 +129,16 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::LogFull),
         1 => any::<bool>().prop_map(|same_boot| Step::Restart { same_boot }),
     ]
+}
+
+fn locks() -> impl Strategy<Value = LockAsked> {
+    let kind = prop_oneof![Just(LockKind::Read), Just(LockKind::Write)];
+    (1u64..3, kind, 0u64..6, 0u64..6).prop_map(|(owner, kind, first, len)| LockAsked {
+        owner: LockOwner(owner),
+        pid: 7,
+        kind,
+        range: LockRange::new(first, first + len).expect("ascends"),
+    })
 }
 
 /// A client that does what it is told, when it is told.
@@ -249,6 +276,33 @@ impl Chaos {
                 }
             }
             Step::AnswerRecalls { by, done } => self.answer_recalls(by, done),
+            step => self.take_lock_step(step),
+        }
+    }
+
+    fn take_lock_step(&mut self, step: Step) {
+        match step {
+            Step::Lock {
+                by,
+                file,
+                lock,
+                waits,
+            } => {
+                let Some(ino) = self.ino(file) else {
+                    return;
+                };
+                let queued = waits.then_some(LockPlace::LAST);
+                self.mutate(by, Mutation::Lock(Lock { ino, lock, queued }));
+                if let Some(place) = queued {
+                    self.ask(by, WaitLock { ino, lock, place });
+                }
+            }
+            Step::Unlock { by, file, lock } => {
+                if let Some(ino) = self.ino(file) {
+                    let LockAsked { owner, range, .. } = lock;
+                    self.mutate(by, Mutation::Unlock(Unlock { ino, owner, range }));
+                }
+            }
             step => self.take_fault(step),
         }
     }

@@ -1,9 +1,9 @@
 //! Replay and images give the same state.
 
 use proptest::prelude::*;
-use vdfs_proto::meta::{NewKind, SetXattr, SyncLog, XattrMode};
+use vdfs_proto::meta::{Lock, LockAsked, NewKind, SetXattr, SyncLog, XattrMode};
 use vdfs_proto::volume::Command;
-use vdfs_proto::{Ino, SymlinkTarget, XattrName};
+use vdfs_proto::{Ino, LockKind, LockOwner, LockRange, SymlinkTarget, XattrName};
 
 use super::world::{CHUNK_BYTES, WRITE, World, config, create_in, now, registration};
 use crate::core::{Core, RestoreError};
@@ -32,6 +32,18 @@ fn busy_world() -> World {
     };
     world.mutate(session, set).expect("sets");
     world.open(session, ino, 1, WRITE);
+    for owner in 1..=3 {
+        let lock = LockAsked {
+            owner: LockOwner(owner),
+            pid: 7,
+            kind: LockKind::Read,
+            range: LockRange::new(5, 9 + owner).expect("ascends"),
+        };
+        let queued = None;
+        world
+            .mutate(session, Lock { ino, lock, queued })
+            .expect("locks");
+    }
     world
         .commit(session, ino, 3 * CHUNK_BYTES)
         .expect("commits");
