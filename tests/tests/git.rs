@@ -90,7 +90,7 @@ fn write_history(mut to: impl Write, files: u32, commits: u32) -> io::Result<()>
         for file in changed.chain(first..end) {
             let directory = file / FILES_PER_DIRECTORY;
             let text = format!("{file} as of {commit}\n").repeat(1 + file as usize % 100);
-            write!(to, "M 100644 inline d{directory}/f{file}\n")?;
+            writeln!(to, "M 100644 inline d{directory}/f{file}")?;
             write!(to, "data {}\n{text}\n", text.len())?;
         }
     }
