@@ -49,6 +49,9 @@ pub(crate) const REPLANS_MAX: u32 = 16;
 /// A recall that takes longer is answered `Held` this often: the master ends a session that says
 /// nothing of a recall for its lease.
 pub(crate) const RECALL_REPORT: Duration = Duration::from_secs(1);
+/// How long a recall waits for the kernel to forget a file: a program that is writing to it holds
+/// pages that are free only when the recall is over.
+pub(crate) const FORGET_PAGES_MAX: Duration = Duration::from_millis(300);
 /// The lease counts as over this long before it is.
 pub(crate) const LEASE_MARGIN_MS: u64 = 500;
 /// Handles in one `ResumeSession`: keeps it within a frame body.

@@ -10,7 +10,7 @@ use super::Life;
 use super::events::report;
 use crate::client::Client;
 use crate::files::File;
-use crate::limits::RECALL_REPORT;
+use crate::limits::{FORGET_PAGES_MAX, RECALL_REPORT};
 use crate::write_behind::flush_held;
 
 pub(super) async fn answer_recall(
@@ -67,13 +67,25 @@ async fn give_back(client: &Arc<Client>, file: &Arc<File>, right: Right) -> Reca
         return RecallOutcome::Done;
     }
     flush_held(client, file).await;
+    if right == Right::Layout {
+        forget_pages(client, file).await;
+    }
     let outcome = file.let_go(right);
-    match right {
-        Right::Layout => client.config.kernel_cache.invalidate_data(file.ino, 0, 0),
-        Right::Append => client.config.kernel_cache.invalidate_attributes(file.ino),
+    if right == Right::Append {
+        client.config.kernel_cache.invalidate_attributes(file.ino);
     }
     drop(turn);
     outcome
+}
+
+/// Has the kernel forget what it knows, while reads are still answered with what is there. Told of
+/// it when the file is cut already, it would take a read that falls short for older than that news,
+/// and show zeros up to the end that it remembers.
+async fn forget_pages(client: &Client, file: &File) {
+    let forgotten = client.config.kernel_cache.drop_data(file.ino);
+    if timeout(FORGET_PAGES_MAX, forgotten).await.is_err() {
+        tracing::debug!(ino = %file.ino, "pages are in use while the layout is given up");
+    }
 }
 
 /// Waits until the append token has gone with the layout.

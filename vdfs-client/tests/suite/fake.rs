@@ -101,6 +101,8 @@ pub(crate) struct Fake {
 #[derive(Debug, Default)]
 pub(crate) struct FakeKernel {
     pub(crate) dropped: Mutex<Vec<(Ino, u64, u64)>>,
+    /// Locked while pages are in use.
+    pub(crate) pages: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl KernelCache for FakeKernel {
@@ -110,7 +112,8 @@ impl KernelCache for FakeKernel {
 
     fn drop_data(&self, ino: Ino) -> BoxFuture<'static, ()> {
         self.invalidate_data(ino, 0, 0);
-        async {}.boxed()
+        let pages = self.pages.clone();
+        async move { drop(pages.lock().await) }.boxed()
     }
 
     fn invalidate_attributes(&self, _ino: Ino) {}

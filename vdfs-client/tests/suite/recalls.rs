@@ -25,6 +25,28 @@ async fn layout_recall_flushes_and_commits_before_it_is_answered() {
     assert!(fake.kernel.dropped.lock().contains(&(attr.ino, 0, 0)));
 }
 
+/// A read that the kernel has under way when it is told to forget the file must not fall short: what
+/// is missing would be zeros.
+#[tokio::test]
+async fn reads_are_answered_under_the_layout_until_the_kernel_has_forgotten_the_file() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (attr, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
+    let bytes = Bytes::from_static(b"before");
+    fs.write(open.handle, 0, bytes, WriteFlags::default())
+        .await
+        .unwrap();
+    let in_use = fake.kernel.pages.clone().lock_owned().await;
+    fake.state.lock().truncate_when_recalled = Some(attr.ino);
+    let recall = fake.recall(attr.ino, Right::Layout);
+    fake.until(|_| fake.kernel.dropped.lock().contains(&(attr.ino, 0, 0)))
+        .await;
+    assert_eq!(fs.read(open.handle, 0, 10).await.unwrap(), "before");
+    drop(in_use);
+    fake.until_recalled(recall).await;
+    assert_eq!(fs.read(open.handle, 0, 10).await.unwrap(), "");
+}
+
 #[tokio::test]
 async fn write_after_a_layout_recall_goes_to_the_new_data_id() {
     let fake = Fake::start();
