@@ -166,43 +166,58 @@ fn deadlocks_are_refused(scene: &Scene) {
 }
 
 /// Whoever gets a lock sees what was written under the one before: by `write` or through a mapping,
-/// read from a descriptor with cached pages or from a mapping.
+/// read without a cache, from a mapping, or from a descriptor whose pages were cached long before.
 fn locks_carry_data_along(way: Way) {
     let scene = Scene::new(way);
+    let mut cached = Locker::start();
+    let path = scene.second.dir().join("f");
+    cached.ok(&format!("open-to-read f {}", path.display()));
+    assert_eq!(cached.ask("read f 0 20"), "0123456789");
     let [mut a, mut b] = scene.lockers();
-    for locker in [&mut a, &mut b] {
-        locker.ok("map f 10");
-        assert_eq!(locker.ask("map-read f"), "0123456789");
-        assert_eq!(locker.ask("read f 0 20"), "0123456789");
-    }
-    let locks = [
-        ("lock f w 0 0", "try f un 0 0"),
-        ("flock f ex", "flock f un"),
-    ];
-    for (round, (lock, unlock)) in (0..).zip(locks.into_iter().cycle().take(8)) {
-        let (writer, reader) = match round % 4 < 2 {
-            true => (&mut a, &mut b),
-            false => (&mut b, &mut a),
-        };
+    a.ok("map f 10");
+    assert_eq!(a.ask("map-read f"), "0123456789");
+    for round in 0..9 {
         let text = format!("{round:010}");
-        writer.ok(lock);
-        match round < 4 {
-            true => writer.ok(&format!("write f 0 {text}")),
-            false => writer.ok(&format!("map-write f {text}")),
+        let by_flock = round % 2 == 1;
+        let writer = if round % 3 == 2 { &mut b } else { &mut a };
+        writer.ok(if by_flock {
+            "flock f ex"
+        } else {
+            "lock f w 0 0"
+        });
+        match round % 3 {
+            0 => writer.ok(&format!("map-write f {text}")),
+            _ => writer.ok(&format!("write f 0 {text}")),
         }
-        reader.tell(lock);
-        reader.waits();
+        let shared = if by_flock {
+            "flock f sh"
+        } else {
+            "lock f r 0 0"
+        };
+        cached.tell(shared);
+        cached.waits();
+        let unlock = if by_flock {
+            "flock f un"
+        } else {
+            "try f un 0 0"
+        };
         writer.ok(unlock);
-        reader.ok_within(SOON);
-        assert_eq!(reader.ask("read f 0 20"), text, "round {round}");
-        assert_eq!(reader.ask("map-read f"), text, "round {round}");
-        reader.ok(unlock);
+        cached.ok_within(SOON);
+        a.ok(shared);
+        b.ok(shared);
+        for reader in [&mut a, &mut b, &mut cached] {
+            assert_eq!(reader.ask("read f 0 20"), text, "round {round}");
+        }
+        assert_eq!(a.ask("map-read f"), text, "round {round}");
+        for reader in [&mut a, &mut b, &mut cached] {
+            reader.ok(unlock);
+        }
     }
     a.ok("lock f w 0 0");
     a.ok("write f 10 longer");
     a.ok("try f r 0 0");
     b.ok("lock f r 0 0");
-    assert_eq!(b.ask("read f 8 20"), "07longer", "a lock that was loosened");
+    assert_eq!(b.ask("read f 8 20"), "08longer", "a lock that was loosened");
 }
 
 fn signals_end_a_wait(way: Way) {
