@@ -10,7 +10,7 @@
 //!
 //! 1. **Out.** A change is *out* when `fsync`, `fdatasync`, `msync` or the `close` of a handle for
 //!    writing on its mount has returned; a write to an `O_SYNC`, `O_DIRECT` or `O_APPEND` handle,
-//!    a truncation and a change of names are out when they have returned. A truncation from
+//!    a truncation, `fallocate`, `copy_file_range` and a change of names are out when they have returned. A truncation from
 //!    anywhere also gets the changes before it out, in the order in which they were made.
 //! 2. **Open.** An open sees all that is out: so do, from then on, all handles and mappings of
 //!    that file on that mount.
@@ -29,6 +29,8 @@
 //! 8. A file without a name goes on where it is open.
 //! 9. A shared mapping may be refused (`ENODEV`) of an `O_APPEND` handle, and of one that was opened
 //!    while another mount had the file open for writing, unless its own mount had it before.
+//! 10. `copy_file_range` takes what is out and what its own mount has written. What `lseek` calls a
+//!     hole has no byte of either.
 //!
 //! What the model says nothing about is not done ([`Obstacle`]): overlapping writes that are not
 //! out on two mounts, two mounts that extend a file without getting it out, a mapping of a file

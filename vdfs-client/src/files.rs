@@ -8,8 +8,8 @@ mod errors;
 mod file;
 mod handle;
 
-pub(crate) use dirty::{Run, RunId};
-pub(crate) use file::{AppendBlocked, File, Taken, WriteBlocked};
+pub(crate) use dirty::{Run, RunBody, RunId, Work};
+pub(crate) use file::{AppendBlocked, File, Lacks, Taken};
 pub(crate) use handle::Handle;
 
 use std::collections::HashMap;
@@ -133,6 +133,13 @@ impl Files {
         if let Some(handle) = self.handles.read().get(&id) {
             handle.lose(status);
         }
+    }
+
+    /// Some handle of the inode may write.
+    pub(crate) fn has_writer(&self, ino: Ino) -> bool {
+        let handles = self.handles.read();
+        let mut handles = handles.values();
+        handles.any(|handle| handle.file.ino == ino && handle.access.write)
     }
 
     pub(crate) fn is_open(&self, id: HandleId) -> bool {

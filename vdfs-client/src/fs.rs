@@ -1,6 +1,6 @@
 //! The operations, one a file: the order of checks, what the caches know, what is asked of whom.
 
-mod allocate;
+mod copy;
 mod create;
 mod getattr;
 mod locate;
@@ -10,8 +10,10 @@ mod open;
 mod read;
 mod readdir;
 mod release;
+mod seek;
 mod set_attr;
 mod shutdown;
+mod space;
 mod sync;
 mod write;
 mod xattr;
@@ -21,6 +23,7 @@ pub use lock::{Contended, LockConflict};
 use std::sync::Arc;
 
 use vdfs_proto::attr::SetTime;
+use vdfs_proto::data::SpaceKind;
 use vdfs_proto::meta::{Access, NewKind};
 use vdfs_proto::{Attr, ChunkSize, FileName, HandleId, Ino, Status};
 
@@ -89,13 +92,25 @@ pub struct WriteFlags {
     pub from_page_cache: bool,
 }
 
-/// Room to be checked, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allocation {
+/// What `fallocate(2)` does to a range, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceChange {
+    pub kind: SpaceKind,
     pub offset: u64,
     pub len: u64,
     /// The file does not grow (`FALLOC_FL_KEEP_SIZE`).
     pub keep_size: bool,
+    pub kill_privileges: bool,
+}
+
+/// What `copy_file_range(2)` copies, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyRange {
+    pub source: HandleId,
+    pub source_offset: u64,
+    pub target: HandleId,
+    pub target_offset: u64,
+    pub len: u64,
     pub kill_privileges: bool,
 }
 

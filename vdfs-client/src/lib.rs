@@ -31,6 +31,7 @@ mod kernel_cache;
 mod limits;
 mod locks;
 mod master;
+mod parts;
 pub mod path;
 mod plan;
 mod read_ahead;
@@ -43,8 +44,8 @@ mod write_behind;
 
 pub use config::ClientConfig;
 pub use fs::{
-    Allocation, AttrChanges, Contended, Fs, LockConflict, NewFile, NotFlushed, OpenFile,
-    OpenOptions, WriteFlags,
+    AttrChanges, Contended, CopyRange, Fs, LockConflict, NewFile, NotFlushed, OpenFile,
+    OpenOptions, SpaceChange, WriteFlags,
 };
 pub use kernel_cache::{KernelCache, NoKernelCache};
 pub use path::{Caller, Want};

@@ -10,7 +10,7 @@ use vdfs_proto::limits::{
 pub(crate) const RUN_BYTES_MAX: usize = 1 << 20;
 /// A run up to this long is sent by the thread that waits for it: to copy it takes less time than to
 /// wake another one. Longer ones are better copied side by side.
-pub(crate) const SHORT_RUN_BYTES: usize = 32 << 10;
+pub(crate) const SHORT_RUN_BYTES: u64 = 32 << 10;
 /// What one volume may take of the write buffer, in bytes: half of `WRITE_BEHIND_BYTES_MAX`, more
 /// than fills any network, so that one that does not answer leaves the other half.
 pub(crate) const VOLUME_BUFFER_BYTES_MAX: usize = WRITE_BEHIND_BYTES_MAX / 2;
@@ -18,6 +18,14 @@ pub(crate) const VOLUME_BUFFER_BYTES_MAX: usize = WRITE_BEHIND_BYTES_MAX / 2;
 pub(crate) const VOLUME_SLOTS_MAX: usize = DATA_SLOTS_PER_SESSION as usize / 2;
 /// Runs of one file that wait to be joined: scattered writes go out beyond it.
 pub(crate) const FILLING_RUNS_MAX: usize = 256;
+/// Orders to volumes of one call that are on their way at once: they keep all volumes busy, and are
+/// half of the slots for writes.
+pub(crate) const ORDERS_MAX: usize = DATA_SLOTS_PER_SESSION as usize / 2;
+/// Bytes that one call copies: a program that is interrupted waits for no more than this.
+pub(crate) const COPY_RANGE_BYTES_MAX: u64 = 64 << 20;
+/// `stat` of a file with holes asks its volumes for at most this long, then answers with an upper
+/// bound: a listing shall not wait for a volume that is away.
+pub(crate) const COUNT_WAIT: Duration = Duration::from_secs(1);
 /// A run is sent when no write has come for this long.
 pub(crate) const WRITE_IDLE: Duration = Duration::from_millis(100);
 /// A file that is written without a pause is committed this often.

@@ -199,6 +199,7 @@ mod tests {
             mtime: Timestamp::default(),
             ctime: Timestamp::default(),
             data_version: 0,
+            has_holes: false,
         }
     }
 

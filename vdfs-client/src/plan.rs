@@ -1,10 +1,14 @@
 //! Pure arithmetic: what a layout and a range mean for volumes, and what a commit may say.
 
 mod commit;
+mod copy;
+mod part;
 mod read;
 mod write;
 
 pub(crate) use commit::Extents;
+pub(crate) use copy::{CopyFrom, CopySpan, plan_copy};
+pub(crate) use part::plan_parts;
 pub(crate) use read::{ReadSpan, plan_read};
 pub(crate) use write::{WriteSpan, plan_write};
 

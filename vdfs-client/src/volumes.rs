@@ -25,6 +25,24 @@ struct Routes {
     carriers: HashMap<VolumeId, Arc<dyn Carrier>>,
 }
 
+/// The first member of each chain of one table.
+pub(crate) struct HeadVolumes {
+    /// Of the table.
+    pub(crate) version: u64,
+    routes: Arc<Routes>,
+}
+
+impl HeadVolumes {
+    pub(crate) fn of(&self, chain: ChainId) -> Option<VolumeId> {
+        let members = &self.routes.table.chain(chain)?.members;
+        members.first().map(|member| member.volume)
+    }
+
+    pub(crate) fn carrier(&self, volume: VolumeId) -> Option<Arc<dyn Carrier>> {
+        self.routes.carriers.get(&volume).cloned()
+    }
+}
+
 /// Whom to send a request for a chain, and under which epoch.
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -73,6 +91,15 @@ impl Volumes {
         let routes = self.routes.read();
         let members = &routes.table.chain(chain)?.members;
         members.first().map(|member| member.volume)
+    }
+
+    /// The heads of all chains, as one table has them.
+    pub(crate) fn heads(&self) -> HeadVolumes {
+        let routes = self.routes.read().clone();
+        HeadVolumes {
+            version: routes.table.version,
+            routes,
+        }
     }
 
     /// One of the members that serve, another one with each `turn`.

@@ -15,7 +15,7 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use vdfs_proto::meta::{Commit, Extend, GetAttr};
-use vdfs_proto::{Status, Timestamp};
+use vdfs_proto::{Layout, Status, Timestamp};
 
 use crate::client::Client;
 use crate::deadline::Deadline;
@@ -34,7 +34,7 @@ pub(crate) fn launch(client: &Arc<Client>, file: &Arc<File>) {
 /// here. A volume of this process has then taken it before another thread would have woken up.
 fn launch_here(client: &Arc<Client>, file: &Arc<File>) {
     while let Some(run) = file.next_flight() {
-        let is_short = run.bytes.len() <= SHORT_RUN_BYTES;
+        let is_short = run.len <= SHORT_RUN_BYTES;
         let mut sending = begin_sending(client, file, run);
         let has_landed = is_short && (&mut sending).now_or_never().is_some();
         if !has_landed {
@@ -140,6 +140,19 @@ pub(crate) async fn make_gap(
     outcome
 }
 
+/// Has the master cut what a dead writer may have left behind the end of the file.
+pub(crate) async fn cut_tail(
+    client: &Arc<Client>,
+    file: &Arc<File>,
+    reach: Reach,
+) -> Result<(), Status> {
+    flush_held_alone(client, file).await;
+    let outcome = extend_to_end(client, file, reach).await;
+    file.unhold();
+    launch(client, file);
+    outcome
+}
+
 /// How far a file is to reach, and what is said of that.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reach {
@@ -154,30 +167,51 @@ async fn extend(client: &Client, file: &File, reach: Reach) -> Result<(), Status
         if reach.end <= file.end() {
             return Ok(());
         }
-        let commit = Commit {
-            ino: file.ino,
-            data: layout.data,
-            truncations: layout.truncations,
-            end: reach.end,
-            holes: true,
-            mtime: reach.now,
-            kill_privileges: reach.kill_privileges,
-        };
-        let ask = Extend {
-            commit: commit.clone(),
-        };
-        match client.mutate_here(ask).await {
-            Ok(committed) => {
-                file.note_commit(&commit, &committed);
-                return Ok(());
-            }
+        match ask_extend(client, file, &layout, reach).await {
             Err(Status::StaleLayout) => {
                 layout = client.fresh_layout(file, Deadline::NEVER).await?;
             }
-            Err(status) => return Err(status),
+            outcome => return outcome,
         }
     }
     Err(Status::StaleLayout)
+}
+
+async fn extend_to_end(client: &Client, file: &File, reach: Reach) -> Result<(), Status> {
+    let mut layout = client.layout(file, Deadline::NEVER).await?;
+    for _ in 0..REPLANS_MAX {
+        let end = file.end();
+        match ask_extend(client, file, &layout, Reach { end, ..reach }).await {
+            Err(Status::StaleLayout) => {
+                layout = client.fresh_layout(file, Deadline::NEVER).await?;
+            }
+            outcome => return outcome,
+        }
+    }
+    Err(Status::StaleLayout)
+}
+
+async fn ask_extend(
+    client: &Client,
+    file: &File,
+    layout: &Layout,
+    reach: Reach,
+) -> Result<(), Status> {
+    let commit = Commit {
+        ino: file.ino,
+        data: layout.data,
+        truncations: layout.truncations,
+        end: reach.end,
+        holes: reach.end > file.end(),
+        mtime: reach.now,
+        kill_privileges: reach.kill_privileges,
+    };
+    let ask = Extend {
+        commit: commit.clone(),
+    };
+    let committed = client.mutate_here(ask).await?;
+    file.note_commit(&commit, &committed);
+    Ok(())
 }
 
 async fn landed(file: &File, target: RunId) {

@@ -517,33 +517,32 @@ impl Filesystem for Door {
         reply.error(Errno::ENOSYS);
     }
 
-    /// `ENOSYS` once, and the kernel answers by itself from then on: all data, no hole.
     fn lseek(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        _offset: i64,
-        _whence: i32,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
         reply: ReplyLseek,
     ) {
-        reply.error(Errno::ENOSYS);
+        ops::lseek::lseek(self, request, (ino, handle), offset, whence, reply);
     }
 
-    /// `ENOSYS` once, and the kernel copies by reading and writing from then on.
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino_in: INodeNo,
-        _handle_in: FileHandle,
-        _offset_in: u64,
+        handle_in: FileHandle,
+        offset_in: u64,
         _ino_out: INodeNo,
-        _handle_out: FileHandle,
-        _offset_out: u64,
-        _len: u64,
-        _flags: CopyFileRangeFlags,
+        handle_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::ENOSYS);
+        let places = ((handle_in, offset_in), (handle_out, offset_out));
+        ops::copy_file_range::copy_file_range(self, request, places, len, flags, reply);
     }
 }

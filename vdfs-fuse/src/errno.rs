@@ -25,6 +25,7 @@ fn errno_code(status: Status) -> i32 {
         Status::Loop => libc::ELOOP,
         Status::ReadOnly => libc::EROFS,
         Status::NoData => libc::ENODATA,
+        Status::NoSuchOffset => libc::ENXIO,
         Status::OutOfRange => libc::ERANGE,
         Status::TooBig => libc::E2BIG,
         Status::FileTooLarge => libc::EFBIG,

@@ -1,6 +1,7 @@
 //! One operation a file: decode the arguments, call the filesystem, answer. None decides, retries or
 //! caches.
 
+pub(crate) mod copy_file_range;
 pub(crate) mod create;
 pub(crate) mod fallocate;
 pub(crate) mod flush;
@@ -10,6 +11,7 @@ pub(crate) mod link;
 pub(crate) mod listing;
 pub(crate) mod lock;
 pub(crate) mod lookup;
+pub(crate) mod lseek;
 pub(crate) mod mkdir;
 pub(crate) mod mknod;
 pub(crate) mod open;

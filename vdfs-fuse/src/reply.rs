@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use fuser::{
     Errno, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr,
 };
 use vdfs_client::LockConflict;
 use vdfs_proto::meta::FsStats;
@@ -16,7 +16,7 @@ use crate::errno::errno;
 use crate::handle::DoorHandle;
 use crate::ops::listing::{ListingPage, PlusPage};
 use crate::ops::lock::kernel_kind;
-use crate::stat::file_attr;
+use crate::stat::{Stat, file_attr};
 
 /// How long the kernel may believe what it was told. Nothing tells it of other mounts' changes, so
 /// it asks each time.
@@ -69,6 +69,9 @@ answer!(ReplyEntry, Attr, |reply, attr| reply.entry(
 ));
 answer!(ReplyAttr, Attr, |reply, attr| reply
     .attr(&TTL, &file_attr(&attr)));
+answer!(ReplyAttr, Stat, |reply, stat| reply
+    .attr(&TTL, &stat.file_attr()));
+answer!(ReplyLseek, u64, |reply, offset| reply.offset(offset as i64));
 answer!(ReplyData, Bytes, |reply, bytes| reply.data(&bytes));
 answer!(ReplyData, SymlinkTarget, |reply, target| reply
     .data(target.as_bytes()));

@@ -4,18 +4,42 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
 use vdfs_proto::attr::SetTime;
+use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::{Attr, FileKind, Ino, Timestamp};
 
 /// `st_blksize`, the size in which buffered programs read and write. Large enough that a copy
 /// costs four calls a MiB, small enough that a program that seeks and reads a line through a
 /// buffer of this size (Python) does not fetch a MiB each time.
 const BLKSIZE: u32 = 256 << 10;
+/// Unit of `st_blocks`.
+const SECTOR_BYTES: u64 = 512;
 
+/// Attributes, with the room that the file takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stat {
+    pub(crate) attr: Attr,
+    pub(crate) allocated_bytes: u64,
+}
+
+impl Stat {
+    pub(crate) fn file_attr(&self) -> FileAttr {
+        FileAttr {
+            blocks: self.allocated_bytes / SECTOR_BYTES,
+            ..file_attr(&self.attr)
+        }
+    }
+}
+
+/// Attributes without a look at the volumes: as if the file had no holes.
 pub(crate) fn file_attr(attr: &Attr) -> FileAttr {
+    let allocated_bytes = match attr.kind {
+        FileKind::Regular => attr.size.next_multiple_of(u64::from(BLOCK_BYTES)),
+        _ => 0,
+    };
     FileAttr {
         ino: INodeNo(attr.ino.0),
         size: attr.size,
-        blocks: attr.size.div_ceil(512),
+        blocks: allocated_bytes / SECTOR_BYTES,
         atime: attr.atime.to_system(),
         mtime: attr.mtime.to_system(),
         ctime: attr.ctime.to_system(),
@@ -117,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn file_attr_counts_blocks_of_512_bytes_rounded_up() {
+    fn file_attr_counts_whole_blocks_in_units_of_512_bytes() {
         let attr = Attr {
             ino: Ino(5),
             kind: FileKind::Regular,
@@ -131,9 +155,10 @@ mod tests {
             mtime: Timestamp { secs: -2, nanos: 1 },
             ctime: Timestamp::default(),
             data_version: 0,
+            has_holes: false,
         };
         let shown = file_attr(&attr);
-        assert_eq!((shown.blocks, shown.size), (2, 513));
+        assert_eq!((shown.blocks, shown.size), (8, 513));
         assert_eq!(
             shown.mtime,
             UNIX_EPOCH - Duration::from_secs(2) + Duration::from_nanos(1)

@@ -74,6 +74,8 @@ pub struct Attr {
     /// Goes up with every change of the inode's bytes (commit, truncation), and of nothing else: a
     /// cache of its pages is good while this is unchanged.
     pub data_version: u64,
+    /// Some of the bytes of a regular file may have no room under them: `Layout::holes`.
+    pub has_holes: bool,
 }
 
 /// What a write or a chown by an ordinary user leaves of the mode of anything but a directory: no

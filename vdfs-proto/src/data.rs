@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ChainId, ChunkId, Epoch, OpId, Version};
+use crate::layout::{ChainSet, Layout};
 use crate::operation::operations;
 
 operations!(
@@ -13,6 +14,10 @@ operations!(
     DataReply {
         Write -> Written,
         Read -> ReadDone,
+        ChangeSpace -> Written,
+        CopyBytes -> Written,
+        Seek -> Sought,
+        CountBlocks -> BlockCount,
     }
 );
 
@@ -58,4 +63,102 @@ pub struct ReadDone {
     pub version: Version,
     /// CRC32C of each block of the payload, as it was stored.
     pub sums: Vec<u32>,
+}
+
+/// What becomes of the bytes of a range, and of the pages under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SpaceKind {
+    /// Zeros; whole blocks give their pages back. The chunk keeps its length.
+    Punch,
+    /// Zeros, with a page under each block. The chunk grows as needed.
+    Zero,
+    /// Blocks without a page get one, of zeros; all others stay. The chunk grows as needed.
+    Allocate,
+}
+
+/// Changes what `len` bytes at `offset` of a chunk are, without a payload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeSpace {
+    pub chain: ChainId,
+    pub epoch: Epoch,
+    pub chunk: ChunkId,
+    pub op: OpId,
+    pub kind: SpaceKind,
+    pub offset: u32,
+    /// At least 1; at most `PAYLOAD_BYTES_MAX` unless it is a punch.
+    pub len: u32,
+    /// As in [`Write`].
+    pub len_expected: u32,
+}
+
+/// Writes `len` bytes of another chunk, or of another place of the same one, which has its head on
+/// this volume too. Holes are copied as zeros.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyBytes {
+    pub chain: ChainId,
+    pub epoch: Epoch,
+    pub chunk: ChunkId,
+    pub op: OpId,
+    pub offset: u32,
+    /// 1 to `COPY_BYTES_MAX`.
+    pub len: u32,
+    /// As in [`Write`].
+    pub len_expected: u32,
+    pub source: CopySource,
+}
+
+/// Where the bytes of a [`CopyBytes`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopySource {
+    pub chain: ChainId,
+    pub epoch: Epoch,
+    pub chunk: ChunkId,
+    pub offset: u32,
+    /// As in [`Read`].
+    pub len_expected: u32,
+}
+
+/// Those chunks of a file that lie on one volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePart {
+    pub layout: Layout,
+    /// Chains of the layout's group that the asker believes to be there.
+    pub chains: ChainSet,
+    /// Of the chain table that the asker goes by.
+    pub table_version: u64,
+}
+
+/// Looks for the first data, or the first hole, of a range of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seek {
+    pub part: FilePart,
+    pub target: SeekTarget,
+    /// Offsets in the file, in bytes: where to begin, and where to stop.
+    pub from: u64,
+    pub to: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SeekTarget {
+    /// A block with a page; what was lost counts as data, so that it is never taken for zeros.
+    Data,
+    /// A block that was never written, or was punched.
+    Hole,
+}
+
+/// The first offset in the range that is what was looked for; `None` if no chunk here has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sought {
+    pub at: Option<u64>,
+}
+
+/// Counts the blocks of `BLOCK_BYTES` that have pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountBlocks {
+    pub part: FilePart,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockCount {
+    pub blocks: u64,
 }

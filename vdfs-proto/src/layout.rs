@@ -27,8 +27,41 @@ pub struct Layout {
 impl Layout {
     /// The chain of chunk `index`.
     pub fn chain(&self, index: u32) -> ChainId {
-        let within = self.seed.wrapping_add(index) % CHAINS_PER_GROUP;
-        ChainId(u32::from(self.group) * CHAINS_PER_GROUP + within)
+        self.chain_at(self.position(index))
+    }
+
+    /// The place of chunk `index`'s chain in the group.
+    pub fn position(&self, index: u32) -> u8 {
+        (self.seed.wrapping_add(index) % CHAINS_PER_GROUP) as u8
+    }
+
+    /// The chain at a place in the group.
+    pub fn chain_at(&self, position: u8) -> ChainId {
+        ChainId(u32::from(self.group) * CHAINS_PER_GROUP + u32::from(position))
+    }
+}
+
+/// Some chains of one group, by their places in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainSet([u64; 4]);
+
+const _: () = assert!(
+    CHAINS_PER_GROUP == 4 * 64,
+    "a bit for each chain of a group"
+);
+
+impl ChainSet {
+    pub fn insert(&mut self, position: u8) {
+        self.0[usize::from(position / 64)] |= 1 << (position % 64);
+    }
+
+    pub fn contains(&self, position: u8) -> bool {
+        self.0[usize::from(position / 64)] & 1 << (position % 64) != 0
+    }
+
+    /// Ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u8> {
+        (0..=u8::MAX).filter(|&position| self.contains(position))
     }
 }
 

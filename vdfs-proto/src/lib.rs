@@ -29,7 +29,7 @@ pub use ids::{
     ChainId, ChunkId, ClusterId, DataId, Epoch, HandleId, Ino, OpId, SessionId, StoreId, Version,
     VolumeId,
 };
-pub use layout::{Chain, ChainTable, Layout, Member, MemberState, VolumeInfo};
+pub use layout::{Chain, ChainSet, ChainTable, Layout, Member, MemberState, VolumeInfo};
 pub use lock::{LockKind, LockOwner, LockRange, LockRanges};
 pub use name::{FileName, SymlinkTarget, XattrName};
 pub use status::{RetryClass, Status};

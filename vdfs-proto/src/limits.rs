@@ -22,6 +22,9 @@ pub const FRAME_BODY_BYTES_MAX: usize = 1 << 20;
 /// The bytes of one bulk transfer: long enough that headers cost nothing, short enough that a read
 /// holds a chunk only for a millisecond.
 pub const PAYLOAD_BYTES_MAX: usize = 4 << 20;
+/// The bytes that a volume copies in one operation: it holds them in a buffer meanwhile, as it does
+/// the payload of a write, and gives up the chunk in between.
+pub const COPY_BYTES_MAX: u32 = 1 << 20;
 /// Entries in one `readdir` reply: with the longest names and attributes they fit a frame body.
 pub const READDIR_ENTRIES_MAX: usize = 1024;
 

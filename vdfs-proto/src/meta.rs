@@ -206,7 +206,8 @@ pub struct Commit {
 
 /// Lets the file reach `commit.end` with zeros, before bytes are written behind that. Whoever asks
 /// has nothing behind the committed size at the volumes: what a dead writer may have left there is
-/// cut first, so that the gap shows none of it.
+/// cut first, so that the gap shows none of it. An end that the file has just reached makes no gap:
+/// it asks for the cut alone, before room is provided there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Extend {
     pub commit: Commit,

@@ -36,6 +36,9 @@ pub enum Status {
     ReadOnly,
     #[error("no such attribute")]
     NoData,
+    /// No data, or no end of data, from there on (`ENXIO` of lseek(2)).
+    #[error("no such offset")]
+    NoSuchOffset,
     #[error("result out of range")]
     OutOfRange,
     #[error("argument list too long")]
@@ -155,6 +158,7 @@ impl Status {
             | Status::Loop
             | Status::ReadOnly
             | Status::NoData
+            | Status::NoSuchOffset
             | Status::OutOfRange
             | Status::TooBig
             | Status::FileTooLarge

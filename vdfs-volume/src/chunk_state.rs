@@ -6,15 +6,31 @@
 //!
 //! Left out: which bytes and sums the change brings (the store), and who sent it (the chain).
 
+use vdfs_proto::data::SpaceKind;
 use vdfs_proto::{Epoch, OpId, Version};
 
 /// What a pending change does to the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// `len` bytes at `offset` are replaced; `sum` is the payload's.
-    Write { offset: u32, len: u32, sum: u32 },
+    Write {
+        offset: u32,
+        len: u32,
+        sum: u32,
+    },
     /// Bytes at and past `len` are dropped.
-    Trim { len: u32 },
+    Trim {
+        len: u32,
+    },
+    Space(Space),
+}
+
+/// `len` bytes at `offset` become zeros, or get pages, or lose them. Done twice it is done once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub kind: SpaceKind,
+    pub offset: u32,
+    pub len: u32,
 }
 
 impl Change {
@@ -25,6 +41,10 @@ impl Change {
                 offset, len: bytes, ..
             } => len.max(offset + bytes),
             Change::Trim { len: cut } => len.min(cut),
+            Change::Space(space) => match space.kind {
+                SpaceKind::Punch => len,
+                SpaceKind::Zero | SpaceKind::Allocate => len.max(space.offset + space.len),
+            },
         }
     }
 }
@@ -193,6 +213,21 @@ mod tests {
         state.apply();
         assert!(state.is_empty());
         assert_eq!(state.version().counter, 2);
+    }
+
+    #[test]
+    fn chunk_state_of_a_punch_keeps_its_length_and_grows_with_pages() {
+        let mut state = ChunkState::clean(Version::default(), 10, None);
+        let space = |kind| {
+            let (offset, len) = (5, 20);
+            Change::Space(Space { kind, offset, len })
+        };
+        let lens = [SpaceKind::Punch, SpaceKind::Allocate, SpaceKind::Zero].map(|kind| {
+            state.close(op(1), Epoch(1), space(kind));
+            state.apply();
+            state.len()
+        });
+        assert_eq!(lens, [10, 25, 25]);
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! One file an operation: check the place in the chain, call the store.
 
+pub(crate) mod blocks;
+pub(crate) mod copy;
 pub(crate) mod read;
+pub(crate) mod seek;
+pub(crate) mod space;
 pub(crate) mod write;

@@ -80,14 +80,31 @@ fn execute(
     message: DataRequest,
     payload: &[u8],
 ) -> Result<(DataReply, Bytes), Status> {
-    match message {
+    let nothing = Bytes::new();
+    Ok(match message {
         DataRequest::Write(write) => {
             let written = handlers::write::handle(node, &write, payload)?;
-            Ok((DataReply::Write(written), Bytes::new()))
+            (DataReply::Write(written), nothing)
         }
         DataRequest::Read(read) => {
             let (done, bytes) = handlers::read::handle(node, &read)?;
-            Ok((DataReply::Read(done), bytes))
+            (DataReply::Read(done), bytes)
         }
-    }
+        DataRequest::ChangeSpace(ask) => {
+            let written = handlers::space::handle(node, &ask)?;
+            (DataReply::ChangeSpace(written), nothing)
+        }
+        DataRequest::CopyBytes(copy) => {
+            let written = handlers::copy::handle(node, &copy)?;
+            (DataReply::CopyBytes(written), nothing)
+        }
+        DataRequest::Seek(seek) => {
+            let sought = handlers::seek::handle(node, &seek)?;
+            (DataReply::Seek(sought), nothing)
+        }
+        DataRequest::CountBlocks(count) => {
+            let blocks = handlers::blocks::handle(node, &count)?;
+            (DataReply::CountBlocks(blocks), nothing)
+        }
+    })
 }

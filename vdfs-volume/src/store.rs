@@ -37,6 +37,7 @@ use crate::limits;
 
 mod budget;
 mod chunks;
+mod copy;
 mod files;
 mod header;
 mod memory;
@@ -46,6 +47,8 @@ mod reaped;
 mod record;
 mod recovery;
 mod replies;
+mod seek;
+mod space;
 pub mod steps;
 mod sums;
 mod table;

@@ -3,8 +3,8 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::model::{FileModel, Obstacle, SLOTS};
-use super::step::{Access, Op, Span, Step};
+use super::model::{FileModel, Obstacle, SLOTS, check};
+use super::step::{Access, Op, Source, Span, Step};
 
 /// Block, smallest chunk, largest piece of the kernel's default read-ahead, largest request.
 const BORDERS: [u64; 4] = [4 << 10, 64 << 10, 128 << 10, 1 << 20];
@@ -57,6 +57,7 @@ impl Chooser {
         let number = self.chosen;
         let file = self.rng.random_range(0..models.len());
         let op = self.go_on(file).filter(|op| models[file].check(op).is_ok());
+        let op = op.or_else(|| self.copy(models, file));
         let op = op.unwrap_or_else(|| self.choose_op(&models[file]));
         if let Op::Read { slot, span } | Op::Write { slot, span } = op {
             self.ends[file][slot] = span.end();
@@ -73,6 +74,28 @@ impl Chooser {
         };
         let is_read = self.rng.random_bool(0.15);
         is_read.then_some(Op::Read { slot, span })
+    }
+
+    /// Now and then a copy from any file to this one.
+    fn copy(&mut self, models: &[FileModel], file: usize) -> Option<Op> {
+        if !self.rng.random_bool(0.03) {
+            return None;
+        }
+        let slot = self.rng.random_range(0..SLOTS);
+        let target = models[file].slot(slot)?;
+        let source_file = self.rng.random_range(0..models.len());
+        let source_slot = self.rng.random_range(0..SLOTS);
+        let source = models[source_file].slot(source_slot)?;
+        let span = self.span_within(models[source_file].object(source.object).size());
+        let size = models[file].object(target.object).size();
+        let at = self.place(size).min(self.limits.file_bytes_max - span.len);
+        let source = Source {
+            file: source_file,
+            slot: source_slot,
+            span,
+        };
+        let op = Op::Copy { slot, at, source };
+        check(models, file, &op).is_ok().then_some(op)
     }
 
     fn choose_op(&mut self, model: &FileModel) -> Op {
@@ -148,17 +171,27 @@ impl Chooser {
                 slot,
                 size: self.place(size),
             },
-            760..770 => Op::Allocate {
+            760..768 => Op::Allocate {
                 slot,
                 span: self.span_to_write(size),
                 keep_size: self.rng.random_bool(0.3),
             },
-            770..800 => Op::Sync {
+            768..778 => Op::Punch {
+                slot,
+                span: self.span(size),
+            },
+            778..784 => Op::Zero {
+                slot,
+                span: self.span_to_write(size),
+                keep_size: self.rng.random_bool(0.3),
+            },
+            784..790 => Op::SeekAll { slot },
+            790..805 => Op::Sync {
                 slot,
                 data_only: self.rng.random_bool(0.5),
             },
-            800..810 => Op::Forget { slot },
-            810..850 => Op::StatOpen { slot },
+            805..812 => Op::Forget { slot },
+            812..850 => Op::StatOpen { slot },
             850..900 => Op::Close { slot },
             _ => self.any_op_on_name(slot, mount, size),
         }

@@ -6,12 +6,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::{error, fmt};
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, copy_file_range, fadvise, fallocate};
+use rustix::io::Errno;
 
 use super::Target;
-use super::model::{FileModel, SLOTS, Slot, bytes_of};
+use super::model::{FileModel, SLOTS, Slot, bytes_of, check};
 use super::object::{Mismatch, View};
-use super::step::{Access, Op, Span, Step};
+use super::step::{Access, Op, Source, Span, Step};
 use crate::sys::{MapKind, Mapping, close, truncate};
 
 /// A step that did not do what the model says.
@@ -20,7 +21,7 @@ pub struct Failure {
     /// Which step of the run.
     pub number: u64,
     /// `None` after the last one.
-    pub step: Option<Step>,
+    pub step: Option<Box<Step>>,
     why: Why,
 }
 
@@ -117,13 +118,13 @@ impl Machine {
     /// Does a step, unless something is in its way.
     pub(super) fn perform(&mut self, number: u64, step: Step) -> Result<(), Failure> {
         let is_for_others = mount_of(&step.op).is_some_and(|at| at >= self.target.dirs.len());
-        if is_for_others || self.models[step.file].check(&step.op).is_err() {
+        if is_for_others || check(&self.models, step.file, &step.op).is_err() {
             return Ok(());
         }
         let done = self.act(step.number, step.file, &step.op);
         done.map_err(|why| Failure {
             number,
-            step: Some(step),
+            step: Some(Box::new(step)),
             why,
         })
     }
@@ -184,6 +185,7 @@ impl Machine {
                     return Ok(());
                 }
             }
+            Op::Copy { slot, at, source } => return self.copy((file, slot), at, source),
             ref op => self.act_on_handle(number, file, op)?,
         }
         self.models[file].apply(number, op);
@@ -203,15 +205,22 @@ impl Machine {
                 span,
                 keep_size,
             } => {
-                let mut flags = FallocateFlags::empty();
-                flags.set(FallocateFlags::KEEP_SIZE, keep_size);
-                Ok(fallocate(
-                    self.open(file, slot).0,
-                    flags,
-                    span.at,
-                    span.len,
-                )?)
+                let flags = keeping_size(FallocateFlags::empty(), keep_size);
+                self.fallocate(file, slot, flags, span)
             }
+            Op::Punch { slot, span } => {
+                let flags = keeping_size(FallocateFlags::PUNCH_HOLE, true);
+                self.fallocate(file, slot, flags, span)
+            }
+            Op::Zero {
+                slot,
+                span,
+                keep_size,
+            } => {
+                let flags = keeping_size(FallocateFlags::ZERO_RANGE, keep_size);
+                self.fallocate(file, slot, flags, span)
+            }
+            Op::SeekAll { slot } => self.seek_all(file, slot),
             Op::Sync { slot, data_only } => match data_only {
                 true => Ok(self.open(file, slot).0.sync_data()?),
                 false => Ok(self.open(file, slot).0.sync_all()?),
@@ -226,7 +235,54 @@ impl Machine {
             | Op::Stat { .. }
             | Op::Unlink { .. }
             | Op::Replace { .. }
+            | Op::Copy { .. }
             | Op::Check { .. } => unreachable!("done elsewhere"),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        file: usize,
+        slot: usize,
+        flags: FallocateFlags,
+        span: Span,
+    ) -> Result<(), Why> {
+        let (handle, _) = self.open(file, slot);
+        Ok(fallocate(handle, flags, span.at, span.len)?)
+    }
+
+    fn copy(&mut self, (file, slot): (usize, usize), at: u64, source: Source) -> Result<(), Why> {
+        let (from, taken) = self.open(source.file, source.slot);
+        let (to, _) = self.open(file, slot);
+        // The kernel cuts a copy off at the end that it knows: it is to know the true one.
+        from.metadata()?;
+        copy_all(from, to, source.span, at)?;
+        let bytes = self.models[source.file]
+            .object(taken.object)
+            .copy_of(source.span);
+        self.models[file].write_through(slot, at, &bytes);
+        Ok(())
+    }
+
+    fn seek_all(&self, file: usize, slot: usize) -> Result<(), Why> {
+        let (handle, taken) = self.open(file, slot);
+        let object = self.models[file].object(taken.object);
+        let size = object.size();
+        let mut at = 0;
+        while at < size {
+            let data = seek(handle, SeekFrom::Data(at))?.unwrap_or(size);
+            check_offset(data, (at, size))?;
+            object.check_hole(at..data)?;
+            if data == size {
+                break;
+            }
+            let hole = seek(handle, SeekFrom::Hole(data))?;
+            at = hole.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            check_offset(at, (data + 1, size))?;
+        }
+        match seek(handle, SeekFrom::Data(size))? {
+            None => Ok(()),
+            Some(got) => Ok(check_offset(got, (size + 1, u64::MAX))?),
         }
     }
 
@@ -340,11 +396,51 @@ fn mount_of(op: &Op) -> Option<usize> {
         | Op::Write { .. }
         | Op::Resize { .. }
         | Op::Allocate { .. }
+        | Op::Punch { .. }
+        | Op::Zero { .. }
+        | Op::Copy { .. }
+        | Op::SeekAll { .. }
         | Op::Sync { .. }
         | Op::Forget { .. }
         | Op::MapRead { .. }
         | Op::MapWrite { .. }
         | Op::StatOpen { .. } => None,
+    }
+}
+
+fn keeping_size(flags: FallocateFlags, keep_size: bool) -> FallocateFlags {
+    match keep_size {
+        true => flags | FallocateFlags::KEEP_SIZE,
+        false => flags,
+    }
+}
+
+/// Copies until all of the span is copied.
+fn copy_all(from: &File, to: &File, span: Span, at: u64) -> io::Result<()> {
+    let (mut from_at, mut to_at) = (span.at, at);
+    while from_at < span.end() {
+        let left = (span.end() - from_at) as usize;
+        match copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), left)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _copied => {}
+        }
+    }
+    Ok(())
+}
+
+/// Where `lseek(2)` ends up; `None` if there is nothing of the kind.
+fn seek(handle: &File, to: SeekFrom) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(handle, to) {
+        Ok(offset) => Ok(Some(offset)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check_offset(got: u64, (least, most): (u64, u64)) -> Result<(), Mismatch> {
+    match (least..=most).contains(&got) {
+        true => Ok(()),
+        false => Err(Mismatch::Length { got, least, most }),
     }
 }
 

@@ -53,6 +53,24 @@ pub(super) fn bytes_of(number: u64, span: Span) -> Vec<u8> {
     pattern::bytes(number, span.at, span.len as usize)
 }
 
+/// Whether an operation on one of the files may be done.
+pub(super) fn check(models: &[FileModel], file: usize, op: &Op) -> Result<(), Obstacle> {
+    models[file].check(op)?;
+    let Op::Copy { slot, at, source } = *op else {
+        return Ok(());
+    };
+    let target = models[file].open_slot(slot)?;
+    let from = models.get(source.file).ok_or(Obstacle::Missing)?;
+    let taken = from.check_source(source.slot, target.mount)?;
+    let is_same = source.file == file && taken.object == target.object;
+    let is_apart = source.span.at.abs_diff(at) >= source.span.len;
+    let is_within = source.span.end() <= from.object(taken.object).size();
+    match is_within && (is_apart || !is_same) {
+        true => Ok(()),
+        false => Err(Obstacle::Missing),
+    }
+}
+
 impl FileModel {
     pub(super) fn new(mounts: usize) -> FileModel {
         FileModel {
@@ -117,6 +135,19 @@ impl FileModel {
                 let slot = self.writing_slot(slot)?;
                 self.check_growth(slot.mount, self.object(slot.object))
             }
+            Op::Punch { slot, .. } | Op::Zero { slot, .. } => self.check_space(slot),
+            Op::Copy { slot, at, source } => {
+                let slot = self.writing_slot(slot)?;
+                if slot.access == Access::Append {
+                    return Err(Obstacle::Missing);
+                }
+                let len = source.span.len;
+                self.check_write(slot, Span { at, len })
+            }
+            Op::SeekAll { slot } => {
+                let slot = self.open_slot(slot)?;
+                self.check_whole(slot)
+            }
             Op::MapRead { slot, span, .. } => self.check_map(self.open_slot(slot)?, span),
             Op::MapWrite { slot, span, sync } => {
                 let slot = self.writing_slot(slot)?;
@@ -130,6 +161,28 @@ impl FileModel {
             | Op::Sync { slot, .. }
             | Op::Forget { slot }
             | Op::StatOpen { slot } => self.open_slot(slot).map(|_| ()),
+        }
+    }
+
+    /// Whether all is out that a copy from the slot, on `mount`, takes.
+    pub(super) fn check_source(&self, slot: usize, mount: usize) -> Result<Slot, Obstacle> {
+        let slot = self.open_slot(slot)?;
+        if slot.mount != mount {
+            return Err(Obstacle::Missing);
+        }
+        self.check_whole(slot).map(|()| slot)
+    }
+
+    /// A change of space goes by the true end, and touches what it covers.
+    fn check_space(&self, slot: usize) -> Result<(), Obstacle> {
+        self.check_whole(self.writing_slot(slot)?)
+    }
+
+    /// No other mount has changes that are not out.
+    fn check_whole(&self, slot: Slot) -> Result<(), Obstacle> {
+        match self.object(slot.object).pending_other(slot.mount) {
+            Some(author) => Err(Obstacle::Pending(author)),
+            None => Ok(()),
         }
     }
 
@@ -205,6 +258,18 @@ impl FileModel {
                     self.object_mut(slot).allocate(mount, span.end());
                 }
             }
+            Op::Punch { slot, span } => self.punch(slot, span),
+            Op::Zero {
+                slot,
+                span,
+                keep_size,
+            } => match keep_size {
+                true => self.punch(slot, span),
+                false => {
+                    let zeros = vec![0; span.len as usize];
+                    self.write_through(slot, span.at, &zeros);
+                }
+            },
             Op::Sync { slot, .. } => {
                 let mount = self.taken(slot).mount;
                 self.object_mut(slot).get_out(mount);
@@ -229,7 +294,9 @@ impl FileModel {
                 self.drop_unused();
             }
             Op::Check { mount } => self.named_mut().open(mount),
+            Op::Copy { .. } => unreachable!("its bytes are of another model"),
             Op::Read { .. }
+            | Op::SeekAll { .. }
             | Op::Forget { .. }
             | Op::MapRead { .. }
             | Op::StatOpen { .. }
@@ -286,6 +353,17 @@ impl FileModel {
         };
         let bytes = bytes_of(number, span);
         object.write(mount, at, &bytes, access.writes_through());
+    }
+
+    fn punch(&mut self, slot: usize, span: Span) {
+        let mount = self.taken(slot).mount;
+        self.object_mut(slot).punch(mount, span);
+    }
+
+    /// Bytes that are out when the call has returned.
+    pub(super) fn write_through(&mut self, slot: usize, at: u64, bytes: &[u8]) {
+        let mount = self.taken(slot).mount;
+        self.object_mut(slot).write(mount, at, bytes, true);
     }
 
     fn add(&mut self, object: Object) -> ObjectId {

@@ -21,6 +21,11 @@ pub(super) enum Mismatch {
         least: u64,
         most: u64,
     },
+    /// A byte that is not zero lies in what was called a hole.
+    Hole {
+        at: u64,
+        hole: Range<u64>,
+    },
 }
 
 impl fmt::Display for Mismatch {
@@ -36,6 +41,9 @@ impl fmt::Display for Mismatch {
                 "byte {at} ({at:#x}) is {got:#04x}, expected one of {expected:#04x?}; \
                  {wrong} bytes from the first wrong one to the last"
             ),
+            Mismatch::Hole { at, hole } => {
+                write!(f, "there is data at {at} ({at:#x}) in the hole {hole:#x?}")
+            }
             Mismatch::Length { got, least, most } => {
                 write!(f, "length {got}, expected {least} to {most}")
             }
@@ -143,6 +151,22 @@ impl Object {
             self.bytes.resize(end as usize, 0);
         }
         self.bytes[at as usize..end as usize].copy_from_slice(bytes);
+    }
+
+    /// Zeroes what there is of a range, and gets that out.
+    pub(super) fn punch(&mut self, author: usize, span: Span) {
+        let end = span.end().min(self.size());
+        if span.at < end {
+            let zeros = vec![0; (end - span.at) as usize];
+            self.write(author, span.at, &zeros, true);
+        }
+    }
+
+    /// What a copy of a range takes.
+    pub(super) fn copy_of(&self, span: Span) -> Vec<u8> {
+        let end = span.end().min(self.size());
+        let start = span.at.min(end);
+        self.bytes[start as usize..end as usize].to_vec()
     }
 
     /// Gets everything out.
@@ -258,6 +282,18 @@ impl Object {
             }
         }
         check_length(got, least, most)
+    }
+
+    /// What was called a hole, within the file, by a mount that sees everything.
+    pub(super) fn check_hole(&self, hole: Range<u64>) -> Result<(), Mismatch> {
+        let bytes = &self.bytes[hole.start as usize..hole.end as usize];
+        match bytes.iter().position(|byte| *byte != 0) {
+            None => Ok(()),
+            Some(data) => Err(Mismatch::Hole {
+                at: hole.start + data as u64,
+                hole,
+            }),
+        }
     }
 
     /// Bytes that a read of `wanted` on this mount gave.

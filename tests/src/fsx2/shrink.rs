@@ -28,7 +28,9 @@ fn without_pieces(target: &Target, mut steps: Vec<Step>, len: usize) -> Vec<Step
         let rest = [&steps[..start], &steps[end..]].concat();
         if let Err(failure) = run_steps(target, &rest) {
             // What comes behind the failing step is not needed at all.
-            let done = rest.iter().take_while(|step| Some(**step) != failure.step);
+            let done = rest
+                .iter()
+                .take_while(|step| Some(**step) != failure.step.as_deref().copied());
             let done = done.count() + 1;
             steps = rest;
             steps.truncate(done);

@@ -54,6 +54,14 @@ impl Span {
     }
 }
 
+/// Where the bytes of a copy come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub file: usize,
+    pub slot: usize,
+    pub span: Span,
+}
+
 /// What is done. A slot is a place for one open handle of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
@@ -91,6 +99,27 @@ pub enum Op {
         slot: usize,
         span: Span,
         keep_size: bool,
+    },
+    /// `FALLOC_FL_PUNCH_HOLE`.
+    Punch {
+        slot: usize,
+        span: Span,
+    },
+    /// `FALLOC_FL_ZERO_RANGE`.
+    Zero {
+        slot: usize,
+        span: Span,
+        keep_size: bool,
+    },
+    /// `copy_file_range(2)`.
+    Copy {
+        slot: usize,
+        at: u64,
+        source: Source,
+    },
+    /// `lseek(2)` from data to hole to data, through the whole file.
+    SeekAll {
+        slot: usize,
     },
     Sync {
         slot: usize,

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use vdfs_client::{Allocation, AttrChanges, Fs, WriteFlags};
+use vdfs_client::{AttrChanges, Fs, SpaceChange, WriteFlags};
+use vdfs_proto::data::SpaceKind;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::{HandleId, Ino};
 
@@ -129,11 +130,15 @@ fn growing_without_a_write_shows_nothing_of_a_dead_writer() {
 fn allocation_shows_nothing_of_a_dead_writer() {
     runtime().block_on(async {
         let scene = scene().await;
-        let wanted = Allocation {
+        let wanted = SpaceChange {
+            kind: SpaceKind::Allocate,
+            offset: 0,
             len: FAR,
-            ..Allocation::default()
+            keep_size: false,
+            kill_privileges: false,
         };
-        scene.b.allocate(scene.of_b, wanted).await.expect("grown");
+        let grown = scene.b.change_space(scene.of_b, wanted).await;
+        grown.expect("grown");
         assert_same(&scene.content().await, &with_gap(FAR, &[]));
     });
 }

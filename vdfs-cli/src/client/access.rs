@@ -77,6 +77,7 @@ mod tests {
             mtime: time,
             ctime: time,
             data_version: 0,
+            has_holes: false,
         }
     }
 

@@ -133,6 +133,7 @@ mod tests {
             mtime: time,
             ctime: time,
             data_version: 0,
+            has_holes: false,
         };
         for (kind, mode, text) in [
             (FileKind::Regular, 0o644, "-rw-r--r--"),

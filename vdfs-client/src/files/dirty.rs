@@ -1,4 +1,5 @@
-//! Bytes that `write(2)` has handed over and no volume has acknowledged yet, of one inode.
+//! Bytes that `write(2)` has handed over and no volume has acknowledged yet, of one inode; and what
+//! volumes are to do to ranges by themselves, in the same order.
 //!
 //! A run is *filling* while writes may still join it, *queued* when it is sealed, *flying* once it
 //! was handed out to be sent. Invariants: a run never crosses a chunk border; no two flying runs
@@ -8,28 +9,76 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use vdfs_proto::ChunkSize;
+use tokio::sync::oneshot;
+use vdfs_proto::data::SpaceKind;
+use vdfs_proto::{ChunkSize, Status};
 
 use crate::limits::{FILLING_RUNS_MAX, RUN_BYTES_MAX};
+use crate::plan::CopyFrom;
 use crate::shares::Budget;
 
 /// Orders runs by when they were sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RunId(u64);
 
-/// A write to be sent.
+/// What is to be sent: a range of one chunk, and what becomes of it.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) offset: u64,
-    pub(crate) bytes: Bytes,
-    /// Its share of the buffer; given back when the run is dropped.
-    _budget: Budget,
+    pub(crate) len: u64,
+    pub(crate) body: RunBody,
+}
+
+#[derive(Debug)]
+pub(crate) enum RunBody {
+    Write {
+        bytes: Bytes,
+        /// Its share of the buffer; given back when the run is dropped.
+        _budget: Budget,
+    },
+    Order(Order),
+}
+
+/// What a volume does to a range without being sent bytes.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) work: Work,
+    /// Hears of the end; closed without a word if the session has ended.
+    answer: oneshot::Sender<Result<(), Status>>,
+}
+
+impl Order {
+    /// With where to hear of its end.
+    pub(crate) fn new(work: Work) -> (Self, oneshot::Receiver<Result<(), Status>>) {
+        let (answer, outcome) = oneshot::channel();
+        (Order { work, answer }, outcome)
+    }
+
+    pub(crate) fn answer(self, outcome: Result<(), Status>) {
+        if self.answer.send(outcome).is_err() {
+            tracing::debug!("nobody waits for an order");
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Space(SpaceKind),
+    Copy(CopyFrom),
 }
 
 impl Run {
     fn end(&self) -> u64 {
-        self.offset + self.bytes.len() as u64
+        self.offset + self.len
+    }
+
+    /// `None` if the run is written bytes.
+    pub(crate) fn work(&self) -> Option<Work> {
+        match &self.body {
+            RunBody::Write { .. } => None,
+            RunBody::Order(order) => Some(order.work),
+        }
     }
 }
 
@@ -153,15 +202,34 @@ impl Dirty {
 
     fn seal(&mut self, start: u64) {
         let filling = self.filling.remove(&start).expect("a filling run");
+        let bytes = filling.content.freeze();
+        let len = bytes.len() as u64;
+        let body = RunBody::Write {
+            bytes,
+            _budget: filling.budget,
+        };
+        self.queue((start, len), body);
+    }
+
+    fn queue(&mut self, (offset, len): (u64, u64), body: RunBody) {
         let id = RunId(self.next_id);
         self.next_id += 1;
         self.sealed.insert(id);
         self.queued.push_back(Run {
             id,
-            offset: start,
-            bytes: filling.content.freeze(),
-            _budget: filling.budget,
+            offset,
+            len,
+            body,
         });
+    }
+
+    /// Queues an order for `len` bytes at `offset`, within one chunk, behind all that was written
+    /// there before.
+    pub(crate) fn order(&mut self, offset: u64, len: u64, order: Order) {
+        let spans = self.chunk_size.spans(offset, len).count();
+        assert_eq!(spans, 1, "an order is for one chunk");
+        self.seal_overlapping(offset, offset + len);
+        self.queue((offset, len), RunBody::Order(order));
     }
 
     /// No write joins what is here; returns the id that the next run will have.
@@ -413,7 +481,15 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Write { offset: u64, len: usize },
+        Write {
+            offset: u64,
+            len: usize,
+        },
+        /// Within one chunk.
+        Zero {
+            offset: u64,
+            len: u64,
+        },
         Seal,
         Launch,
         Land(usize),
@@ -423,6 +499,10 @@ mod tests {
         prop_oneof![
             4 => (0u64..300_000, 1usize..70_000)
                 .prop_map(|(offset, len)| Step::Write { offset, len }),
+            1 => (0u64..5, 0u64..60_000, 1u64..5_000).prop_map(|(chunk, within, len)| {
+                let offset = chunk * 65_536 + within;
+                Step::Zero { offset, len }
+            }),
             1 => Just(Step::Seal),
             2 => Just(Step::Launch),
             2 => (0usize..8).prop_map(Step::Land),
@@ -437,7 +517,11 @@ mod tests {
             let mut volume = vec![0u8; 400_000];
             let mut flying: Vec<Run> = Vec::new();
             let land = |dirty: &mut Dirty, volume: &mut [u8], run: Run| {
-                volume[run.offset as usize..run.end() as usize].copy_from_slice(&run.bytes);
+                let range = run.offset as usize..run.end() as usize;
+                match &run.body {
+                    RunBody::Write { bytes, .. } => volume[range].copy_from_slice(bytes),
+                    RunBody::Order(_) => volume[range].fill(0),
+                }
                 assert!(dirty.land(run.id, run.offset));
             };
             for (number, step) in steps.into_iter().enumerate() {
@@ -446,6 +530,11 @@ mod tests {
                         let bytes = vec![number as u8 + 1; len];
                         model[offset as usize..offset as usize + len].copy_from_slice(&bytes);
                         take(&mut dirty, &budget, offset, bytes);
+                    }
+                    Step::Zero { offset, len } => {
+                        model[offset as usize..(offset + len) as usize].fill(0);
+                        let (order, _) = Order::new(Work::Space(SpaceKind::Zero));
+                        dirty.order(offset, len, order);
                     }
                     Step::Seal => { dirty.seal_all(); }
                     Step::Launch => flying.extend(dirty.next_flight()),

@@ -4,18 +4,21 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use vdfs_proto::attr::without_privileges;
+use vdfs_proto::chunk::BLOCK_BYTES;
+use vdfs_proto::data::SpaceKind;
 use vdfs_proto::meta::{Commit, Committed, Truncated};
 use vdfs_proto::session::{RecallOutcome, Right};
 use vdfs_proto::{Attr, ChainId, ChunkSize, DataId, Ino, Layout, Status, Timestamp};
 
-use super::dirty::{Dirty, Run, RunId};
+use super::dirty::{Dirty, Order, Run, RunId, Work};
 use super::errors::StickyError;
 use crate::plan::Extents;
 use crate::shares::Budget;
 
-/// Lock order: `append_turn`, then `commit_turn`, then the state, which is never held over an await.
+/// Lock order: `append_turn` or `space_turn`, then `commit_turn`, then the state, which is never held
+/// over an await.
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) ino: Ino,
@@ -27,6 +30,8 @@ pub(crate) struct File {
     pub(crate) commit_turn: tokio::sync::Mutex<()>,
     /// Records that are appended here go one after the other.
     pub(crate) append_turn: tokio::sync::Mutex<()>,
+    /// One call that gives orders at a time: what is provided is of one.
+    pub(crate) space_turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -52,6 +57,8 @@ struct State {
     dirty: Dirty,
     /// Acknowledged by volumes, unknown to the master.
     acked: Extents,
+    /// What volumes have provided by orders that are not all done yet.
+    provided: Extents,
     /// Runs that have landed, and how many of them the last commit covers.
     landed: u64,
     landed_committed: u64,
@@ -92,13 +99,13 @@ pub(crate) struct CommitPlanned {
     landed: u64,
 }
 
-/// What [`File::take`] needs first.
-#[derive(Debug)]
-pub(crate) enum WriteBlocked<'a> {
+/// What is to be there before a range is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lacks {
     /// A layout, once none is being given up.
-    Layout(Taken<'a>),
-    /// The gap: the file ends before the write begins.
-    Gap(Taken<'a>),
+    Layout,
+    /// The gap: the file ends before the range begins.
+    Gap,
 }
 
 /// What [`File::take_at_end`] needs first.
@@ -130,6 +137,7 @@ impl File {
                 told_last: 0,
                 dirty: Dirty::new(chunk_size),
                 acked: Extents::default(),
+                provided: Extents::default(),
                 landed: 0,
                 landed_committed: 0,
                 changed: None,
@@ -148,6 +156,7 @@ impl File {
             progress: Notify::new(),
             commit_turn: tokio::sync::Mutex::new(()),
             append_turn: tokio::sync::Mutex::new(()),
+            space_turn: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -233,6 +242,16 @@ impl File {
         state.tellings != tellings && state.told_last > end
     }
 
+    /// Bytes that are written and that no volume has yet, an upper bound.
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        let block = u64::from(BLOCK_BYTES);
+        let state = self.state();
+        let ranges = state.dirty.ranges();
+        ranges
+            .map(|(start, end)| end.next_multiple_of(block) - (start - start % block))
+            .sum()
+    }
+
     /// Goes up with everything that makes bytes read earlier stale.
     pub(crate) fn content(&self) -> u64 {
         self.state().content
@@ -295,16 +314,59 @@ impl File {
         offset: u64,
         taken: Taken<'a>,
         may_gap: bool,
-    ) -> Result<(), WriteBlocked<'a>> {
+    ) -> Result<(), (Lacks, Taken<'a>)> {
         let mut state = self.state();
-        if state.layout.is_none() || state.giving_layout > 0 {
-            return Err(WriteBlocked::Layout(taken));
-        }
-        if offset > state.end() && !may_gap {
-            return Err(WriteBlocked::Gap(taken));
+        match state.lacks(offset) {
+            Some(Lacks::Gap) if may_gap => {}
+            Some(lacks) => return Err((lacks, taken)),
+            None => {}
         }
         state.take(offset, taken);
         Ok(())
+    }
+
+    /// Orders a volume's work on `len` bytes at `offset`, within one chunk, under a layout that stays,
+    /// as [`File::take`] does for bytes. Gives where to hear of its end.
+    pub(crate) fn order(
+        &self,
+        (offset, len): (u64, u64),
+        work: Work,
+    ) -> Result<oneshot::Receiver<Result<(), Status>>, Lacks> {
+        let mut state = self.state();
+        if let Some(lacks) = state.lacks(offset) {
+            return Err(lacks);
+        }
+        let (order, outcome) = Order::new(work);
+        state.dirty.order(offset, len, order);
+        state.content += 1;
+        Ok(outcome)
+    }
+
+    /// Orders are done: the file counts as modified, and these ranges, each of (start, end), as
+    /// written, so that the next commit lets the file reach there. False if rights were given up
+    /// meanwhile, and so perhaps some of what was provided.
+    pub(crate) fn keep_provided(
+        &self,
+        ranges: &[(u64, u64)],
+        (now, kill_privileges): (Timestamp, bool),
+    ) -> bool {
+        let mut state = self.state();
+        let mut kept = ranges.iter();
+        if !kept.all(|&(start, end)| state.provided.covers(start, end)) {
+            return false;
+        }
+        for &(start, end) in ranges {
+            state.acked.insert(start, end);
+        }
+        state.drop_provided();
+        state.landed += 1;
+        state.modified(now, kill_privileges);
+        true
+    }
+
+    /// Orders have failed: the file does not reach any further for what was provided.
+    pub(crate) fn drop_provided(&self) {
+        self.state().drop_provided();
     }
 
     /// Takes a record at the end of the file, sealed, so that any later hold waits for it.
@@ -371,10 +433,8 @@ impl File {
             // What was read ahead while it was on its way is from before it.
             state.content += 1;
             match outcome {
-                Ok(()) => state
-                    .acked
-                    .insert(run.offset, run.offset + run.bytes.len() as u64),
-                Err(status) => state.fail(status),
+                Ok(()) => state.note_landed(run),
+                Err(status) => state.note_failed(run, status),
             }
         }
         drop(state);
@@ -483,6 +543,7 @@ impl File {
         state.follow_version(version.saturating_sub(1), version);
         state.changed = Some(truncated.attr);
         state.acked.clear();
+        state.provided.clear();
         // What was asked for before may be of the longer file.
         state.recalls += 1;
         // The reply of a mutation grants nothing: it brings the layout that is held up to date.
@@ -555,8 +616,9 @@ impl File {
                 state.token = false;
                 state.size_seen = 0;
                 state.known_version = None;
-                state.tail_unknown |= state.acked.end() > 0;
+                state.tail_unknown |= state.acked.end() > 0 || state.provided.end() > 0;
                 state.acked.clear();
+                state.provided.clear();
             }
         }
         if std::mem::take(&mut state.tail_unknown) {
@@ -604,6 +666,39 @@ impl File {
 }
 
 impl State {
+    /// What a write at `offset` has to wait for.
+    fn lacks(&self, offset: u64) -> Option<Lacks> {
+        if self.layout.is_none() || self.giving_layout > 0 {
+            return Some(Lacks::Layout);
+        }
+        (offset > self.end()).then_some(Lacks::Gap)
+    }
+
+    fn note_landed(&mut self, run: &Run) {
+        let (start, end) = (run.offset, run.offset + run.len);
+        match run.work() {
+            None => self.acked.insert(start, end),
+            Some(Work::Space(SpaceKind::Punch)) => {}
+            Some(Work::Space(SpaceKind::Zero | SpaceKind::Allocate) | Work::Copy(_)) => {
+                self.provided.insert(start, end);
+            }
+        }
+    }
+
+    fn drop_provided(&mut self) {
+        let known = self.committed_end().max(self.acked.end());
+        self.tail_unknown |= self.provided.end() > known;
+        self.provided.clear();
+    }
+
+    /// Of an order whoever gave it hears.
+    fn note_failed(&mut self, run: &Run, status: Status) {
+        match run.work() {
+            None => self.fail(status),
+            Some(_) => self.tail_unknown = true,
+        }
+    }
+
     /// Attributes that were asked for before a commit may arrive behind its answer: they must not
     /// take back the size and the times that this client has shown.
     fn not_older(&self, attr: Attr) -> Attr {
@@ -613,6 +708,7 @@ impl State {
                 mtime: changed.mtime,
                 ctime: changed.ctime.max(attr.ctime),
                 data_version: changed.data_version,
+                has_holes: changed.has_holes,
                 ..attr
             },
             _ => attr,
@@ -621,7 +717,7 @@ impl State {
 
     fn pending_end(&self) -> u64 {
         let dirty = self.dirty.ranges().map(|(_, end)| end).max().unwrap_or(0);
-        dirty.max(self.acked.end())
+        dirty.max(self.acked.end()).max(self.provided.end())
     }
 
     fn committed_end(&self) -> u64 {
@@ -656,9 +752,13 @@ impl State {
 
     fn take(&mut self, offset: u64, taken: Taken<'_>) {
         self.dirty.take(offset, taken.bytes, taken.budget);
-        self.mtime = Some(taken.now);
-        self.kill_privileges |= taken.kill_privileges;
         self.content += 1;
+        self.modified(taken.now, taken.kill_privileges);
+    }
+
+    fn modified(&mut self, now: Timestamp, kill_privileges: bool) {
+        self.mtime = Some(now);
+        self.kill_privileges |= kill_privileges;
         self.last_write = Instant::now();
     }
 
@@ -670,6 +770,7 @@ impl State {
 
     fn forget_uncommitted(&mut self) {
         self.acked.clear();
+        self.provided.clear();
         self.landed_committed = self.landed;
         self.mtime = None;
         self.kill_privileges = false;

@@ -12,7 +12,7 @@ use super::{Fs, WriteFlags};
 use crate::client::{Client, recalled};
 use crate::clock::wall;
 use crate::deadline::Deadline;
-use crate::files::{AppendBlocked, File, Handle, Taken, WriteBlocked};
+use crate::files::{AppendBlocked, File, Handle, Lacks, Taken};
 use crate::shares::Budget;
 use crate::write_behind::{
     Reach, ask_size, flush, flush_here, launch, launch_all, make_gap, unheld, watch, write_out,
@@ -53,7 +53,7 @@ impl Fs {
         Ok(len)
     }
 
-    async fn take(
+    pub(super) async fn take(
         &self,
         file: &Arc<File>,
         mut offset: u64,
@@ -95,33 +95,37 @@ impl Fs {
         mut taken: Taken<'_>,
         from_page_cache: bool,
     ) -> Result<(), Status> {
-        loop {
-            taken = match file.take(offset, taken, from_page_cache) {
-                Ok(()) => return Ok(()),
-                Err(WriteBlocked::Layout(taken)) => {
-                    let deadline = self.client.deadline();
-                    deadline.limit(layout_given(file)).await?;
-                    self.client.layout(file, deadline).await?;
-                    taken
-                }
-                Err(WriteBlocked::Gap(taken)) => {
-                    self.fill_gap(file, offset, &taken).await?;
-                    taken
-                }
+        while let Err((lacks, back)) = file.take(offset, taken, from_page_cache) {
+            let reach = Reach {
+                end: offset,
+                now: back.now,
+                kill_privileges: back.kill_privileges,
             };
+            self.supply(file, lacks, reach).await?;
+            taken = back;
         }
+        Ok(())
     }
 
-    async fn fill_gap(&self, file: &Arc<File>, end: u64, taken: &Taken<'_>) -> Result<(), Status> {
-        let reach = Reach {
-            end,
-            now: taken.now,
-            kill_privileges: taken.kill_privileges,
-        };
-        let (client, file) = (self.client.clone(), file.clone());
-        let task = async move { make_gap(&client, &file, reach).await };
+    /// Waits for a layout, or lets the file reach to where the range begins.
+    pub(super) async fn supply(
+        &self,
+        file: &Arc<File>,
+        lacks: Lacks,
+        reach: Reach,
+    ) -> Result<(), Status> {
         let deadline = self.client.deadline();
-        deadline.limit(self.client.spawn(task)).await?
+        match lacks {
+            Lacks::Layout => {
+                deadline.limit(layout_given(file)).await?;
+                self.client.layout(file, deadline).await.map(drop)
+            }
+            Lacks::Gap => {
+                let (client, file) = (self.client.clone(), file.clone());
+                let task = async move { make_gap(&client, &file, reach).await };
+                deadline.limit(self.client.spawn(task)).await?
+            }
+        }
     }
 
     /// Waits for what must be out before the answer.

@@ -40,6 +40,12 @@ impl Extents {
         }
     }
 
+    /// All of a range is in one extent.
+    pub(crate) fn covers(&self, start: u64, end: u64) -> bool {
+        let before = self.ranges.range(..=start).next_back();
+        before.is_some_and(|(_, &last)| last >= end)
+    }
+
     pub(crate) fn clear(&mut self) {
         self.ranges.clear();
     }
@@ -143,6 +149,10 @@ mod tests {
             let last = (0..250).filter(|&at| covered(at)).max().map_or(0, |at| at + 1);
             prop_assert_eq!(plan.end, last.max(committed));
             prop_assert_eq!(plan.holes, (committed..plan.end).any(|at| !covered(at)));
+            for start in (0..250).step_by(7) {
+                let all = (start..cut).all(covered);
+                prop_assert_eq!(start < cut && extents.covers(start, cut), start < cut && all);
+            }
             extents.remove_below(cut);
             let inside = |at: u64| extents.ranges.iter().any(|(&start, &end)| (start..end).contains(&at));
             for at in 0..250 {

@@ -4,34 +4,42 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use vdfs_net::rpc;
-use vdfs_proto::data::{Write, Written};
+use vdfs_proto::data::{
+    ChangeSpace, CopyBytes, CopySource, DataReply, DataRequest, SpaceKind, Write, Written,
+};
 use vdfs_proto::meta::StatFs;
+use vdfs_proto::operation::Operation;
 use vdfs_proto::sums::piece_sums;
 use vdfs_proto::{Layout, OpId, Status};
 
 use crate::client::Client;
 use crate::deadline::Deadline;
-use crate::files::{File, Run};
+use crate::files::{File, Run, RunBody, Work};
 use crate::limits::{ATTEMPT_BULK, BACKOFF_MAX, NO_SPACE_WAIT, REPLANS_MAX};
-use crate::plan::{WriteSpan, plan_write};
+use crate::plan::{CopyFrom, WriteSpan, plan_write};
 use crate::retry::{Attempt, Failure, retry};
 use crate::session::Life;
 use crate::slots::Claim;
+use crate::volumes::Route;
 
 /// Sends a run and lands it.
 pub(super) async fn send_run(client: Arc<Client>, file: Arc<File>, life: Arc<Life>, run: Run) {
     let outcome = write_run(&client, &file, &life, &run).await;
     note_space(&client, &outcome);
-    let (offset, len) = (run.offset, run.bytes.len() as u64);
+    let (offset, len) = (run.offset, run.len);
     tracing::debug!(ino = %file.ino, off = offset, len, is_ok = outcome.is_ok(), "landed");
-    if file.land(&run, outcome.map(drop))
-        && let Err(status) = outcome
-    {
-        tracing::warn!(ino = %file.ino, off = offset, len, %status, "written bytes are dropped");
-        let kernel = &client.config.kernel_cache;
-        kernel.invalidate_data(file.ino, offset, len);
+    let counts = file.land(&run, outcome.map(drop));
+    match (run.body, outcome) {
+        (RunBody::Write { .. }, Err(status)) if counts => {
+            tracing::warn!(ino = %file.ino, off = offset, len, %status, "written bytes are dropped");
+            let kernel = &client.config.kernel_cache;
+            kernel.invalidate_data(file.ino, offset, len);
+        }
+        (RunBody::Write { .. }, _) => {}
+        (RunBody::Order(order), outcome) => order.answer(outcome.map(drop)),
     }
 }
 
@@ -57,6 +65,10 @@ async fn write_run(
         let layout = life
             .unless_ended(client.layout(file, Deadline::NEVER))
             .await??;
+        if run.work() == Some(Work::Space(SpaceKind::Punch)) && !layout.holes {
+            // The file has begun anew since its holes were committed.
+            return Err(Status::StaleLayout);
+        }
         let failure = match write_once(client, life, &layout, run).await {
             Ok(written) => return Ok(written),
             Err(failure) => failure,
@@ -113,12 +125,7 @@ async fn write_once(
     layout: &Layout,
     run: &Run,
 ) -> Result<Written, Failure> {
-    let span = plan_write(
-        layout,
-        client.chunk_size,
-        run.offset,
-        run.bytes.len() as u64,
-    );
+    let span = plan_write(layout, client.chunk_size, run.offset, run.len);
     let not_sent = |status| Failure {
         status,
         in_doubt: false,
@@ -133,7 +140,7 @@ async fn write_once(
         span,
         op: claim.op(),
         run,
-        sums: piece_sums(span.offset, &run.bytes),
+        sums: run_sums(span, run),
         version_used: 0,
     };
     let outcome = retry(&mut attempt, life, Deadline::NEVER).await;
@@ -173,6 +180,22 @@ impl Attempt for WriteAttempt<'_> {
         let volumes = &self.client.volumes;
         self.version_used = volumes.version();
         let route = volumes.head(self.span.chain).ok_or(Status::NotServing)?;
+        match &self.run.body {
+            RunBody::Write { bytes, .. } => self.write(&route, bytes.clone()).await,
+            RunBody::Order(order) => match order.work {
+                Work::Space(kind) => self.change_space(&route, kind).await,
+                Work::Copy(from) => self.copy(&route, from).await,
+            },
+        }
+    }
+
+    async fn refresh(&mut self) {
+        self.client.fetch_table(self.version_used).await;
+    }
+}
+
+impl WriteAttempt<'_> {
+    async fn write(&self, route: &Route, payload: Bytes) -> Result<Written, Status> {
         let write = Write {
             chain: self.span.chain,
             epoch: route.epoch,
@@ -182,12 +205,66 @@ impl Attempt for WriteAttempt<'_> {
             len_expected: self.span.len_expected,
             sums: self.sums.clone(),
         };
-        let payload = self.run.bytes.clone();
-        let sent = rpc::call_data(route.carrier.as_ref(), write, payload, ATTEMPT_BULK);
-        sent.await.map(|(written, _)| written)
+        send(route, write, payload).await
     }
 
-    async fn refresh(&mut self) {
-        self.client.fetch_table(self.version_used).await;
+    async fn change_space(&self, route: &Route, kind: SpaceKind) -> Result<Written, Status> {
+        let change = ChangeSpace {
+            chain: self.span.chain,
+            epoch: route.epoch,
+            chunk: self.span.chunk,
+            op: self.op,
+            kind,
+            offset: self.span.offset,
+            len: self.len(),
+            len_expected: self.span.len_expected,
+        };
+        send(route, change, Bytes::new()).await
+    }
+
+    async fn copy(&self, route: &Route, from: CopyFrom) -> Result<Written, Status> {
+        let volumes = &self.client.volumes;
+        let source = volumes.head(from.chain).ok_or(Status::NotServing)?;
+        if volumes.head_volume(from.chain) != volumes.head_volume(self.span.chain) {
+            // They were on one volume when this was planned.
+            return Err(Status::StaleLayout);
+        }
+        let copy = CopyBytes {
+            chain: self.span.chain,
+            epoch: route.epoch,
+            chunk: self.span.chunk,
+            op: self.op,
+            offset: self.span.offset,
+            len: self.len(),
+            len_expected: self.span.len_expected,
+            source: CopySource {
+                chain: from.chain,
+                epoch: source.epoch,
+                chunk: from.chunk,
+                offset: from.offset,
+                len_expected: from.len_expected,
+            },
+        };
+        send(route, copy, Bytes::new()).await
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.run.len).expect("a run lies within one chunk")
+    }
+}
+
+async fn send<O>(route: &Route, operation: O, payload: Bytes) -> Result<Written, Status>
+where
+    O: Operation<Request = DataRequest, Envelope = DataReply, Reply = Written>,
+{
+    let sent = rpc::call_data(route.carrier.as_ref(), operation, payload, ATTEMPT_BULK);
+    sent.await.map(|(written, _)| written)
+}
+
+/// Of a write's bytes; nothing for an order.
+fn run_sums(span: WriteSpan, run: &Run) -> Vec<u32> {
+    match &run.body {
+        RunBody::Write { bytes, .. } => piece_sums(span.offset, bytes),
+        RunBody::Order(_) => Vec::new(),
     }
 }

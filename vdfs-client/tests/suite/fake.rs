@@ -17,7 +17,9 @@ use vdfs_net::in_process::Switchboard;
 use vdfs_net::{PeerIdentity, Request, Response, Service, Target};
 use vdfs_proto::chunk::block_count;
 use vdfs_proto::codec::{decode, encode};
-use vdfs_proto::data::{DataReply, DataRequest, Read, ReadDone, Write, Written};
+use vdfs_proto::data::{
+    ChangeSpace, DataReply, DataRequest, Read, ReadDone, SpaceKind, Write, Written,
+};
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::meta::{
@@ -376,6 +378,16 @@ impl Fake {
                     payload,
                 })
             }
+            DataRequest::ChangeSpace(change) => {
+                let written = self.state.lock().change_space(&change)?;
+                Ok(Response {
+                    body: encode(&DataReply::ChangeSpace(written)),
+                    payload: Bytes::new(),
+                })
+            }
+            DataRequest::CopyBytes(_) | DataRequest::Seek(_) | DataRequest::CountBlocks(_) => {
+                Err(Status::NotSupported)
+            }
         }
     }
 }
@@ -423,6 +435,7 @@ impl State {
             mtime: time,
             ctime: time,
             data_version: 1,
+            has_holes: false,
         };
         let layout = Layout {
             data: DataId(self.take_next()),
@@ -741,6 +754,34 @@ impl State {
             version: Version::default(),
             low_space: false,
         }
+    }
+
+    fn change_space(&mut self, change: &ChangeSpace) -> Result<Written, Status> {
+        self.check_chunk(change.epoch, change.chunk, change.len_expected)?;
+        self.done.push("ChangeSpace");
+        let mut files = self.files.values();
+        let has_holes =
+            files.any(|file| file.layout.data == change.chunk.data && file.layout.holes);
+        assert!(
+            has_holes || change.kind != SpaceKind::Punch,
+            "punched before the master knew of holes"
+        );
+        let chunk = self.chunks.entry(change.chunk).or_default();
+        let (from, to) = (
+            change.offset as usize,
+            (change.offset + change.len) as usize,
+        );
+        if change.kind != SpaceKind::Punch {
+            chunk.resize(chunk.len().max(to), 0);
+        }
+        if change.kind != SpaceKind::Allocate {
+            let to = to.min(chunk.len());
+            chunk[from.min(to)..to].fill(0);
+        }
+        Ok(Written {
+            version: Version::default(),
+            low_space: false,
+        })
     }
 
     fn read(&mut self, read: &Read) -> Result<(ReadDone, Bytes), Status> {

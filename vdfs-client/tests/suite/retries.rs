@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vdfs_client::{Fs, WriteFlags};
+use vdfs_proto::data::{SeekTarget, SpaceKind};
 use vdfs_proto::handshake::Role;
 use vdfs_proto::{Ino, Status};
 
@@ -143,7 +144,24 @@ fn futures_can_be_moved_between_threads() {
     check(fs.flush(handle));
     check(fs.fsync(handle));
     check(fs.release(handle));
-    check(fs.allocate(handle, vdfs_client::Allocation::default()));
+    let change = vdfs_client::SpaceChange {
+        kind: SpaceKind::Punch,
+        offset: 0,
+        len: 1,
+        keep_size: true,
+        kill_privileges: false,
+    };
+    check(fs.change_space(handle, change));
+    let copy = vdfs_client::CopyRange {
+        source: handle,
+        source_offset: 0,
+        target: handle,
+        target_offset: 0,
+        len: 1,
+        kill_privileges: false,
+    };
+    check(fs.copy_range(copy));
+    check(fs.seek(handle, 0, SeekTarget::Data));
     check(fs.set_attr(ino, vdfs_client::AttrChanges::default()));
     check(fs.locate(ino));
     check(fs.status());

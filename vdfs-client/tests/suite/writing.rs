@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use vdfs_client::{Allocation, AttrChanges, OpenOptions, WriteFlags};
+use vdfs_client::{AttrChanges, OpenOptions, SpaceChange, WriteFlags};
+use vdfs_proto::data::SpaceKind;
 use vdfs_proto::{Status, Timestamp};
 
 use crate::fake::{CHUNK, Fake, Fault, regular};
@@ -209,10 +210,13 @@ async fn truncate_flushes_first_and_later_bytes_follow_it() {
 }
 
 /// Room for the first `len` bytes.
-fn room(len: u64) -> Allocation {
-    Allocation {
+fn room(len: u64) -> SpaceChange {
+    SpaceChange {
+        kind: SpaceKind::Allocate,
+        offset: 0,
         len,
-        ..Allocation::default()
+        keep_size: false,
+        kill_privileges: false,
     }
 }
 
@@ -221,16 +225,16 @@ async fn allocate_grows_the_file_unless_told_to_keep_its_size() {
     let fake = Fake::start();
     let fs = fake.connect().await;
     let (attr, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
-    let keep_size = Allocation {
+    let keep_size = SpaceChange {
         keep_size: true,
         ..room(5000)
     };
-    fs.allocate(open.handle, keep_size).await.unwrap();
+    fs.change_space(open.handle, keep_size).await.unwrap();
     assert_eq!(fs.getattr(attr.ino).await.unwrap().size, 0);
-    fs.allocate(open.handle, room(5000)).await.unwrap();
+    fs.change_space(open.handle, room(5000)).await.unwrap();
     assert_eq!(fs.getattr(attr.ino).await.unwrap().size, 5000);
     assert_eq!(fs.read(open.handle, 0, 9000).await.unwrap(), vec![0; 5000]);
-    let far = fs.allocate(open.handle, room(2 << 30)).await;
+    let far = fs.change_space(open.handle, room(2 << 30)).await;
     assert_eq!(far, Err(Status::NoSpace));
 }
 
@@ -241,18 +245,38 @@ async fn allocate_within_the_file_marks_it_as_modified() {
     let (_, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
     let bytes = Bytes::from(vec![7; 1000]);
     fs.write(open.handle, 0, bytes, plain()).await.unwrap();
-    let within = Allocation {
+    let within = SpaceChange {
         kill_privileges: true,
         ..room(10)
     };
-    fs.allocate(open.handle, within).await.unwrap();
+    fs.change_space(open.handle, within).await.unwrap();
     let commits = fake.state.lock().commits.clone();
     let last = commits.last().expect("allocation commits");
     assert_eq!(
         (last.end, last.holes, last.kill_privileges),
-        (10, false, true)
+        (1000, false, true)
     );
     assert_eq!(fs.read(open.handle, 0, 2000).await.unwrap(), vec![7; 1000]);
+}
+
+#[tokio::test]
+async fn punch_comes_behind_the_writes_and_the_masters_word_and_keeps_the_size() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (attr, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
+    let bytes = Bytes::from(vec![7; 1000]);
+    fs.write(open.handle, 0, bytes, plain()).await.unwrap();
+    let punch = SpaceChange {
+        kind: SpaceKind::Punch,
+        offset: 10,
+        ..room(2000)
+    };
+    fs.change_space(open.handle, punch).await.unwrap();
+    assert_eq!(fake.count("ChangeSpace"), 1);
+    let mut expected = vec![0; 1000];
+    expected[..10].fill(7);
+    assert_eq!(fs.read(open.handle, 0, 5000).await.unwrap(), expected);
+    assert_eq!(fs.getattr(attr.ino).await.unwrap().size, 1000);
 }
 
 #[tokio::test]

@@ -209,6 +209,7 @@ impl Inode {
             mtime: self.mtime.into(),
             ctime: self.ctime.into(),
             data_version,
+            has_holes: self.file().is_some_and(|file| file.holes),
         }
     }
 

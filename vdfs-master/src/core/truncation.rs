@@ -119,7 +119,7 @@ impl Core {
         }
         let file = *self.state.file(ino).ok()?;
         let is_stale = (commit.data, commit.truncations) != (file.data, file.truncations);
-        if is_stale || commit.end <= file.size || !file.tail_unknown {
+        if is_stale || commit.end < file.size || !file.tail_unknown {
             return None;
         }
         if !self.live.unresumed.is_empty() {

@@ -8,9 +8,6 @@ use crate::node::Node;
 
 pub(crate) fn handle(node: &Node, read: &Read) -> Result<(ReadDone, Bytes), Status> {
     let membership = node.membership.read();
-    let place = membership.place(read.chain, read.epoch)?;
-    if place.members > 1 {
-        return Err(Status::NotSupported);
-    }
+    let place = membership.sole_place(read.chain, read.epoch)?;
     node.store.read(read, place.lost_below)
 }

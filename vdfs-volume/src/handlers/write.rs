@@ -7,13 +7,7 @@ use crate::node::Node;
 
 pub(crate) fn handle(node: &Node, write: &Write, payload: &[u8]) -> Result<Written, Status> {
     let membership = node.membership.read();
-    let place = membership.place(write.chain, write.epoch)?;
-    if !place.is_head {
-        return Err(Status::NotServing);
-    }
-    if place.members > 1 {
-        return Err(Status::NotSupported);
-    }
+    let place = membership.sole_place(write.chain, write.epoch)?;
     let terms = node.write_terms(&membership, place, write.op.session);
     node.store.write(write, payload, terms)
 }

@@ -40,9 +40,6 @@ fn cut(node: &Node, trim: &TrimOp, layout: &Layout) -> Result<(), Status> {
     node.store.trim(trim, |index| {
         let chain = layout.chain(index);
         let epoch = membership.epoch(chain).ok_or(Status::NotServing)?;
-        match membership.place(chain, epoch)?.members {
-            1 => Ok(epoch),
-            _ => Err(Status::NotSupported),
-        }
+        membership.sole_place(chain, epoch).map(|_| epoch)
     })
 }

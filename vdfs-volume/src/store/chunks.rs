@@ -128,6 +128,13 @@ impl ChunkMap {
         rest_of_file(&self.shard(first.data).read(), first)
     }
 
+    /// The first chunk of the file of `from` that is not before it.
+    pub(super) fn next_of_file(&self, from: ChunkId) -> Option<Arc<Chunk>> {
+        let shard = self.shard(from.data).read();
+        let next = shard.range(from..=last_of_file(from)).next();
+        next.map(|(_, chunk)| chunk.clone())
+    }
+
     pub(super) fn len(&self) -> u64 {
         let of_shard = |shard: &Shard| shard.read().len() as u64;
         self.shards.iter().map(of_shard).sum()
@@ -145,11 +152,15 @@ impl ChunkMap {
 }
 
 fn rest_of_file(chunks: &Chunks, first: ChunkId) -> Vec<ChunkId> {
-    let last = ChunkId {
+    let rest = chunks.range(first..=last_of_file(first));
+    rest.map(|(id, _)| *id).collect()
+}
+
+fn last_of_file(chunk: ChunkId) -> ChunkId {
+    ChunkId {
         index: u32::MAX,
-        ..first
-    };
-    chunks.range(first..=last).map(|(id, _)| *id).collect()
+        ..chunk
+    }
 }
 
 impl Chunk {

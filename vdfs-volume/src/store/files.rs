@@ -81,11 +81,10 @@ impl ChunkFiles {
 
     /// Makes sure that writing these bytes needs no page that is not there.
     pub(super) fn secure(&self, file: &File, offset: u32, len: u32) -> Result<(), NoSpace> {
-        if !self.is_shared {
-            return Ok(());
+        match self.is_shared {
+            true => provide_pages(file, offset, len),
+            false => Ok(()),
         }
-        let flags = FallocateFlags::KEEP_SIZE;
-        fallocate(file, flags, u64::from(offset), u64::from(len)).map_err(|_| NoSpace)
     }
 
     /// Drops the name, if there is one.
@@ -117,6 +116,13 @@ impl ChunkFiles {
 /// What the file takes of the RAM, in bytes.
 pub(super) fn allocated(file: &File) -> u64 {
     must("measure a chunk", file.metadata()).blocks() * 512
+}
+
+/// Puts a page of zeros under each block of the range that has none. The file keeps its length, so
+/// that one that is new and has no record yet does not look as if it had bytes.
+pub(super) fn provide_pages(file: &File, offset: u32, len: u32) -> Result<(), NoSpace> {
+    let flags = FallocateFlags::KEEP_SIZE;
+    fallocate(file, flags, u64::from(offset), u64::from(len)).map_err(|_| NoSpace)
 }
 
 fn open_options() -> OpenOptions {

@@ -54,20 +54,36 @@ pub(super) fn write(file: &File, offset: u32, bytes: &[u8]) {
     must("write a chunk", file.write_all_at(bytes, u64::from(offset)));
 }
 
-/// Drops what lies at and past `len`, and zeroes the rest of its page.
+/// Drops what lies at and past `len`, and zeroes the rest of its page; a shorter file grows.
 pub(super) fn cut(file: &File, len: u32) {
     must("cut a chunk", file.set_len(u64::from(len)));
 }
 
 /// Frees all pages, also under descriptors that others hold.
-pub(super) fn punch(file: &File) {
+pub(super) fn free(file: &File) {
     let len = must("measure a chunk", file.metadata()).len();
-    if len == 0 {
-        return;
+    if len > 0 {
+        punch_bytes(file, 0, len);
     }
+}
+
+/// Zeroes `len` bytes at `offset` and frees the pages that lie within them.
+pub(super) fn punch(file: &File, offset: u32, len: u32) {
+    punch_bytes(file, u64::from(offset), u64::from(len));
+}
+
+fn punch_bytes(file: &File, offset: u64, len: u64) {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    must(
-        "punch a chunk",
-        fallocate(file, flags, 0, len).map_err(io::Error::from),
-    );
+    let punched = fallocate(file, flags, offset, len);
+    must("punch a chunk", punched.map_err(io::Error::from));
+}
+
+/// Zeroes `len` bytes at `offset`, whose pages are there.
+pub(super) fn zero(file: &File, offset: u32, len: u32) {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let end = offset + len;
+    for at in (offset..end).step_by(ZEROS.len()) {
+        let take = ZEROS.len().min((end - at) as usize);
+        write(file, at, &ZEROS[..take]);
+    }
 }

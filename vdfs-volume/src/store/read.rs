@@ -77,7 +77,7 @@ impl Store {
         Ok((done(version, sums), bytes))
     }
 
-    fn block_sums(&self, body: &Body, blocks: Blocks) -> Vec<u32> {
+    pub(super) fn block_sums(&self, body: &Body, blocks: Blocks) -> Vec<u32> {
         let stored = self.sums.load(&body.sums, blocks);
         let or_zero = |sum: Option<u32>| sum.unwrap_or_else(zero_block_sum);
         stored.into_iter().map(or_zero).collect()

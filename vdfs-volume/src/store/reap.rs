@@ -38,7 +38,7 @@ impl Store {
     /// open.
     pub(super) fn remove_body(&self, body: &mut Body) {
         if self.files.exists(body.id) {
-            memory::punch(&self.files.get(body.id));
+            memory::free(&self.files.get(body.id));
             self.passed(Step::Punched, body.id);
             self.files.remove(body.id);
             self.passed(Step::Unlinked, body.id);

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0..2 | sequence | one more with each record of the chunk; wraps |
 //! | 2..4 | op slot | |
-//! | 4 | state | 1 clean, 2 writing, 3 trimming, 4 reaped; bit 7: the op fields hold an op |
+//! | 4 | state | 1 clean, 2 writing, 3 trimming, 4 reaped, 5 punching, 6 zeroing, 7 allocating; bit 7: the op fields hold an op |
 //! | 5..8 | write length | of a write in progress |
 //! | 8..16 | data id | |
 //! | 16..20 | chunk index | |
@@ -13,17 +13,18 @@
 //! | 28..36 | counter | of the version |
 //! | 36..44 | op session | what made a clean version, or makes the change |
 //! | 44..52 | op seq | |
-//! | 52..56 | offset | of a write in progress; of a trim the length to cut to |
-//! | 56..60 | payload sum | of a write in progress |
+//! | 52..56 | offset | of a change in progress; of a trim the length to cut to |
+//! | 56..60 | payload sum | of a write in progress; of a change of space its length |
 //! | 60..64 | CRC32C | of bytes 0..60 |
 //!
 //! Little-endian. A chunk has two places for records and writes them in turn, so that a torn record
 //! leaves the one before it whole. A record never crosses a page.
 
+use vdfs_proto::data::SpaceKind;
 use vdfs_proto::sums::crc32c;
 use vdfs_proto::{ChunkId, DataId, Epoch, OpId, SessionId, Version};
 
-use crate::chunk_state::{Change, ChunkState, Pending};
+use crate::chunk_state::{Change, ChunkState, Pending, Space};
 
 pub(super) const RECORD_BYTES: usize = 64;
 /// Bytes of one chunk's entry in the index: two records.
@@ -63,6 +64,7 @@ struct Fields {
     version: Version,
     op: Option<OpId>,
     offset: u32,
+    /// The payload's sum, or the length of a change of space.
     sum: u32,
 }
 
@@ -160,6 +162,20 @@ fn pending_fields(pending: &Pending, len: u32) -> Fields {
             offset: cut,
             ..fields
         },
+        Change::Space(space) => Fields {
+            code: space_code(space.kind),
+            offset: space.offset,
+            sum: space.len,
+            ..fields
+        },
+    }
+}
+
+fn space_code(kind: SpaceKind) -> u8 {
+    match kind {
+        SpaceKind::Punch => 5,
+        SpaceKind::Zero => 6,
+        SpaceKind::Allocate => 7,
     }
 }
 
@@ -178,11 +194,18 @@ fn content(wire: &[u8; RECORD_BYTES]) -> Option<Content> {
     let trim = Change::Trim {
         len: u32_at(wire, 52),
     };
+    let space = |kind| {
+        let (offset, len) = (u32_at(wire, 52), u32_at(wire, 56));
+        Change::Space(Space { kind, offset, len })
+    };
     match wire[4] & !HAS_OP {
         1 => Some(Content::Live(ChunkState::clean(version, len, op))),
         2 => closed(op?, version, write, len),
         3 => closed(op?, version, trim, len),
         4 => Some(Content::Reaped),
+        5 => closed(op?, version, space(SpaceKind::Punch), len),
+        6 => closed(op?, version, space(SpaceKind::Zero), len),
+        7 => closed(op?, version, space(SpaceKind::Allocate), len),
         _ => None,
     }
 }
@@ -262,6 +285,11 @@ mod tests {
         state
     }
 
+    fn space(kind: SpaceKind, len: u32) -> Content {
+        let offset = 77;
+        Content::Live(closed_state(Change::Space(Space { kind, offset, len })))
+    }
+
     fn every_content() -> Vec<Content> {
         let version = Version {
             epoch: Epoch(EPOCH_MAX),
@@ -277,6 +305,9 @@ mod tests {
             Content::Live(ChunkState::clean(version, 0, None)),
             Content::Live(closed_state(write)),
             Content::Live(closed_state(Change::Trim { len: 17 })),
+            space(SpaceKind::Punch, 256 << 20),
+            space(SpaceKind::Zero, 1),
+            space(SpaceKind::Allocate, 4 << 20),
             Content::Reaped,
         ]
     }

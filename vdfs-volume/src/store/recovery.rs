@@ -4,7 +4,7 @@
 //!   recognised. Otherwise the chunk keeps its length, the touched blocks get sums of what is in
 //!   memory (no byte outside the range was touched), and the version is taken without the op: a
 //!   retry is executed.
-//! - A trim and a removal are finished.
+//! - A trim, a change of space and a removal are finished.
 //! - A record without its file, and a file with bytes but without a record, are bad copies: they
 //!   answer `DataLost`. An empty file without a record is a creation that had not begun.
 
@@ -148,6 +148,9 @@ impl Store {
     /// Ends a change that was interrupted.
     fn settle(&self, body: &mut Body, pending: Pending, report: &mut Recovery) {
         let file = self.files.get(body.id);
+        if let Change::Space(space) = pending.change {
+            self.redo_space(&file, body, space);
+        }
         if is_whole(&file, pending.change) {
             report.rolled_forward += 1;
             body.state.apply();
@@ -171,6 +174,8 @@ impl Store {
                 offset, len: bytes, ..
             } => (offset, len.min(offset + bytes)),
             Change::Trim { .. } => (len - len % BLOCK_BYTES, len),
+            // Done with the change.
+            Change::Space(_) => return,
         };
         if from >= to {
             return;
@@ -209,5 +214,7 @@ fn is_whole(file: &File, change: Change) -> bool {
         }
         // Cutting again does no harm.
         Change::Trim { .. } => true,
+        // Done again just now.
+        Change::Space(_) => true,
     }
 }

@@ -46,8 +46,27 @@ impl Blocks {
         }
     }
 
-    fn end(self) -> u32 {
+    pub(super) fn one(block: u32) -> Self {
+        Blocks {
+            first: block,
+            count: 1,
+        }
+    }
+
+    /// All from `first` on that a chunk can have.
+    pub(super) fn from(first: u32) -> Self {
+        Blocks {
+            first,
+            count: CHUNK_BLOCKS_MAX.saturating_sub(first),
+        }
+    }
+
+    pub(super) fn end(self) -> u32 {
         self.first + self.count
+    }
+
+    pub(super) fn contains(self, block: u32) -> bool {
+        (self.first..self.end()).contains(&block)
     }
 
     fn leaf_numbers(self) -> std::ops::Range<u16> {
@@ -97,6 +116,22 @@ impl ChunkSums {
     pub(super) fn present_count(&self) -> u32 {
         let of_leaf = |leaf: &Leaf| leaf.present.count_ones();
         self.leaves.iter().map(of_leaf).sum()
+    }
+
+    /// The first of `blocks` that has a sum.
+    pub(super) fn first_present(&self, blocks: Blocks) -> Option<u32> {
+        let leaves = leaves_of(self, blocks).iter();
+        let mut present = leaves.flat_map(|leaf| {
+            shared_blocks(leaf, blocks)
+                .filter(|(_, at)| leaf.present & 1 << at != 0)
+                .map(|(block, _)| blocks.first + block as u32)
+        });
+        present.next()
+    }
+
+    /// The first of `blocks` that has none.
+    pub(super) fn first_absent(&self, blocks: Blocks) -> Option<u32> {
+        (blocks.first..blocks.end()).find(|block| !self.is_present(*block))
     }
 
     /// How many of `blocks` have no sum.
@@ -222,26 +257,21 @@ impl SumTable {
         }
     }
 
-    /// Makes all blocks from `first` on absent, and frees leaves without blocks.
-    pub(super) fn cut(&self, entry: u32, sums: &mut ChunkSums, first: u32) {
-        let number = first / BLOCKS_PER_LEAF;
-        let keep = sums
-            .leaves
-            .partition_point(|leaf| u32::from(leaf.number) < number);
-        let Some(leaf) = sums.leaves.get_mut(keep) else {
-            return;
-        };
-        let mut dropped_from = keep;
-        if u32::from(leaf.number) == number {
-            leaf.present &= (1 << (first % BLOCKS_PER_LEAF)) - 1;
+    /// Makes `blocks` absent, and frees leaves without blocks.
+    pub(super) fn remove(&self, entry: u32, sums: &mut ChunkSums, blocks: Blocks) {
+        let range = leaf_range(sums, blocks);
+        for leaf in &mut sums.leaves[range.clone()] {
+            for (_, at) in shared_blocks(leaf, blocks) {
+                leaf.present &= !(1 << at);
+            }
+            if leaf.present != 0 {
+                let mut header = [0; HEADER_BYTES];
+                leaf.encode_header(entry, &mut header);
+                self.table.write_part(leaf.place, 0, &header);
+            }
         }
-        if u32::from(leaf.number) == number && leaf.present != 0 {
-            let mut header = [0; HEADER_BYTES];
-            leaf.encode_header(entry, &mut header);
-            self.table.write_part(leaf.place, 0, &header);
-            dropped_from += 1;
-        }
-        let dropped = sums.leaves.split_off(dropped_from);
+        let is_empty = |leaf: &mut Leaf| leaf.present == 0;
+        let dropped: Vec<Leaf> = sums.leaves.extract_if(range, is_empty).collect();
         self.drop_leaves(&dropped);
     }
 
@@ -343,13 +373,14 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Store(u32, u32),
-        Cut(u32),
+        Remove(Blocks),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             (0u32..200, 1u32..60).prop_map(|(first, count)| Step::Store(first, count)),
-            (0u32..220).prop_map(Step::Cut),
+            (0u32..220).prop_map(|first| Step::Remove(Blocks::from(first))),
+            (0u32..220, 0u32..80).prop_map(|(first, count)| Step::Remove(Blocks { first, count })),
         ]
     }
 
@@ -374,9 +405,10 @@ mod tests {
                             model[first as usize + at] = Some(value);
                         }
                     }
-                    Step::Cut(first) => {
-                        table.cut(which as u32, sums, first);
-                        model[first as usize..].fill(None);
+                    Step::Remove(blocks) => {
+                        table.remove(which as u32, sums, blocks);
+                        let end = blocks.end().min(300);
+                        model[blocks.first as usize..end as usize].fill(None);
                     }
                 }
             }
@@ -389,6 +421,15 @@ mod tests {
                 prop_assert_eq!(&table.load(&chunks[which], all), &models[which]);
                 let adopted = table.adopt(found);
                 prop_assert_eq!(&table.load(&adopted, all), &models[which]);
+                for first in 0..300 {
+                    let rest = Blocks { first, count: 300 - first };
+                    let find = |is_some| {
+                        let mut blocks = first..300;
+                        blocks.find(|at| models[which][*at as usize].is_some() == is_some)
+                    };
+                    prop_assert_eq!(chunks[which].first_present(rest), find(true));
+                    prop_assert_eq!(chunks[which].first_absent(rest), find(false));
+                }
                 let present = models[which].iter().flatten().count() as u32;
                 prop_assert_eq!(chunks[which].present_count(), present);
                 prop_assert_eq!(chunks[which].absent_count(all), 300 - present);

@@ -136,8 +136,8 @@ impl Store {
             };
             self.sums.store(entry, &mut body.sums, block, &[sum]);
         }
-        self.sums
-            .cut(entry, &mut body.sums, len.div_ceil(BLOCK_BYTES));
+        let past = Blocks::from(len.div_ceil(BLOCK_BYTES));
+        self.sums.remove(entry, &mut body.sums, past);
     }
 
     /// Counts what the chunk takes now.

@@ -1,14 +1,15 @@
 //! Writing: replace a range of a chunk's bytes, all or nothing for whoever was answered.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use vdfs_proto::chunk::{BLOCK_BYTES, block_pieces};
 use vdfs_proto::data::{Write, Written};
 use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, PAYLOAD_BYTES_MAX};
 use vdfs_proto::sums::{crc32c, payload_sum, piece_sums};
-use vdfs_proto::{ChunkId, DataId, Epoch, Status, Version};
+use vdfs_proto::{ChunkId, DataId, Epoch, OpId, Status, Version};
 
-use super::budget::NoSpace;
+use super::budget::{NoSpace, Reservation};
 use super::chunks::{Body, Chunk, Condition};
 use super::record::{Content, EPOCH_MAX};
 use super::replies::Begin;
@@ -23,6 +24,21 @@ impl From<NoSpace> for Status {
     }
 }
 
+/// Room for a change that may still be refused.
+pub(super) struct Room<'a> {
+    reservation: Reservation<'a>,
+    page_bytes: u64,
+}
+
+impl Room<'_> {
+    /// The change happens: the chunk has the room.
+    pub(super) fn keep(self, body: &mut Body) {
+        self.reservation.keep();
+        body.charged += self.page_bytes;
+        body.condition = Condition::Whole;
+    }
+}
+
 impl Store {
     /// Executes a write, or gives its first answer if it is a retry.
     ///
@@ -31,13 +47,24 @@ impl Store {
     /// what the terms refuse.
     pub fn write(&self, write: &Write, payload: &[u8], terms: Terms) -> Result<Written, Status> {
         self.check_write(write, payload)?;
-        let begun = self.replies.begin(write.op)?;
-        let outcome = match begun {
+        self.answer_once(write.op, write.chunk, || {
+            self.execute_write(write, payload, terms)
+        })
+    }
+
+    /// Gives the op's first answer if it is a retry, and executes it otherwise.
+    pub(super) fn answer_once(
+        &self,
+        op: OpId,
+        chunk: ChunkId,
+        execute: impl FnOnce() -> Result<Version, Status>,
+    ) -> Result<Written, Status> {
+        let outcome = match self.replies.begin(op)? {
             Begin::Answered(outcome) => outcome,
             Begin::Run(ticket) => {
-                let outcome = self.execute_write(write, payload, terms);
+                let outcome = execute();
                 ticket.finish(outcome);
-                self.passed(Step::Replied, write.chunk);
+                self.passed(Step::Replied, chunk);
                 outcome
             }
         };
@@ -48,10 +75,7 @@ impl Store {
     }
 
     fn check_write(&self, write: &Write, payload: &[u8]) -> Result<(), Status> {
-        check_epoch(write.epoch)?;
-        if write.op.slot >= DATA_SLOTS_PER_SESSION {
-            return Err(Status::Invalid);
-        }
+        check_op(write.op, write.epoch)?;
         let in_bounds = (1..=PAYLOAD_BYTES_MAX).contains(&payload.len());
         let end = u64::from(write.offset) + payload.len() as u64;
         if !in_bounds || end > u64::from(self.chunk_bytes()?) {
@@ -63,7 +87,7 @@ impl Store {
         Ok(())
     }
 
-    fn execute_write(
+    pub(super) fn execute_write(
         &self,
         write: &Write,
         payload: &[u8],
@@ -116,10 +140,23 @@ impl Store {
             return Err(Status::NotServing);
         }
         let len = payload.len() as u32;
-        let blocks = Blocks::touched(write.offset, len);
+        let (room, file) = self.make_room(body, Blocks::touched(write.offset, len))?;
+        self.files.secure(&file, write.offset, len)?;
+        let sums = self.merged_sums(&file, body, write, payload)?;
+        room.keep(body);
+        Ok(self.apply_write(&file, body, write, payload, &sums))
+    }
+
+    /// Makes sure of all that bytes in `blocks` will take, also of a chunk that is new; gives the
+    /// chunk's file.
+    pub(super) fn make_room(
+        &self,
+        body: &mut Body,
+        blocks: Blocks,
+    ) -> Result<(Room<'_>, Arc<File>), NoSpace> {
         let is_new = body.condition == Condition::New;
         let page_bytes = u64::from(body.sums.absent_count(blocks)) * PAGE_BYTES;
-        let room = self
+        let reservation = self
             .budget
             .reserve(page_bytes + if is_new { CHUNK_BYTES } else { 0 })?;
         self.sums.extend(&mut body.sums, blocks, &self.budget)?;
@@ -128,16 +165,15 @@ impl Store {
         } else {
             self.files.get(body.id)
         };
-        self.files.secure(&file, write.offset, len)?;
-        let sums = self.merged_sums(&file, body, write, payload)?;
-        room.keep();
-        body.charged += page_bytes;
-        body.condition = Condition::Whole;
-        Ok(self.apply_write(&file, body, write, payload, &sums))
+        let room = Room {
+            reservation,
+            page_bytes,
+        };
+        Ok((room, file))
     }
 
     /// Gives a new chunk its place in the index and its file.
-    fn begin_chunk(&self, body: &mut Body) -> Result<std::sync::Arc<File>, NoSpace> {
+    fn begin_chunk(&self, body: &mut Body) -> Result<Arc<File>, NoSpace> {
         let places = self.index.allocate(1, &self.budget)?;
         body.entry = Some(places[0]);
         let file = self.files.create(body.id);
@@ -225,6 +261,15 @@ impl Store {
     }
 }
 
+/// Refuses what no client sends.
+pub(super) fn check_op(op: OpId, epoch: Epoch) -> Result<(), Status> {
+    check_epoch(epoch)?;
+    if op.slot >= DATA_SLOTS_PER_SESSION {
+        return Err(Status::Invalid);
+    }
+    Ok(())
+}
+
 /// Refuses epochs that records have no room for.
 pub(super) fn check_epoch(epoch: Epoch) -> Result<(), Status> {
     if epoch.0 > EPOCH_MAX {
@@ -234,7 +279,11 @@ pub(super) fn check_epoch(epoch: Epoch) -> Result<(), Status> {
 }
 
 /// `DataLost` if bytes that must be there are not: never zeros.
-fn check_present(body: &Body, len_expected: u32, lost_below: DataId) -> Result<(), Status> {
+pub(super) fn check_present(
+    body: &Body,
+    len_expected: u32,
+    lost_below: DataId,
+) -> Result<(), Status> {
     let is_lost = match body.condition {
         Condition::New => body.id.data < lost_below || len_expected > 0,
         Condition::Whole => body.state.len() < len_expected,

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use vdfs_proto::data::SpaceKind;
 use vdfs_proto::{ChunkSize, DataId, Status};
 use vdfs_volume::Ram;
 use vdfs_volume::store::Store;
@@ -168,6 +169,47 @@ fn budget_of_rewrites_and_trims_stays_what_is_there() {
         used,
         "counted alike when opened"
     );
+}
+
+#[test]
+fn budget_of_a_punch_comes_back_and_an_allocation_is_kept_for_its_writes() {
+    let ram = OwnRam::new(32 * MIB);
+    let store = ram.open();
+    let mut client = Client::new(1);
+    let payload = pattern(1, 4 << 20);
+    client
+        .write(&store, chunk(1, 0), 0, &payload)
+        .expect("written");
+    let full = store.usage().used_bytes;
+    let mut space = |kind, range| {
+        let changed = client.change_space(&store, chunk(1, 0), kind, range);
+        changed.map(|_| store.usage().used_bytes)
+    };
+    let punched = space(SpaceKind::Punch, (100, (4 << 20) - 100)).expect("punched");
+    assert!(
+        full - punched >= (4 << 20) - 4096,
+        "{full} and then {punched}"
+    );
+    ram.check(&store);
+    let allocated = space(SpaceKind::Allocate, (0, 4 << 20)).expect("allocated");
+    assert!(
+        (full..full + 4096).contains(&allocated),
+        "{full} and then {allocated}"
+    );
+    let mut other = Client::new(2);
+    fill(&store, &mut other, 2, &pattern(2, 100));
+    ram.check(&store);
+    client
+        .write(&store, chunk(1, 0), 0, &payload)
+        .expect("its room is kept");
+    let refused = client.change_space(&store, chunk(1, 0), SpaceKind::Allocate, (4 << 20, 8192));
+    assert_eq!(refused.map(drop), Err(Status::NoSpace));
+    assert_eq!(
+        read_all(&store, chunk(1, 0), ChunkSize::DEFAULT),
+        payload,
+        "and nothing else"
+    );
+    ram.check(&store);
 }
 
 #[test]

@@ -6,11 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vdfs_proto::{ChunkId, Status};
+use vdfs_proto::data::SpaceKind;
+use vdfs_proto::{ChunkId, DataId, Status};
 use vdfs_volume::store::steps::{Step, Steps};
 use vdfs_volume::store::{Recovery, Store};
 
-use crate::fixture::{Client, Place, TERMS, chunk, pattern, read, read_all, write_message};
+use crate::fixture::{
+    Client, Place, TERMS, chunk, copy_message, data_runs, pattern, read, read_all, space_message,
+    write_message,
+};
 
 /// Unwinds after the given step, as if the process had been killed there.
 #[derive(Debug)]
@@ -202,6 +206,120 @@ fn store_killed_at_each_step_of_a_trim_has_cut_or_not_and_never_shows_old_bytes(
             let expected = overlay(&before[..len as usize], 12_000, b"end");
             assert_eq!(grown, expected, "{step:?} to {len}");
         }
+    }
+}
+
+/// What the chunk of [`prepare`] is after a change of space.
+fn after_space(before: &[u8], kind: SpaceKind, (offset, len): (u32, u32)) -> Vec<u8> {
+    let zeros = vec![0; len as usize];
+    let whole = overlay(before, offset, &zeros);
+    match kind {
+        SpaceKind::Zero => whole,
+        SpaceKind::Punch => whole[..before.len()].to_vec(),
+        SpaceKind::Allocate => {
+            let mut grown = before.to_vec();
+            grown.resize(whole.len(), 0);
+            grown
+        }
+    }
+}
+
+fn check_space_stopped(kind: SpaceKind, range: (u32, u32), step: Step) {
+    let label = format!("{kind:?} {range:?} after {step:?}");
+    let place = Place::new();
+    let target = chunk(5, 0);
+    let before = prepare(&place, target, chunk(6, 3));
+    let undisturbed = {
+        let twin = Place::new();
+        prepare(&twin, target, chunk(6, 3));
+        let store = twin.open();
+        let changed = Client::new(2).change_space(&store, target, kind, range);
+        changed.expect("changed");
+        let runs = data_runs(&store, target.data, (0, 1 << 20));
+        (runs, store.usage().used_bytes)
+    };
+    let message = space_message(Client::new(2).next_op(), target, kind, range);
+    let (store, recovery) = interrupted(&place, stop_at(step), |store| {
+        store.change_space(&message, TERMS).map(drop)
+    });
+    let expected = after_space(&before, kind, range);
+    assert_eq!(
+        (recovery.bad_copies, recovery.taken_back),
+        (0, 0),
+        "{label}"
+    );
+    let found = read_all(&store, target, place.chunk_size);
+    assert!(found == expected, "{label}");
+    let runs = data_runs(&store, target.data, (0, 1 << 20));
+    assert_eq!((runs, store.usage().used_bytes), undisturbed, "{label}");
+    let mut other = Client::new(3);
+    other.write(&store, target, 0, b"later").expect("written");
+    store
+        .change_space(&message, TERMS)
+        .expect("its first answer");
+    let expected = overlay(&expected, 0, b"later");
+    let found = read_all(&store, target, place.chunk_size);
+    assert!(found == expected, "{label}");
+    let found = read_all(&store, chunk(6, 3), place.chunk_size);
+    assert!(found == pattern(2, 70_000));
+}
+
+#[test]
+fn store_killed_at_each_step_of_a_change_of_space_finishes_it_once() {
+    let ranges = [
+        (0, 4096),
+        (100, 50),
+        (3000, 5000),
+        (0, 10_000),
+        (4096, 100_000),
+        (9_990, 10),
+    ];
+    for kind in [SpaceKind::Punch, SpaceKind::Zero, SpaceKind::Allocate] {
+        let changes =
+            |range: &&(u32, u32)| kind != SpaceKind::Allocate || range.0 + range.1 > 12_288;
+        for range in ranges.iter().filter(changes) {
+            for step in WRITE_STEPS {
+                check_space_stopped(kind, *range, step);
+            }
+        }
+    }
+}
+
+#[test]
+fn store_killed_at_each_step_of_a_first_allocation_has_it_whole_or_not_at_all() {
+    for step in [Step::FileCreated].into_iter().chain(WRITE_STEPS) {
+        let place = Place::new();
+        drop(place.open());
+        let op = Client::new(2).next_op();
+        let message = space_message(op, chunk(5, 0), SpaceKind::Allocate, (5000, 9000));
+        let (store, recovery) = interrupted(&place, stop_at(step), |store| {
+            store.change_space(&message, TERMS).map(drop)
+        });
+        assert_eq!(recovery.bad_copies, 0, "{step:?}");
+        store.change_space(&message, TERMS).expect("the retry");
+        let found = read_all(&store, chunk(5, 0), place.chunk_size);
+        assert!(found == vec![0; 14_000], "{step:?}");
+        let runs = data_runs(&store, DataId(5), (0, 1 << 20));
+        assert_eq!(runs, [(4096, 16_384)], "{step:?}");
+    }
+}
+
+#[test]
+fn store_killed_at_each_step_of_a_copy_knows_the_retry() {
+    for step in WRITE_STEPS {
+        let place = Place::new();
+        let before = prepare(&place, chunk(5, 0), chunk(6, 3));
+        let op = Client::new(2).next_op();
+        let copy = copy_message(op, (chunk(6, 3), 50_001), (chunk(5, 0), 3001), 30_000);
+        let (store, _) = interrupted(&place, stop_at(step), |store| {
+            store.copy(&copy, DataId(0), TERMS).map(drop)
+        });
+        store.copy(&copy, DataId(0), TERMS).expect("the retry");
+        let mut copied = pattern(2, 70_000)[50_001..].to_vec();
+        copied.resize(30_000, 0);
+        let expected = overlay(&before, 3001, &copied);
+        let found = read_all(&store, chunk(5, 0), place.chunk_size);
+        assert!(found == expected, "{step:?}");
     }
 }
 

@@ -4,10 +4,11 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use vdfs_proto::Status;
+use vdfs_proto::data::{Seek, SeekTarget, SpaceKind};
 use vdfs_proto::sums::piece_sums;
+use vdfs_proto::{DataId, Status};
 
-use crate::fixture::{Client, Place, chunk, pattern, read, read_all};
+use crate::fixture::{Client, Place, chunk, data_runs, pattern, read, read_all, whole_file};
 
 fn flip(path: &Path, at: u64) {
     let file = OpenOptions::new()
@@ -131,6 +132,76 @@ fn store_trim_through_a_flipped_block_keeps_it_bad() {
     let store = place.open();
     Client::new(2).trim(&store, chunk(5, 0), 100).expect("cut");
     assert!(!reads_well(&store));
+}
+
+#[test]
+fn store_change_of_space_certifies_no_flipped_bit_that_it_leaves() {
+    for kind in [SpaceKind::Punch, SpaceKind::Zero, SpaceKind::Allocate] {
+        let place = Place::new();
+        two_writes(&place);
+        flip(&place.file_of(chunk(5, 0)), 10);
+        let store = place.open();
+        let mut client = Client::new(2);
+        let mut change = |range| {
+            let changed = client.change_space(&store, chunk(5, 0), kind, range);
+            changed.map(drop)
+        };
+        let within = change((100, 20_000));
+        match kind {
+            SpaceKind::Allocate => assert_eq!(within, Ok(())),
+            SpaceKind::Punch | SpaceKind::Zero => assert_eq!(within, Err(Status::Corrupt)),
+        }
+        assert!(!reads_well(&store), "{kind:?}");
+        if kind != SpaceKind::Allocate {
+            assert_eq!(
+                change((0, 4096)),
+                Ok(()),
+                "a whole block needs no old bytes"
+            );
+            assert!(reads_well(&store), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn store_copy_of_a_flipped_block_is_refused() {
+    let place = Place::new();
+    two_writes(&place);
+    flip(&place.file_of(chunk(5, 0)), 10);
+    let store = place.open();
+    let mut client = Client::new(2);
+    let mut copy = |from| client.copy(&store, (chunk(5, 0), from), (chunk(7, 0), 0), 100);
+    assert_eq!(copy(4000).map(drop), Err(Status::Corrupt));
+    assert_eq!(copy(4096).map(drop), Ok(()));
+}
+
+#[test]
+fn store_seek_takes_what_was_lost_for_data() {
+    let place = Place::new();
+    two_writes(&place);
+    std::fs::remove_file(place.file_of(chunk(5, 0))).expect("removed");
+    let store = place.open();
+    let chunk_bytes = u64::from(place.chunk_size.bytes());
+    let runs = data_runs(&store, DataId(5), (100, 2 * chunk_bytes));
+    assert_eq!(
+        runs,
+        [(100, chunk_bytes)],
+        "its chunk, and a hole behind it"
+    );
+    let part = whole_file(DataId(5));
+    assert_eq!(store.count_blocks(&part, DataId(0)), Err(Status::DataLost));
+    let seek = |target| Seek {
+        part: whole_file(DataId(4)),
+        target,
+        from: 100,
+        to: 200,
+    };
+    let lost_below = DataId(5);
+    assert_eq!(
+        store.seek(&seek(SeekTarget::Data), lost_below),
+        Ok(Some(100))
+    );
+    assert_eq!(store.seek(&seek(SeekTarget::Hole), lost_below), Ok(None));
 }
 
 #[test]

@@ -6,10 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tempfile::TempDir;
 use vdfs_proto::chunk::BLOCK_BYTES;
-use vdfs_proto::data::{Read, ReadDone, Write, Written};
+use vdfs_proto::data::{
+    ChangeSpace, CopyBytes, CopySource, FilePart, Read, ReadDone, Seek, SeekTarget, SpaceKind,
+    Write, Written,
+};
 use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 use vdfs_proto::sums::piece_sums;
-use vdfs_proto::{ChainId, ChunkId, ChunkSize, DataId, Epoch, OpId, SessionId, Status};
+use vdfs_proto::{
+    ChainId, ChainSet, ChunkId, ChunkSize, DataId, Epoch, Layout, OpId, SessionId, Status,
+};
 use vdfs_volume::store::steps::{NoFaults, Steps};
 use vdfs_volume::store::{Recovery, Store, StoreConfig, Terms, TrimOp};
 
@@ -109,6 +114,49 @@ pub(crate) fn write_message(op: OpId, chunk: ChunkId, offset: u32, payload: &[u8
     }
 }
 
+pub(crate) fn space_message(
+    op: OpId,
+    chunk: ChunkId,
+    kind: SpaceKind,
+    (offset, len): (u32, u32),
+) -> ChangeSpace {
+    ChangeSpace {
+        chain: ChainId(0),
+        epoch: EPOCH,
+        chunk,
+        op,
+        kind,
+        offset,
+        len,
+        len_expected: 0,
+    }
+}
+
+/// Copies `len` bytes from the first place to the second.
+pub(crate) fn copy_message(
+    op: OpId,
+    from: (ChunkId, u32),
+    to: (ChunkId, u32),
+    len: u32,
+) -> CopyBytes {
+    CopyBytes {
+        chain: ChainId(0),
+        epoch: EPOCH,
+        chunk: to.0,
+        op,
+        offset: to.1,
+        len,
+        len_expected: 0,
+        source: CopySource {
+            chain: ChainId(0),
+            epoch: EPOCH,
+            chunk: from.0,
+            offset: from.1,
+            len_expected: 0,
+        },
+    }
+}
+
 /// One slot of one session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client {
@@ -154,6 +202,73 @@ impl Client {
         };
         store.trim(&trim, |_| Ok(EPOCH))
     }
+}
+
+impl Client {
+    pub(crate) fn change_space(
+        &mut self,
+        store: &Store,
+        chunk: ChunkId,
+        kind: SpaceKind,
+        range: (u32, u32),
+    ) -> Result<Written, Status> {
+        let message = space_message(self.next_op(), chunk, kind, range);
+        store.change_space(&message, TERMS)
+    }
+
+    pub(crate) fn copy(
+        &mut self,
+        store: &Store,
+        from: (ChunkId, u32),
+        to: (ChunkId, u32),
+        len: u32,
+    ) -> Result<Written, Status> {
+        let message = copy_message(self.next_op(), from, to, len);
+        store.copy(&message, DataId(0), TERMS)
+    }
+}
+
+/// All chunks of a file, whose first chain is the first of its group.
+pub(crate) fn whole_file(data: DataId) -> FilePart {
+    let mut chains = ChainSet::default();
+    (0..=u8::MAX).for_each(|position| chains.insert(position));
+    let layout = Layout {
+        data,
+        truncations: 0,
+        group: 0,
+        seed: 0,
+        size: 0,
+        holes: true,
+    };
+    FilePart {
+        layout,
+        chains,
+        table_version: 1,
+    }
+}
+
+/// Start and end of each run of data in `from..to` of a file, as a walk of seeks finds them.
+pub(crate) fn data_runs(store: &Store, data: DataId, (from, to): (u64, u64)) -> Vec<(u64, u64)> {
+    let seek = |target, from| {
+        let part = whole_file(data);
+        let seek = Seek {
+            part,
+            target,
+            from,
+            to,
+        };
+        match from < to {
+            true => store.seek(&seek, DataId(0)).expect("it looks"),
+            false => None,
+        }
+    };
+    let mut runs = Vec::new();
+    let mut at = from;
+    while let Some(start) = seek(SeekTarget::Data, at) {
+        at = seek(SeekTarget::Hole, start).unwrap_or(to);
+        runs.push((start, at));
+    }
+    runs
 }
 
 pub(crate) fn read_message(chunk: ChunkId, offset: u32, len: u32) -> Read {

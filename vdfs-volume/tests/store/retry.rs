@@ -3,10 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
+use vdfs_proto::data::SpaceKind;
 use vdfs_proto::{ChunkId, SessionId, Status};
 use vdfs_volume::store::steps::{Step, Steps};
 
-use crate::fixture::{Client, Place, TERMS, chunk, pattern, read_all, write_message};
+use crate::fixture::{
+    Client, Place, TERMS, chunk, pattern, read_all, space_message, write_message,
+};
 
 #[test]
 fn store_retry_after_another_write_gets_the_first_answer_and_changes_nothing() {
@@ -99,6 +102,28 @@ fn store_refusal_for_want_of_room_stays_the_answer_of_its_op() {
     client
         .write(&store, chunk(data, 0), 0, &megabyte)
         .expect("a new op has room");
+}
+
+#[test]
+fn store_punch_that_is_sent_again_late_spares_what_was_written_since() {
+    let place = Place::new();
+    let store = place.open();
+    let mut writer = Client::new(2);
+    let bytes = pattern(1, 8192);
+    writer
+        .write(&store, chunk(5, 0), 0, &bytes)
+        .expect("written");
+    let op = Client::new(1).next_op();
+    let punch = space_message(op, chunk(5, 0), SpaceKind::Punch, (0, 8192));
+    let punched = store.change_space(&punch, TERMS).expect("punched");
+    writer
+        .write(&store, chunk(5, 0), 0, &bytes)
+        .expect("written");
+    assert_eq!(store.change_space(&punch, TERMS), Ok(punched));
+    drop(store);
+    let store = place.open();
+    assert_eq!(store.change_space(&punch, TERMS), Ok(punched));
+    assert_eq!(read_all(&store, chunk(5, 0), place.chunk_size), bytes);
 }
 
 #[test]

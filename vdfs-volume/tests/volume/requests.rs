@@ -98,7 +98,7 @@ pub(crate) fn send_write(volume: &Volume, write: Write, payload: &[u8]) -> Resul
     let response = call(volume, Role::Client, request)?;
     match decode(&response.body)? {
         DataReply::Write(written) => Ok(written),
-        DataReply::Read(_) => panic!("another reply"),
+        other => panic!("another reply: {other:?}"),
     }
 }
 

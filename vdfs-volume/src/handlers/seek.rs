@@ -1,0 +1,13 @@
+//! `Seek`: where a file has data, and where holes.
+
+use vdfs_proto::Status;
+use vdfs_proto::data::{Seek, Sought};
+
+use crate::node::Node;
+
+pub(crate) fn handle(node: &Node, seek: &Seek) -> Result<Sought, Status> {
+    let membership = node.membership.read();
+    let lost_below = membership.part(&seek.part)?;
+    let at = node.store.seek(seek, lost_below)?;
+    Ok(Sought { at })
+}
