@@ -31,8 +31,10 @@ use vdfs_proto::sums::crc32c;
 
 use crate::core::{Core, Image, RestoreError};
 use crate::disk::Disk;
-use crate::log;
+use crate::log::{self, PurgeError};
 
+#[cfg(test)]
+mod crash_sweep;
 mod read;
 mod write;
 
@@ -58,6 +60,9 @@ pub enum CheckpointError {
     Read { file: PathBuf, why: io::Error },
     #[error("{}: cannot write: {why}", file.display())]
     Write { file: PathBuf, why: io::Error },
+    /// Which names the directory has on the disk is unknown, those of the log included.
+    #[error("the directory of log and checkpoints cannot be synced: {0}")]
+    SyncNames(io::Error),
     #[error("{}: damaged at byte offset {offset}", file.display())]
     Damaged { file: PathBuf, offset: u64 },
     #[error("{}: format version {version}, this program reads {FORMAT_VERSION}", file.display())]
@@ -65,6 +70,13 @@ pub enum CheckpointError {
     /// Whole, and yet not a state.
     #[error("{}: {why}", file.display())]
     Content { file: PathBuf, why: RestoreError },
+}
+
+impl CheckpointError {
+    /// The log may have lost a name with it: nothing may be acknowledged any more.
+    pub fn concerns_log(&self) -> bool {
+        matches!(self, CheckpointError::SyncNames(_))
+    }
 }
 
 /// What a checkpoint says of itself.
@@ -115,12 +127,16 @@ pub fn retire(disk: &dyn Disk) -> Result<(), CheckpointError> {
     let Some(&older) = all.get(GENERATIONS - 1) else {
         return Ok(());
     };
-    let mut old = all[GENERATIONS..].iter();
-    let removed = old.try_for_each(|&records| disk.remove(&file_name(records)));
-    let retired = removed
-        .and_then(|()| disk.sync_names())
-        .and_then(|()| log::purge(disk, older));
-    retired.map_err(|error| write_error(disk, "", error))
+    for &records in &all[GENERATIONS..] {
+        let name = file_name(records);
+        let removed = disk.remove(&name);
+        removed.map_err(|error| write_error(disk, &name, error))?;
+    }
+    disk.sync_names().map_err(CheckpointError::SyncNames)?;
+    log::purge(disk, older).map_err(|error| match error {
+        PurgeError::Remove { file, why } => CheckpointError::Write { file, why },
+        PurgeError::SyncNames(why) => CheckpointError::SyncNames(why),
+    })
 }
 
 fn block_sum(name: &[u8], block: &[u8]) -> u32 {

@@ -76,6 +76,16 @@ pub enum LogError {
     Sync(io::Error),
 }
 
+/// Why segments that nobody needs are still there.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    #[error("{}: cannot remove: {why}", file.display())]
+    Remove { file: PathBuf, why: io::Error },
+    /// Which segments there are on the disk is unknown: nothing may be acknowledged any more.
+    #[error("the directory of the log cannot be synced: {0}")]
+    SyncNames(io::Error),
+}
+
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LogOpenError {

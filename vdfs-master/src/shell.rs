@@ -33,7 +33,7 @@ mod checkpoints;
 pub(crate) mod inbox;
 mod keeper;
 pub(crate) mod pulse;
-mod restore;
+pub(crate) mod restore;
 #[cfg(test)]
 mod tests;
 pub(crate) mod turns;

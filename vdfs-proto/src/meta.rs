@@ -498,7 +498,7 @@ pub struct StatusReport {
     pub lost_names: Vec<String>,
     /// All files were looked at for what is lost and what waits; otherwise there may be more.
     pub is_counted: bool,
-    /// Why mutations are refused at the moment, if they are (a full disk under the log).
+    /// Why mutations are refused, or wait, at the moment (a full or failing disk under the log).
     pub log_trouble: Option<LogTrouble>,
     /// A volume knows more than the log, if one does: nothing is deleted there.
     pub history_lost: Option<String>,
@@ -511,6 +511,8 @@ pub struct StatusReport {
 pub struct LogTrouble {
     pub why: String,
     pub since_ms: u64,
+    /// Questions are answered; otherwise everybody waits.
+    pub serves_reads: bool,
 }
 
 /// How long before its end a certificate is worth a word: 30 days.

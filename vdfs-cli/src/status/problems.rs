@@ -59,10 +59,17 @@ fn of_the_log(report: &StatusReport, now: SystemTime) -> Vec<Problem> {
     let mut found = Vec::new();
     if let Some(trouble) = &report.log_trouble {
         let since = since(trouble.since_ms, now);
-        found.push(failing(format!(
-            "changes are refused {since}: {}; files can be read; make room on the master's disk",
-            trouble.why
-        )));
+        let why = &trouble.why;
+        found.push(failing(match trouble.serves_reads {
+            true => format!(
+                "changes are refused {since}: {why}; files can be read; \
+                 make room on the master's disk"
+            ),
+            false => format!(
+                "the master cannot write its log {since}: {why}; everything waits; \
+                 see to the master's disk"
+            ),
+        }));
     }
     if let Some(why) = &report.history_lost {
         found.push(degraded(why.clone()));
@@ -352,6 +359,7 @@ mod tests {
         report.log_trouble = Some(LogTrouble {
             why: "no space left".into(),
             since_ms: 2_000,
+            serves_reads: true,
         });
         let parts = [
             "changes are refused since",
@@ -359,6 +367,10 @@ mod tests {
             "no space left",
             "make room",
         ];
+        assert_says(&only(&report), Health::Failing, &parts);
+        let trouble = report.log_trouble.as_mut().expect("set above");
+        trouble.serves_reads = false;
+        let parts = ["cannot write its log since", "everything waits"];
         assert_says(&only(&report), Health::Failing, &parts);
     }
 

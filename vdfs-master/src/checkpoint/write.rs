@@ -95,10 +95,8 @@ impl FinishedCheckpoint<'_> {
     /// Makes it count. The caller has seen to it that the log on the disk reaches it.
     pub fn publish(self) -> Result<(), CheckpointError> {
         let name = file_name(self.header.records);
-        let published = self
-            .disk
-            .rename(TEMPORARY, &name)
-            .and_then(|()| self.disk.sync_names());
-        published.map_err(|error| write_error(self.disk, &name, error))
+        let renamed = self.disk.rename(TEMPORARY, &name);
+        renamed.map_err(|error| write_error(self.disk, &name, error))?;
+        self.disk.sync_names().map_err(CheckpointError::SyncNames)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use vdfs_proto::limits::META_SLOTS_PER_SESSION;
-use vdfs_proto::meta::{Commit, Create, MutateRequest, Mutated, Mutation};
+use vdfs_proto::meta::{Commit, Create, MutateRequest, Mutated, Mutation, NewKind};
 use vdfs_proto::session::{OpenHandle, Right};
 use vdfs_proto::{DataId, Ino, OpId, SessionId, Status};
 
@@ -153,9 +153,11 @@ impl Core {
             Mutation::Extend(extend) => self.wait_before_gap(request.op, &extend.commit),
             Mutation::Create(create) => {
                 let (_, access) = create.open?;
+                // What is refused anyway has nothing cut and nothing renewed.
+                self.check_create_handle(request.op, create).ok()?;
                 let ino = self.state.find(create.parent, &create.name).ok()??;
-                let exists = !create.exclusive && self.state.file(ino).is_ok();
-                if !exists {
+                let opens = !create.exclusive && create.kind == NewKind::Regular;
+                if !opens || self.state.file(ino).is_err() {
                     return None;
                 }
                 self.wait_before_open(ino, access)

@@ -328,14 +328,6 @@ fn decode_items<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<Vec<T>, Restore
 impl State {
     /// A text that is equal exactly for equal states.
     pub(crate) fn dump(&self) -> String {
-        let mut text = format!("{:?}\n", base_of(self));
-        for (slot, inode) in self.inodes.slots().enumerate() {
-            text += &format!("{slot} {inode:?}\n");
-        }
-        text += &format!("{:?}\n{:?}\n{:?}\n", self.xattrs, self.orphans, self.trims);
-        text + &format!(
-            "{:?}\n{:?}\n{:?}\n{:?}\n",
-            self.reaps, self.sessions, self.writers, self.locks
-        )
+        format!("{self:?}")
     }
 }

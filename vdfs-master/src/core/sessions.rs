@@ -199,6 +199,7 @@ impl Core {
             self.resume_append(session, *ino);
         }
         if resume.complete && self.live.unresumed.remove(&session) {
+            self.note_told_writers(session);
             self.session_is_known();
         }
         Ok(SessionReply::ResumeSession(SessionResumed {
@@ -322,9 +323,7 @@ impl Core {
             self.live.tails_to_mark.insert(open.ino);
             self.mark_tails();
         }
-        if open.access.write && !self.live.opens.is_writer(open.ino, session) {
-            self.live.closed_writers.insert((session, open.ino));
-        }
+        self.note_no_writer(session, open.ino);
         if !self.live.opens.has_handle(open.ino, session) {
             let recalls = &mut self.live.recalls;
             recalls

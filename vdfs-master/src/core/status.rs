@@ -26,6 +26,7 @@ impl Core {
         let log_trouble = self.live.log_full.clone().map(|why| LogTrouble {
             why,
             since_ms: now_ms.saturating_sub(self.live.log_full_since_ms),
+            serves_reads: true,
         });
         StatusReport {
             stats: self.stats(),
@@ -43,6 +44,16 @@ impl Core {
             certificates: Vec::new(),
             uptime_ms: now_ms.saturating_sub(self.live.started_ms),
         }
+    }
+
+    /// The status while what was done last cannot be written: no step may be taken then. It may
+    /// already tell of that, since it acknowledges nothing.
+    pub(crate) fn status_while_blocked(&mut self, trouble: LogTrouble) -> AdminReply {
+        let log_trouble = Some(trouble);
+        AdminReply::GetStatus(StatusReport {
+            log_trouble,
+            ..self.status()
+        })
     }
 
     pub(crate) fn log_is_full(&mut self, why: String) {

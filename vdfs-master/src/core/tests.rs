@@ -2,6 +2,7 @@
 
 mod append;
 mod chaos;
+mod exact;
 mod locking;
 mod names;
 mod reaping;

@@ -27,13 +27,16 @@ impl State {
         }
     }
 
+    fn written_by(&self, session: SessionId) -> impl Iterator<Item = Ino> {
+        let writers = self.writers.iter_from((session, Ino(0)));
+        writers
+            .take_while(move |((of, _), ())| *of == session)
+            .map(|((_, ino), ())| ino)
+    }
+
     /// Takes out what the session may have been writing.
     pub(crate) fn take_writers(&mut self, session: SessionId) -> Vec<Ino> {
-        let writers = self.writers.iter_from((session, Ino(0)));
-        let inos: Vec<Ino> = writers
-            .take_while(|((of, _), ())| *of == session)
-            .map(|((_, ino), ())| ino)
-            .collect();
+        let inos: Vec<Ino> = self.written_by(session).collect();
         for ino in &inos {
             self.writers.remove((session, *ino));
         }
@@ -57,6 +60,24 @@ impl Core {
             }
         }
         self.live.open(session, open);
+        self.note_no_writer(session, open.ino);
+    }
+
+    /// The session has told of all its handles: what it does not name it has closed, under an
+    /// earlier life of the master.
+    pub(crate) fn note_told_writers(&mut self, session: SessionId) {
+        let written: Vec<Ino> = self.state.written_by(session).collect();
+        for ino in written {
+            self.note_no_writer(session, ino);
+        }
+    }
+
+    /// Takes note, for the next tick, if the session has no handle for writing any more.
+    pub(crate) fn note_no_writer(&mut self, session: SessionId, ino: Ino) {
+        let writer = (session, ino);
+        if self.state.writers.contains(writer) && !self.live.opens.is_writer(ino, session) {
+            self.live.closed_writers.insert(writer);
+        }
     }
 
     /// Logs, all at once, who has stopped writing.

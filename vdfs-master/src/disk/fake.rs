@@ -27,8 +27,28 @@ struct Shared {
     /// Bytes that may still be written; `None`: no limit.
     room: Option<u64>,
     fails_sync: bool,
+    /// In so many operations.
+    failure: Option<(usize, Failure)>,
+    /// Operations that have failed.
+    failed: usize,
     holds_log_syncs: bool,
+    /// A sync waits because of that.
+    is_holding: bool,
     holds_writes: bool,
+    fails_rename_syncs: bool,
+    write_time: Duration,
+}
+
+/// What an operation of the disk runs into, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// `ENOSPC`.
+    NoRoom,
+    /// A part of the bytes is written; the rest finds no room.
+    Short,
+    /// `EIO`. What a sync should have made durable then never gets there: the kernel takes it for
+    /// clean.
+    Io,
 }
 
 /// Everything about a disk at one moment.
@@ -74,7 +94,7 @@ impl Change {
 #[derive(Clone, Debug)]
 enum NameChange {
     Create(String, usize),
-    Rename(String, String),
+    Rename(String, String, usize),
     Remove(String),
 }
 
@@ -83,10 +103,9 @@ impl NameChange {
         match self {
             NameChange::Create(name, file) => drop(names.insert(name.clone(), *file)),
             NameChange::Remove(name) => drop(names.remove(name)),
-            NameChange::Rename(from, to) => {
-                if let Some(file) = names.remove(from) {
-                    names.insert(to.clone(), file);
-                }
+            NameChange::Rename(from, to, file) => {
+                names.remove(from);
+                names.insert(to.clone(), *file);
             }
         }
     }
@@ -104,7 +123,16 @@ impl DiskState {
 
     /// The disk after a crash that kept the changes of bytes in `kept`, and the first `names`
     /// changes of names.
-    pub(crate) fn crash(&self, mut kept: impl FnMut(usize) -> bool, names: usize) -> FakeDisk {
+    pub(crate) fn crash(&self, kept: impl FnMut(usize) -> bool, names: usize) -> FakeDisk {
+        self.crash_keeping(kept, |change| change < names)
+    }
+
+    /// The same for a filesystem that makes names durable in any order.
+    pub(crate) fn crash_keeping(
+        &self,
+        mut kept: impl FnMut(usize) -> bool,
+        mut kept_name: impl FnMut(usize) -> bool,
+    ) -> FakeDisk {
         let mut number = 0;
         let mut files = Vec::new();
         for file in &self.files {
@@ -122,9 +150,11 @@ impl DiskState {
             });
         }
         let mut live = self.durable_names.clone();
-        self.name_changes[..names]
-            .iter()
-            .for_each(|change| change.apply(&mut live));
+        for (number, change) in self.name_changes.iter().enumerate() {
+            if kept_name(number) {
+                change.apply(&mut live);
+            }
+        }
         let state = DiskState {
             files,
             durable_names: live.clone(),
@@ -138,6 +168,25 @@ impl DiskState {
         FakeDisk {
             shared: Arc::new(Mutex::new(shared)),
         }
+    }
+}
+
+impl Shared {
+    /// The failure of the present operation.
+    fn due_failure(&mut self) -> Option<Failure> {
+        let (after, failure) = self.failure?;
+        if after > 0 {
+            self.failure = Some((after - 1, failure));
+            return None;
+        }
+        self.failure = None;
+        self.failed += 1;
+        Some(failure)
+    }
+
+    /// The present operation is the one before the one that fails for want of room.
+    fn is_next_short(&self) -> bool {
+        self.failure == Some((1, Failure::Short))
     }
 }
 
@@ -156,6 +205,10 @@ impl FakeDisk {
         self.shared.lock().state.clone()
     }
 
+    pub(crate) fn unsynced_changes(&self) -> usize {
+        self.shared.lock().state.unsynced_changes()
+    }
+
     /// As much as is written already and `bytes` more.
     pub(crate) fn set_room(&self, bytes: Option<u64>) {
         self.shared.lock().room = bytes;
@@ -165,7 +218,32 @@ impl FakeDisk {
         self.shared.lock().fails_sync = fails;
     }
 
-    /// Lets no sync of the log's segments begin while set.
+    /// Syncs of names fail while a renaming is among them.
+    pub(crate) fn set_fails_rename_syncs(&self, fails: bool) {
+        self.shared.lock().fails_rename_syncs = fails;
+    }
+
+    /// How long each write takes.
+    pub(crate) fn set_write_time(&self, time: Duration) {
+        self.shared.lock().write_time = time;
+    }
+
+    /// The operation behind the next `after` ones fails.
+    pub(crate) fn fail(&self, after: usize, failure: Failure) {
+        self.shared.lock().failure = Some((after, failure));
+    }
+
+    /// How many operations were made to fail.
+    pub(crate) fn failed(&self) -> usize {
+        self.shared.lock().failed
+    }
+
+    /// A sync has begun and is held.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.shared.lock().is_holding
+    }
+
+    /// Lets no sync of the log's segments end while set.
     pub(crate) fn set_holds_log_syncs(&self, holds: bool) {
         self.shared.lock().holds_log_syncs = holds;
     }
@@ -176,6 +254,10 @@ impl FakeDisk {
     }
 
     fn wait_for_writes(&self) {
+        let write_time = self.shared.lock().write_time;
+        if !write_time.is_zero() {
+            std::thread::sleep(write_time);
+        }
         // Bounded, so that a test that fails ends.
         let until = Instant::now() + Duration::from_secs(10);
         while self.shared.lock().holds_writes && Instant::now() < until {
@@ -184,10 +266,11 @@ impl FakeDisk {
     }
 
     fn is_held(&self, file: usize) -> bool {
-        let shared = self.shared.lock();
+        let mut shared = self.shared.lock();
         let mut names = shared.state.names.iter();
-        shared.holds_log_syncs
-            && names.any(|(name, &number)| number == file && name.starts_with("wal-"))
+        let is_log = names.any(|(name, &number)| number == file && name.starts_with("wal-"));
+        shared.is_holding = shared.holds_log_syncs && is_log;
+        shared.is_holding
     }
 
     /// Changes a file's bytes on the disk, as damage does.
@@ -202,7 +285,11 @@ impl FakeDisk {
 
     fn change<T>(&self, act: impl FnOnce(&mut Shared) -> io::Result<T>) -> io::Result<T> {
         let mut shared = self.shared.lock();
-        let outcome = act(&mut shared);
+        let outcome = match shared.due_failure() {
+            Some(Failure::NoRoom | Failure::Short) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Failure::Io) => Err(io::Error::from_raw_os_error(libc::EIO)),
+            None => act(&mut shared),
+        };
         let Shared { state, history, .. } = &mut *shared;
         if let Some(history) = history {
             history.push(state.clone());
@@ -252,19 +339,35 @@ impl Disk for FakeDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.change_name(NameChange::Rename(from.to_owned(), to.to_owned()))
+        let file = self.shared.lock().state.names.get(from).copied();
+        let file = file.ok_or(io::ErrorKind::NotFound)?;
+        self.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), file))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        if !self.shared.lock().state.names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         self.change_name(NameChange::Remove(name.to_owned()))
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        self.change(|shared| {
-            shared.state.durable_names = shared.state.names.clone();
-            shared.state.name_changes.clear();
+        let synced = self.change(|shared| {
+            let mut changes = shared.state.name_changes.iter();
+            let renames = changes.any(|change| matches!(change, NameChange::Rename(..)));
+            if shared.fails_rename_syncs && renames {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            let state = &mut shared.state;
+            for change in state.name_changes.drain(..) {
+                change.apply(&mut state.durable_names);
+            }
             Ok(())
-        })
+        });
+        if synced.is_err() {
+            self.shared.lock().state.name_changes.clear();
+        }
+        synced
     }
 }
 
@@ -290,6 +393,10 @@ impl DiskFile for FakeFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.disk.wait_for_writes();
+        let bytes = match self.disk.shared.lock().is_next_short() {
+            true if bytes.len() > 1 => &bytes[..bytes.len() / 2],
+            _ => bytes,
+        };
         self.disk.change(|shared| {
             let written = shared.state.files[self.number].bytes.len() as u64;
             let end = shared.room.map_or(u64::MAX, |room| written + room);
@@ -317,12 +424,15 @@ impl DiskFile for FakeFile {
     }
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
-        let shared = self.disk.shared.lock();
-        let written = shared.state.files[self.number].bytes.len() as u64;
-        match shared.room {
-            Some(room) if offset + len > written + room => Err(io::ErrorKind::StorageFull.into()),
-            _ => Ok(()),
-        }
+        self.disk.change(|shared| {
+            let written = shared.state.files[self.number].bytes.len() as u64;
+            match shared.room {
+                Some(room) if offset + len > written + room => {
+                    Err(io::ErrorKind::StorageFull.into())
+                }
+                _ => Ok(()),
+            }
+        })
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -331,15 +441,21 @@ impl DiskFile for FakeFile {
         while self.disk.is_held(self.number) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.disk.change(|shared| {
+        let synced = self.disk.change(|shared| {
             if shared.fails_sync {
                 return Err(io::Error::from_raw_os_error(libc::EIO));
             }
             let file = &mut shared.state.files[self.number];
-            file.durable = file.bytes.clone();
-            file.changes.clear();
+            for change in file.changes.drain(..) {
+                change.apply(&mut file.durable);
+            }
             Ok(())
-        })
+        });
+        if synced.is_err() {
+            let mut shared = self.disk.shared.lock();
+            shared.state.files[self.number].changes.clear();
+        }
+        synced
     }
 }
 

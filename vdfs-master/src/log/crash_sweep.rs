@@ -510,3 +510,26 @@ fn log_cut_off_does_not_come_back_behind_a_new_batch() {
         assert!(log.records() <= 2, "record 3 was cut off");
     }
 }
+
+#[test]
+fn log_flush_does_not_speak_for_a_sync_that_is_under_way() {
+    let mut run = Run::new();
+    run.log.start_syncing(Box::new(|_| ())).expect("a thread");
+    run.disk.set_holds_log_syncs(true);
+    run.append(&[5]);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !run.disk.is_holding() {
+        assert!(std::time::Instant::now() < until, "no sync in time");
+        std::thread::yield_now();
+    }
+    let disk = run.disk.clone();
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        disk.set_holds_log_syncs(false);
+    });
+    run.log.flush().expect("syncs");
+    let crashed = run.disk.state().crash(|_| false, 0);
+    let (log, _) = open(&crashed, 0).expect("a crash");
+    assert_eq!((log.records(), run.log.durable()), (1, 1), "on the disk");
+    release.join().expect("ran");
+}

@@ -30,6 +30,9 @@ pub(super) struct Flusher {
     wake: Condvar,
     durable: AtomicU64,
     mark: Mutex<SyncedMark>,
+    /// Held for as long as a sync takes: whoever finds nothing left to sync must not take for
+    /// durable what another is still syncing. Lock order: before `pending`.
+    syncing: Mutex<()>,
 }
 
 /// What was written since the last sync.
@@ -72,6 +75,7 @@ impl Flusher {
             wake: Condvar::new(),
             durable: AtomicU64::new(records),
             mark: Mutex::new(mark),
+            syncing: Mutex::new(()),
         }
     }
 
@@ -115,6 +119,7 @@ impl Flusher {
 
     /// Syncs what is pending; returns up to which record the log is durable now.
     pub(super) fn flush(&self) -> io::Result<u64> {
+        let _alone = self.syncing.lock();
         let (written, dirty) = self.take_dirty()?;
         if let Err(error) = self.sync(&dirty) {
             self.pending.lock().failed = true;

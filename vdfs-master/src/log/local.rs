@@ -8,7 +8,7 @@ use super::batch::{self, LogId};
 use super::flush::{Flusher, SyncObserver};
 use super::mark::SyncedMark;
 use super::scan::{Cut, Scanner, Visit, segment_name, segments};
-use super::{LogError, LogOpenError, OpLog};
+use super::{LogError, LogOpenError, OpLog, PurgeError};
 use crate::disk::{self, Disk, DiskFile, write_all_at};
 use crate::limits::LOG_RESERVE_BYTES;
 use vdfs_proto::sums::crc32c;
@@ -274,15 +274,20 @@ impl Drop for LocalLog {
 }
 
 /// Removes the segments that hold no record above `through`; the last one stays.
-pub fn purge(disk: &dyn Disk, through: u64) -> io::Result<()> {
-    let firsts = segments(disk)?;
+pub fn purge(disk: &dyn Disk, through: u64) -> Result<(), PurgeError> {
+    let cannot = |name: &str, why| PurgeError::Remove {
+        file: disk.path(name),
+        why,
+    };
+    let firsts = segments(disk).map_err(|error| cannot("", error))?;
     for pair in firsts.windows(2) {
         if pair[1] > through + 1 {
             break;
         }
-        disk.remove(&segment_name(pair[0]))?;
+        let name = segment_name(pair[0]);
+        disk.remove(&name).map_err(|error| cannot(&name, error))?;
         // Each by itself, so that a crash never leaves a hole in the middle.
-        disk.sync_names()?;
+        disk.sync_names().map_err(PurgeError::SyncNames)?;
     }
     Ok(())
 }

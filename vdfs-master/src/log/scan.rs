@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::batch::{Batch, LogId, highest_mark};
-use super::{Fault, LogOpenError, ReplayError};
-use crate::disk::{Disk, DiskFile, read_whole};
+use super::{Fault, LogError, LogOpenError, ReplayError};
+use crate::disk::{Disk, DiskFile, read_whole, write_all_at};
 
 const PREFIX: &str = "wal-";
 const NUMBER_DIGITS: usize = 20;
@@ -235,6 +235,23 @@ impl Scanner<'_> {
         Ok(tail)
     }
 
+    /// What the process wrote before it died may still be on its way to the disk. It is written
+    /// again, because after a sync that failed the kernel takes it for being there.
+    fn make_durable(
+        &self,
+        file: &dyn DiskFile,
+        bytes: &[u8],
+        offset: u64,
+        first: u64,
+    ) -> Result<(), LogOpenError> {
+        write_all_at(file, bytes, offset).map_err(|why| LogError::Write {
+            file: self.disk.path(&segment_name(first)),
+            why,
+        })?;
+        file.sync().map_err(LogError::Sync)?;
+        Ok(())
+    }
+
     fn read(&self, first: u64) -> Result<(Arc<dyn DiskFile>, Vec<u8>), LogOpenError> {
         let name = segment_name(first);
         let file = self
@@ -270,22 +287,27 @@ impl Reading<'_> {
         visit: &mut Visit<'_>,
     ) -> Result<(u64, Fault), LogOpenError> {
         let (file, bytes) = self.scanner.read(first)?;
-        // What the process wrote before it died may still be on its way to the disk.
-        file.sync().map_err(super::LogError::Sync)?;
-        self.last = Some((first, file));
-        let mut offset = 0;
-        loop {
-            let rest = &bytes[offset as usize..];
+        self.last = Some((first, file.clone()));
+        let (mut offset, mut synced) = (0, 0);
+        let fault = loop {
+            let rest = &bytes[offset..];
             if rest.is_empty() {
-                return Ok((offset, Fault::Ends));
+                break Fault::Ends;
             }
             let batch = match Batch::decode(self.scanner.id, rest, self.next) {
                 Ok(batch) => batch,
-                Err(fault) => return Ok((offset, fault)),
+                Err(fault) => break fault,
             };
             self.visit_batch(&batch, visit)?;
-            offset += batch.bytes();
-        }
+            offset += batch.bytes() as usize;
+            if self.next <= self.scanner.synced + 1 {
+                synced = offset;
+            }
+        };
+        let unsynced = &bytes[synced..offset];
+        self.scanner
+            .make_durable(&*file, unsynced, synced as u64, first)?;
+        Ok((offset as u64, fault))
     }
 
     fn visit_batch(

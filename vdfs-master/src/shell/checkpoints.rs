@@ -92,10 +92,9 @@ impl Checkpoints {
             if is_reached.recv().is_err() {
                 return;
             }
-            let outcome = written.and_then(|finished| finished.publish());
-            if outcome.is_ok() {
-                retire(&*disk);
-            }
+            let outcome = written
+                .and_then(|finished| finished.publish())
+                .and_then(|()| retire(&*disk));
             inbox.tell_checkpoint(outcome.map(|()| records));
         };
         let thread = std::thread::Builder::new()
@@ -116,8 +115,12 @@ impl Checkpoints {
         }
     }
 
-    /// The thread has ended.
-    pub(super) fn finish(&mut self, outcome: Result<u64, CheckpointError>, log: &mut dyn OpLog) {
+    /// The thread has ended. An error is of the log, too.
+    pub(super) fn finish(
+        &mut self,
+        outcome: Result<u64, CheckpointError>,
+        log: &mut dyn OpLog,
+    ) -> Result<(), CheckpointError> {
         let writing = self
             .writing
             .take()
@@ -132,8 +135,10 @@ impl Checkpoints {
                 log.forget_bytes(writing.log_bytes);
                 tracing::debug!(records, "checkpoint written");
             }
+            Err(error) if error.concerns_log() => return Err(error),
             Err(error) => self.postpone(&error),
         }
+        Ok(())
     }
 
     fn postpone(&mut self, error: &dyn std::fmt::Display) {
@@ -165,15 +170,22 @@ impl Checkpoints {
             return;
         }
         let written = checkpoint::write(&*self.disk, core.config().cluster, core.image());
-        match written.and_then(|finished| finished.publish()) {
-            Ok(()) => retire(&*self.disk),
-            Err(error) => tracing::warn!(%error, "cannot write a checkpoint; the log has it all"),
+        let outcome = written
+            .and_then(|finished| finished.publish())
+            .and_then(|()| retire(&*self.disk));
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "cannot write a checkpoint; the log has it all");
         }
     }
 }
 
-fn retire(disk: &dyn Disk) {
-    if let Err(error) = checkpoint::retire(disk) {
-        tracing::warn!(%error, "cannot remove what the new checkpoint makes needless");
+/// What cannot be removed stays until the next checkpoint.
+fn retire(disk: &dyn Disk) -> Result<(), CheckpointError> {
+    match checkpoint::retire(disk) {
+        Err(error) if !error.concerns_log() => {
+            tracing::warn!(%error, "cannot remove what the new checkpoint makes needless");
+            Ok(())
+        }
+        outcome => outcome,
     }
 }

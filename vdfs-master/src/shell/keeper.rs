@@ -10,12 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 use vdfs_net::clock;
+use vdfs_proto::meta::{AdminRequest, LogTrouble};
 use vdfs_proto::{Timestamp, VolumeId};
 
 use super::checkpoints::Checkpoints;
 use super::inbox::{Answer, Inbox, Item, Mail};
 use super::pulse::Pulse;
-use crate::core::{Core, Effect, Grant, Input, Now, Ticket};
+use crate::checkpoint::CheckpointError;
+use crate::core::{Core, CoreReply, CoreRequest, Effect, Grant, Input, Now, Ticket};
 use crate::limits::{TURN_BYTES, TURN_BYTES_MAX};
 use crate::log::{LogError, OpLog};
 
@@ -35,6 +37,8 @@ type Reply = (oneshot::Sender<Answer>, Answer);
 pub(super) enum Fatal {
     #[error("{0}; nothing can be acknowledged any more")]
     Log(#[from] LogError),
+    #[error("{0}; nothing can be acknowledged any more")]
+    Checkpoint(#[from] CheckpointError),
 }
 
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub(super) struct Keeper {
     full_until: Option<Instant>,
     /// What the core has done and the log would not take.
     unwritten: Option<Batch>,
+    /// Why, and since when on the scale of [`Now::boot_ms`].
+    blocked: Option<(String, u64)>,
     /// When the master's thread looks up next without being called.
     promised: Instant,
     pulse: Arc<Pulse>,
@@ -105,6 +111,7 @@ impl Keeper {
             told_durable: 0,
             full_until: None,
             unwritten: None,
+            blocked: None,
             promised: Instant::now(),
         };
         let records = keeper.sort_effects().records;
@@ -121,10 +128,11 @@ impl Keeper {
             return Err(LogError::Sync(error).into());
         }
         if let Some(outcome) = mail.checkpoint {
-            self.checkpoints.finish(outcome, &mut *self.log);
+            self.checkpoints.finish(outcome, &mut *self.log)?;
         }
         self.items.extend(mail.items);
         if self.write_out()? == Turn::Blocked {
+            self.answer_status();
             return Ok(Turn::Blocked);
         }
         let now = now();
@@ -264,6 +272,7 @@ impl Keeper {
             self.unwritten = Some(batch);
             return Ok(Turn::Blocked);
         }
+        self.blocked = None;
         #[cfg(debug_assertions)]
         self.check();
         self.let_go(batch);
@@ -325,10 +334,38 @@ impl Keeper {
         match self.log.append(records) {
             Ok(()) => Ok(Turn::Done),
             Err(error @ (LogError::NoRoom { .. } | LogError::Write { .. })) => {
-                tracing::error!(%error, "everything waits until the log has room");
+                if self.blocked.is_none() {
+                    tracing::error!(%error, "everything waits until the log can be written");
+                    self.blocked = Some((error.to_string(), now().boot_ms));
+                }
                 Ok(Turn::Blocked)
             }
             Err(error @ (LogError::Broken { .. } | LogError::Sync(_))) => Err(error.into()),
+        }
+    }
+
+    /// Whoever asks what is wrong is told, although all others wait.
+    fn answer_status(&mut self) {
+        let Some((why, since_ms)) = self.blocked.clone() else {
+            return;
+        };
+        let trouble = LogTrouble {
+            why,
+            since_ms: now().boot_ms.saturating_sub(since_ms),
+            serves_reads: false,
+        };
+        for item in std::mem::take(&mut self.items) {
+            match item {
+                Item::Request {
+                    request: CoreRequest::Admin(AdminRequest::GetStatus(_)),
+                    reply,
+                    ..
+                } => {
+                    let status = self.core.status_while_blocked(trouble.clone());
+                    send(vec![(reply, Ok(CoreReply::Admin(Box::new(status))))]);
+                }
+                other => self.items.push_back(other),
+            }
         }
     }
 

@@ -11,16 +11,16 @@ use crate::shell::{FsConfig, MasterError};
 
 /// A core as the log left it.
 #[derive(Debug)]
-pub(super) struct Restored {
-    pub(super) core: Core,
-    pub(super) log: LocalLog,
+pub(crate) struct Restored {
+    pub(crate) core: Core,
+    pub(crate) log: LocalLog,
     /// There was nothing: the filesystem is made now.
-    pub(super) is_new: bool,
+    pub(crate) is_new: bool,
 }
 
 /// Restores what is there, or makes a filesystem of `format`, whose first record is then durable.
 /// What is there is restored on a full disk too, and can then be read.
-pub(super) fn restore(
+pub(crate) fn restore(
     disk: &Arc<dyn Disk>,
     format: &FsConfig,
     segment_bytes: u64,

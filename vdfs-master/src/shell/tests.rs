@@ -11,8 +11,8 @@ use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::limits::{HEARTBEAT_MS, VOLUME_LEASE_MS};
 use vdfs_proto::meta::{
-    Answer, Create, Created, GetXattr, Lookup, MutateRequest, Mutated, Mutation, NewKind, Query,
-    QueryRequest, SetXattr, SyncLog, XattrMode,
+    Answer, Create, Created, GetStatus, GetXattr, Lookup, MutateRequest, Mutated, Mutation,
+    NewKind, Query, QueryRequest, SetXattr, StatusReport, SyncLog, XattrMode,
 };
 use vdfs_proto::session::{NextEvents, OpenSession};
 use vdfs_proto::volume::{Heartbeat, Register};
@@ -335,9 +335,27 @@ fn master_that_loses_its_reserved_room_waits_and_acknowledges_when_it_is_back() 
         Err(Status::DeadlineExceeded),
         "nothing is acknowledged unwritten"
     );
+    let trouble = status(&master).log_trouble.expect("the status is answered");
+    assert!(
+        !trouble.serves_reads && trouble.why.contains("no room"),
+        "{trouble:?}"
+    );
     disk.set_room(None);
     let attempt = || client.send(&request, Duration::from_secs(1)).ok();
     assert!(matches!(eventually("room", attempt), Mutated::Create(_)));
+    assert_eq!(status(&master).log_trouble, None);
+}
+
+fn status(master: &Master) -> StatusReport {
+    let carrier = carrier_of(master, Role::Admin, "admin");
+    let call = rpc::call_operation(&*carrier, Method::Admin, GetStatus {}, DEADLINE);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime
+        .expect("a runtime")
+        .block_on(call)
+        .expect("answered")
 }
 
 #[test]
@@ -561,8 +579,18 @@ fn master_with_a_damaged_log_refuses_and_names_file_and_offset() {
 #[test]
 fn master_whose_disk_fails_to_sync_ends_the_process() {
     let disk = FakeDisk::default();
+    let (master, tells) = start_mortal(&disk, config());
+    let mut client = Client::open(&master, "a");
+    disk.set_fails_sync(true);
+    client.mkdir("x").expect("written, not synced");
+    let why = tells.recv_timeout(DEADLINE).expect("in time");
+    assert!(why.contains("cannot be synced"), "{why}");
+    std::mem::forget(master);
+}
+
+/// A master that says why it would end the process, and never comes back from that.
+fn start_mortal(disk: &FakeDisk, config: MasterConfig) -> (Master, mpsc::Receiver<String>) {
     let (told, tells) = mpsc::channel();
-    // Stands for the end of the process: it never returns.
     let hook = AbortHook(Arc::new(move |why| {
         told.send(why.to_owned()).expect("the test listens");
         loop {
@@ -571,15 +599,55 @@ fn master_whose_disk_fails_to_sync_ends_the_process() {
     }));
     let config = MasterConfig {
         before_abort: Some(hook),
-        ..config()
+        ..config
     };
-    let master = start_with(&disk, config, "boot").expect("starts");
+    (start_with(disk, config, "boot").expect("starts"), tells)
+}
+
+#[test]
+fn master_whose_directory_fails_to_sync_under_a_checkpoint_ends_the_process() {
+    let disk = FakeDisk::default();
+    let (master, tells) = start_mortal(&disk, small_checkpoints());
     let mut client = Client::open(&master, "a");
-    disk.set_fails_sync(true);
-    client.mkdir("x").expect("written, not synced");
-    let why = tells.recv_timeout(DEADLINE).expect("in time");
+    disk.set_fails_rename_syncs(true);
+    let told = || {
+        // Until the log is long enough for a checkpoint.
+        let request = client.mutation(set_xattr(60_000, 1));
+        client.send(&request, Duration::from_secs(1)).ok();
+        tells.try_recv().ok()
+    };
+    let why = eventually("the end", told);
     assert!(why.contains("cannot be synced"), "{why}");
     std::mem::forget(master);
+}
+
+#[test]
+fn master_killed_at_any_acknowledgement_has_what_was_acknowledged() {
+    const CALLERS: usize = 4;
+    const CHANGES: usize = 12;
+    let disk = FakeDisk::default();
+    let master = start(&disk);
+    disk.set_write_time(Duration::from_millis(2));
+    std::thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let (master, disk) = (&master, &disk);
+            scope.spawn(move || {
+                let mut client = Client::open(master, &caller.to_string());
+                for number in 0..CHANGES {
+                    let name = format!("{caller}-{number}");
+                    client.mkdir(&name).expect("made");
+                    let state = disk.state();
+                    let killed = state.crash(|_| true, state.unsynced_names());
+                    let killed: Arc<dyn Disk> = Arc::new(killed);
+                    let restored =
+                        restore::restore(&killed, &config().format, 64 << 20, keeper::now());
+                    let core = restored.expect("nothing is torn").core;
+                    let is_there = core.dump().contains(&format!("{:?}", file_name(&name)));
+                    assert!(is_there, "{name} was acknowledged and not written");
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -142,8 +142,14 @@ impl World {
             core.dump() == self.core.dump(),
             "replay gives the same state"
         );
+        self.restart_with(core, same_boot);
+    }
+
+    /// Starts another process on what was restored.
+    pub(super) fn restart_with(&mut self, core: Core, same_boot: bool) {
         assert_eq!(core.records(), self.log.len() as u64);
         self.core = core;
+        self.sync_wanted = false;
         self.replies.clear();
         self.leases.clear();
         self.start(same_boot);
