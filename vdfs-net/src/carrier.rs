@@ -1,11 +1,13 @@
 //! The seam between those who ask, those who answer, and what lies between them.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::{Purpose, Role};
@@ -74,6 +76,50 @@ pub trait Service: Send + Sync + 'static {
     /// The future may be dropped at any moment (deadline, cancel, disconnect): that must end only
     /// the wait for the reply, so an effect that has begun is owned by somebody else.
     fn handle(&self, peer: Arc<PeerIdentity>, request: Request) -> BoxFuture<'static, Outcome>;
+
+    /// Begins, in their order, requests of one peer that have come together: what can be shared
+    /// between them (a write to a log) is. Gives for each what became of it.
+    fn handle_batch(&self, peer: &Arc<PeerIdentity>, requests: Vec<Request>) -> Vec<Begun> {
+        let begin = |request| Begun::of(self.handle(peer.clone(), request));
+        requests.into_iter().map(begin).collect()
+    }
+}
+
+/// A request that was begun.
+pub enum Begun {
+    Done(Outcome),
+    /// To be polled, and to be dropped, as the future of [`Service::handle`].
+    Waits(BoxFuture<'static, Outcome>),
+}
+
+impl Begun {
+    /// Polls once, with a waker that wakes nobody: one that is not done is polled again in its own
+    /// right.
+    pub fn of(mut handler: BoxFuture<'static, Outcome>) -> Begun {
+        let waker = futures::task::noop_waker_ref();
+        let polled = handler.as_mut().poll(&mut Context::from_waker(waker));
+        match polled {
+            Poll::Ready(outcome) => Begun::Done(outcome),
+            Poll::Pending => Begun::Waits(handler),
+        }
+    }
+
+    /// Its end, whenever that is.
+    pub fn boxed(self) -> BoxFuture<'static, Outcome> {
+        match self {
+            Begun::Done(outcome) => std::future::ready(outcome).boxed(),
+            Begun::Waits(handler) => handler,
+        }
+    }
+}
+
+impl fmt::Debug for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Begun::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
+            Begun::Waits(_) => f.write_str("Waits"),
+        }
+    }
 }
 
 /// Whom to reach, and whom to accept there.

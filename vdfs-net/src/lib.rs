@@ -23,7 +23,9 @@ mod socket;
 pub mod state_dir;
 mod sys;
 
-pub use carrier::{Carrier, Connector, Outcome, PeerIdentity, Request, Response, Service, Target};
+pub use carrier::{
+    Begun, Carrier, Connector, Outcome, PeerIdentity, Request, Response, Service, Target,
+};
 pub use identity::{Authority, Identity, IdentityError, Issuer};
 pub use quic::{DialFailure, Profile, QuicConfig, QuicEndpoint, StartError};
 pub use rotation::Rotation;

@@ -175,6 +175,12 @@ impl QuicEndpoint {
         self.connector.clone()
     }
 
+    /// Of the endpoint's own thread. What is spawned there calls peers without a hop between threads,
+    /// and holds up all else that the thread does.
+    pub fn runtime(&self) -> tokio::runtime::Handle {
+        self.traffic.shared.runtime.clone()
+    }
+
     /// Serves from now on, or replaces what served before.
     pub fn set_service(&self, service: Arc<dyn Service>) {
         self.traffic.shared.common.door.set_service(service);

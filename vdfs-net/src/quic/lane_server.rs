@@ -1,16 +1,16 @@
 //! The serving end of a lane.
 //!
-//! One task reads, begins, and answers. A handler is polled once where its frame was decoded; most
-//! are done then, and their replies leave in one write. The others wait in `working`, and answer
-//! when they are done.
+//! One task reads, begins, and answers. Requests that have come together are begun together; most are
+//! done then, and their replies leave in one write. The others wait in `working`, and answer when
+//! they are done.
 //!
 //! A caller keeps within the lane's credits, and a cancel gives its credits back before the request
 //! that takes them follows in the stream. So its frames, cancels among them, are always read. From a
 //! peer that exceeds its credits nothing more is read until it is within them again.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::{AbortHandle, Abortable, BoxFuture};
@@ -28,7 +28,7 @@ use super::close::CloseReason;
 use super::frames::{FrameBuffer, put_answer};
 use super::lane::credits;
 use super::server::Door;
-use crate::carrier::{Outcome, PeerIdentity, Request};
+use crate::carrier::{Begun, Outcome, PeerIdentity, Request};
 use crate::limits::{LANE_CREDITS, REPLY_BATCH_BYTES, REPLY_BATCH_FRAMES};
 
 const SEGMENTS: usize = 32;
@@ -46,6 +46,24 @@ struct Finished {
 struct Parked {
     abort: AbortHandle,
     credits: usize,
+}
+
+/// Requests that have come and are not begun yet.
+#[derive(Default)]
+struct Batch {
+    requests: Vec<Request>,
+    /// Tag and credits of each.
+    tags: Vec<(u64, usize)>,
+    credits: usize,
+}
+
+impl Batch {
+    fn push(&mut self, tag: u64, request: Request) {
+        let credits = credits(request.body.len());
+        self.credits += credits;
+        self.tags.push((tag, credits));
+        self.requests.push(request);
+    }
 }
 
 /// What happened next.
@@ -159,22 +177,46 @@ impl LaneServer {
     /// Begins what has come whole, as far as credits and one batch of replies go. `true`: some may
     /// be left that could begin.
     fn begin_frames(&mut self) -> Result<bool, Status> {
+        let mut batch = Batch::default();
+        let gathered = self.gather(&mut batch);
+        self.begin_batch(batch)?;
+        gathered
+    }
+
+    fn gather(&mut self, batch: &mut Batch) -> Result<bool, Status> {
         for _ in 0..REPLY_BATCH_FRAMES {
-            if !self.is_within_credits() || self.replies.len() >= REPLY_BATCH_BYTES {
+            let is_within = self.credits_used + batch.credits <= LANE_CREDITS;
+            if !is_within || self.replies.len() >= REPLY_BATCH_BYTES {
                 return Ok(self.is_within_credits());
             }
             match self.buffer.next_frame()? {
-                Some((header, body)) => self.begin(&header, body)?,
+                Some((header, body)) => self.take_frame(batch, &header, body)?,
                 None => return Ok(false),
             }
         }
         Ok(true)
     }
 
-    fn begin(&mut self, header: &FrameHeader, body: Bytes) -> Result<(), Status> {
+    fn take_frame(
+        &mut self,
+        batch: &mut Batch,
+        header: &FrameHeader,
+        body: Bytes,
+    ) -> Result<(), Status> {
         match header.kind {
-            FrameKind::Request => self.begin_request(header, body),
+            FrameKind::Request => {
+                let request = Request {
+                    method: Method::from_wire(header.method)?,
+                    body,
+                    payload: Bytes::new(),
+                    purpose: self.purpose,
+                };
+                batch.push(header.tag, request);
+                Ok(())
+            }
             FrameKind::Cancel => {
+                // It may be for one of these.
+                self.begin_batch(mem::take(batch))?;
                 if let Some(parked) = self.unpark(header.tag) {
                     parked.abort.abort();
                 }
@@ -184,22 +226,19 @@ impl LaneServer {
         }
     }
 
-    fn begin_request(&mut self, header: &FrameHeader, body: Bytes) -> Result<(), Status> {
-        let tag = header.tag;
-        if self.parked.contains_key(&tag) {
-            return Err(Status::Malformed);
+    fn begin_batch(&mut self, batch: Batch) -> Result<(), Status> {
+        if batch.requests.is_empty() {
+            return Ok(());
         }
-        let credits = credits(body.len());
-        let request = Request {
-            method: Method::from_wire(header.method)?,
-            body,
-            payload: Bytes::new(),
-            purpose: self.purpose,
-        };
-        let mut handler = self.door.handle(self.peer.clone(), request);
-        match poll_once(&mut handler) {
-            Poll::Ready(outcome) => self.answer(tag, outcome),
-            Poll::Pending => self.park(tag, credits, handler),
+        let begun = self.door.handle_batch(&self.peer, batch.requests);
+        for (begun, (tag, credits)) in begun.into_iter().zip(batch.tags) {
+            if self.parked.contains_key(&tag) {
+                return Err(Status::Malformed);
+            }
+            match begun {
+                Begun::Done(outcome) => self.answer(tag, outcome),
+                Begun::Waits(handler) => self.park(tag, credits, handler),
+            }
         }
         Ok(())
     }
@@ -282,12 +321,4 @@ fn check_reply(outcome: Outcome) -> Outcome {
         return Err(Status::Internal);
     }
     Ok(response)
-}
-
-/// With a waker that wakes nobody: a handler that is not done is polled again in its own right.
-fn poll_once(handler: &mut BoxFuture<'static, Outcome>) -> Poll<Outcome> {
-    let waker = futures::task::noop_waker_ref();
-    handler
-        .as_mut()
-        .poll(&mut std::task::Context::from_waker(waker))
 }

@@ -19,7 +19,7 @@ use super::handshake;
 use super::lane_server::LaneServer;
 use super::reactor::Shared;
 use crate::address;
-use crate::carrier::{Outcome, PeerIdentity, Request, Service};
+use crate::carrier::{Begun, Outcome, PeerIdentity, Request, Service};
 use crate::limits::{CONNECTIONS_MAX, CONTROL_LANES};
 
 /// The way from a connection to the service, which may be replaced while connections live.
@@ -64,6 +64,21 @@ impl Door {
         match &*self.service.read() {
             Some(service) => service.handle(peer, request),
             None => std::future::ready(Err(Status::NotServing)).boxed(),
+        }
+    }
+
+    pub(super) fn handle_batch(
+        &self,
+        peer: &Arc<PeerIdentity>,
+        requests: Vec<Request>,
+    ) -> Vec<Begun> {
+        self.counters.requests.add(requests.len() as u64);
+        match &*self.service.read() {
+            Some(service) => service.handle_batch(peer, requests),
+            None => {
+                let refuse = |_| Begun::Done(Err(Status::NotServing));
+                requests.into_iter().map(refuse).collect()
+            }
         }
     }
 }
