@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits;
 use crate::status::Status;
@@ -12,8 +13,7 @@ use crate::status::Status;
 macro_rules! byte_string {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[serde(transparent)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Box<[u8]>);
 
         impl $name {
@@ -31,9 +31,16 @@ macro_rules! byte_string {
             }
         }
 
+        // In one piece, not byte by byte: a checkpoint holds millions of names.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_bytes(&self.0)
+            }
+        }
+
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-                let bytes = Box::<[u8]>::deserialize(source)?;
+                let bytes = source.deserialize_bytes(BytesVisitor)?;
                 $check(&bytes).map_err(serde::de::Error::custom)?;
                 Ok($name(bytes))
             }
@@ -45,6 +52,20 @@ macro_rules! byte_string {
             }
         }
     };
+}
+
+struct BytesVisitor;
+
+impl Visitor<'_> for BytesVisitor {
+    type Value = Box<[u8]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Box<[u8]>, E> {
+        Ok(bytes.into())
+    }
 }
 
 byte_string!(
