@@ -219,7 +219,7 @@ fn lock_state(config: &UpConfig) -> Result<StateDir, Failure> {
 fn settle_parameters(config: &UpConfig, state: &StateDir) -> Result<Parameters, Failure> {
     let in_use = ram::in_use_bytes(&state.ram());
     let memory = Memory {
-        available: ram::available_bytes().blame("/proc/meminfo")?,
+        available: vdfs_program::available_bytes().blame("/proc/meminfo")?,
         in_use,
     };
     if !config.fresh {

@@ -21,7 +21,6 @@ mod present;
 mod private;
 mod shared;
 
-pub use available::available_bytes;
 pub use in_use::in_use_bytes;
 
 /// `f_type` of a tmpfs (statfs(2)).

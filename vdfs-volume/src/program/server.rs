@@ -196,7 +196,7 @@ fn budget_bytes(config: &ServerConfig, state: &StateDir) -> Result<u64, Failure>
     if let Some(bytes) = Ram::mounted_bytes(&state.ram()).map_err(Failure::of)? {
         return Ok(bytes);
     }
-    let available = ram::available_bytes().blame("/proc/meminfo")?;
+    let available = vdfs_program::available_bytes().blame("/proc/meminfo")?;
     let quarter = (available + ram::in_use_bytes(&state.ram())) / 4;
     Ok(quarter >> 20 << 20)
 }
