@@ -68,6 +68,10 @@ pub enum Command {
     Locks(InodeArgs),
     /// Remove the files whose contents were in RAM that is gone
     ForgetLost(ForgetLostArgs),
+    /// Show who uses the filesystem: mounts and commands, with what they hold
+    Sessions(SessionsArgs),
+    /// Check the names of a filesystem, write them out as text, or load such a text
+    Meta(MetaArgs),
     /// Put the programs, units, man pages and completions where the system looks for them
     Install(InstallArgs),
 }
@@ -265,7 +269,106 @@ pub struct InodeArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct SessionsArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct MetaArgs {
+    #[command(subcommand)]
+    pub command: MetaCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MetaCommand {
+    /// Look for damage in log, checkpoints and all that they say; changes nothing
+    Check(MetaCheckArgs),
+    /// Write everything but contents and sessions as text, one object a line
+    Dump(MetaDumpArgs),
+    /// Make a new master's log from the text that `dump` wrote
+    Load(MetaLoadArgs),
+}
+
+const META_CHECK_HELP: &str = "\
+With the --state of a master or `up` that does not run, its files are read, and never written. One that \
+runs checks itself, beside its work: every invariant of one instant of its state, its checkpoints, and \
+its log.
+
+Exit status: 0 nothing is wrong, 1 something is (each on a line, with the way out), or it could not be \
+checked.
+
+Examples:
+  vdfs meta check --state /var/lib/vdfs/master
+  vdfs meta check --json --master 10.0.0.1 --identity admin";
+
+#[derive(Debug, Args)]
+#[command(after_help = META_CHECK_HELP)]
+pub struct MetaCheckArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const META_DUMP_HELP: &str = "\
+Each line is a JSON object with one key: vdfs_dump, filesystem, numbers, slots, volume, chain, inode, \
+name, xattr, orphan, trim, reap, and end with the count and the sum of the lines. Bytes of names are \
+printable ASCII, or % and two hexadecimal digits. Equal states give equal texts.
+
+The text is one instant of everything, also while the master runs, which needs an administrator's \
+identity. Contents are where they were: on the volumes.
+
+Examples:
+  vdfs meta dump --state /var/lib/vdfs/master names.dump
+  vdfs meta dump - | zstd > names.dump.zst";
+
+#[derive(Debug, Args)]
+#[command(after_help = META_DUMP_HELP)]
+pub struct MetaDumpArgs {
+    /// File for the text, replaced when it is whole; `-` is standard output
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print one JSON object on what was written
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const META_LOAD_HELP: &str = "\
+The state directory must have the authority of the cluster (DIR/ca) and no log: to replace one, move \
+DIR/log aside. Started then, the master takes up the volumes with the contents that they hold, and \
+mounts go on; what was open is closed. Names that were made after the dump are gone.
+
+Examples:
+  mv /var/lib/vdfs/master/log /var/lib/vdfs/master/log.old
+  vdfs meta load --state /var/lib/vdfs/master names.dump
+  zstd -dc names.dump.zst | vdfs meta load --state /var/lib/vdfs/master -";
+
+#[derive(Debug, Args)]
+#[command(after_help = META_LOAD_HELP)]
+pub struct MetaLoadArgs {
+    /// What `vdfs meta dump` wrote; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// State directory of the master, or of an `up`, that will serve it
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Print one JSON object on what was loaded
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ForgetLostArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub cluster: ClusterArgs,
 }
@@ -461,6 +564,9 @@ mod tests {
             "vdfs ls relative",
             "vdfs status --master 127.0.0.1:1",
             "vdfs status --state /s --master 127.0.0.1:1 --identity /i",
+            "vdfs meta",
+            "vdfs meta dump",
+            "vdfs meta load names.dump",
             "vdfs install --prefix usr",
             "vdfs install --ram 4GiB",
             "vdfs install --volume 1 --ram 4GiB",

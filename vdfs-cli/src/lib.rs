@@ -13,8 +13,10 @@ mod client;
 mod cluster;
 mod down;
 mod install;
+mod meta;
 mod output;
 mod places;
+mod sessions;
 mod state_files;
 mod status;
 pub mod up;
@@ -46,6 +48,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Locks(args) => client::locks::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::ForgetLost(args) => client::forget_lost::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
+        Command::Meta(args) => meta::run(&args),
         Command::Install(args) => install::run(&args),
     }
 }

@@ -14,7 +14,7 @@ use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
 use vdfs_proto::meta::{GetStatus, StatusReport};
 
-use crate::args::StatusArgs;
+use crate::args::{ClusterArgs, StatusArgs};
 use crate::client::connection::runtime;
 use crate::cluster::{Cluster, Line, MASTER_WAIT};
 use crate::output::Output;
@@ -31,9 +31,7 @@ struct Findings {
 
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let cluster = Cluster::find(&args.cluster)?;
-    let line = Line::open(&cluster)?;
-    let report = fetch(&cluster, &line)?;
-    line.close();
+    let report = ask_of(&cluster)?;
     let (health, problems) = health::judge(&report, SystemTime::now());
     let masters = cluster.masters.iter().map(ToString::to_string).collect();
     let findings = Findings {
@@ -51,6 +49,18 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     output.finish()
 }
 
+/// The master's report.
+pub(crate) fn ask(args: &ClusterArgs) -> Result<StatusReport, Failure> {
+    ask_of(&Cluster::find(args)?)
+}
+
+fn ask_of(cluster: &Cluster) -> Result<StatusReport, Failure> {
+    let line = Line::open(cluster)?;
+    let report = fetch(cluster, &line)?;
+    line.close();
+    Ok(report)
+}
+
 /// Asks without a session: a question leaves no trace.
 fn fetch(cluster: &Cluster, line: &Line) -> Result<StatusReport, Failure> {
     let connector = line.connector();
@@ -59,7 +69,7 @@ fn fetch(cluster: &Cluster, line: &Line) -> Result<StatusReport, Failure> {
         .iter()
         .map(|target| connector.carrier(target))
         .collect();
-    let asked = runtime()?.block_on(ask(&carriers));
+    let asked = runtime()?.block_on(first_report(&carriers));
     match asked {
         Ok(report) => Ok(report),
         Err(Status::Disconnected | Status::DeadlineExceeded) => Err(line.unanswered(cluster)),
@@ -71,14 +81,14 @@ fn fetch(cluster: &Cluster, line: &Line) -> Result<StatusReport, Failure> {
 }
 
 /// The first report that one of the masters gives within the wait for a master.
-async fn ask(masters: &[Arc<dyn Carrier>]) -> Result<StatusReport, Status> {
+async fn first_report(masters: &[Arc<dyn Carrier>]) -> Result<StatusReport, Status> {
     let deadline = tokio::time::Instant::now() + MASTER_WAIT;
     let mut last = Status::Disconnected;
     while tokio::time::Instant::now() < deadline {
         for master in masters {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             match call_operation(&**master, Method::Admin, GetStatus {}, left).await {
-                Ok(report) => return Ok(report),
+                Ok(report) => return Ok(*report),
                 // The carrier connects again with a pause of its own.
                 Err(status @ (Status::Disconnected | Status::NotServing)) => last = status,
                 Err(status) => return Err(status),

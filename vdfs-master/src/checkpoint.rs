@@ -67,6 +67,9 @@ pub enum CheckpointError {
     Damaged { file: PathBuf, offset: u64 },
     #[error("{}: format version {version}, this program reads {FORMAT_VERSION}", file.display())]
     OtherVersion { file: PathBuf, version: u32 },
+    /// Too much was changed meanwhile: what is changed is in memory twice.
+    #[error("no memory for a checkpoint while so much is changed")]
+    NoMemory,
     /// Whole, and yet not a state.
     #[error("{}: {why}", file.display())]
     Content { file: PathBuf, why: RestoreError },
@@ -172,8 +175,12 @@ pub fn write(
         cluster,
         records: image.records(),
     };
+    let recall = image.recall();
     let mut writer = CheckpointWriter::create(disk, header)?;
     for (name, block) in image.sections() {
+        if recall.is_made() {
+            return Err(CheckpointError::NoMemory);
+        }
         writer.put(name, &block)?;
     }
     writer.finish()
@@ -195,6 +202,11 @@ pub fn load(disk: &Arc<dyn Disk>, records: u64) -> Result<Core, CheckpointError>
     } else {
         Err(CheckpointError::Damaged { file, offset: 0 })
     }
+}
+
+/// Reads a checkpoint through, and makes nothing of it.
+pub fn verify(disk: &Arc<dyn Disk>, records: u64) -> Result<(), CheckpointError> {
+    CheckpointReader::open(disk.clone(), records)?.finish()
 }
 
 /// Puts a checkpoint that cannot be loaded out of the way: it no longer counts as a generation.

@@ -12,12 +12,14 @@
 //!
 //! Left out: writing the log, timers, frames, roles. The shell does these.
 
+mod budget;
 mod chains;
 mod check;
 mod cow;
 mod departed;
 mod directory;
 mod dispatch;
+mod dump;
 mod files;
 mod image;
 mod inode;
@@ -43,11 +45,14 @@ mod term;
 mod truncation;
 mod turn;
 mod volumes;
+mod weight;
 mod writers;
 mod xattrs;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vdfs_proto::handshake::Role;
@@ -56,7 +61,9 @@ use vdfs_proto::session::{SessionReply, SessionRequest};
 use vdfs_proto::volume::{VolumeReply, VolumeRequest};
 use vdfs_proto::{ChunkSize, ClusterId, Status, Timestamp, VolumeId};
 
-pub use image::Image;
+pub use budget::RamLimits;
+pub use dump::{LoadError, Loader, Progress};
+pub use image::{Image, Recall};
 use live::Live;
 use record::Record;
 use state::State;
@@ -78,7 +85,8 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     pub role: Role,
-    pub node: String,
+    /// Shared by the requests of one peer.
+    pub node: Arc<str>,
 }
 
 /// What a caller asks.
@@ -101,8 +109,7 @@ pub enum CoreReply {
     Mutate(Mutated),
     Query(Answer),
     Session(SessionReply),
-    /// Far larger than the others.
-    Admin(Box<AdminReply>),
+    Admin(AdminReply),
     Volume(VolumeReply),
 }
 
@@ -233,7 +240,7 @@ impl Core {
 
     /// One instant of everything: a clone of pointers.
     pub fn image(&self) -> Image {
-        Image::of(&self.state)
+        Image::of(&self.state, self.live.budget.images.clone())
     }
 
     /// Restores what [`Image::sections`] gave.

@@ -144,9 +144,7 @@ impl Disk for DirectoryDisk {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        std::fs::read_dir(&self.dir)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        names_in(&self.dir)
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -180,6 +178,90 @@ impl Disk for DirectoryDisk {
     fn sync_names(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
+}
+
+/// The same, for whoever must not change anything.
+#[derive(Debug)]
+pub struct ReadOnlyDisk {
+    dir: PathBuf,
+}
+
+impl ReadOnlyDisk {
+    pub fn of(dir: &Path) -> Self {
+        ReadOnlyDisk {
+            dir: dir.to_owned(),
+        }
+    }
+}
+
+/// A file that can only be read.
+#[derive(Debug)]
+struct ReadOnlyFile(File);
+
+fn read_only<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Disk for ReadOnlyDisk {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        names_in(&self.dir)
+    }
+
+    fn create(&self, _: &str) -> io::Result<Arc<dyn DiskFile>> {
+        read_only()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(ReadOnlyFile(File::open(self.path(name))?)))
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        read_only()
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        read_only()
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl DiskFile for ReadOnlyFile {
+    fn length(&self) -> io::Result<u64> {
+        DiskFile::length(&self.0)
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        DiskFile::read_at(&self.0, into, offset)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        read_only()
+    }
+
+    fn truncate(&self, _: u64) -> io::Result<()> {
+        read_only()
+    }
+
+    fn reserve(&self, _: u64, _: u64) -> io::Result<()> {
+        read_only()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn names_in(dir: &Path) -> io::Result<Vec<String>> {
+    std::fs::read_dir(dir)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 impl DiskFile for File {

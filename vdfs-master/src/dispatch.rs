@@ -1,6 +1,7 @@
 //! The far door: from a method and a body to a handler, and its reply back.
 //!
 //! Checks the peer's role, decodes, counts, encodes. What a request means is the core's business.
+//! Requests that come together are stepped in one turn, so that they share its write to the log.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,64 +9,35 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use vdfs_net::{Outcome, PeerIdentity, Request, Response, Service};
+use vdfs_net::{Begun, Outcome, PeerIdentity, Request, Response, Service};
 use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
-use vdfs_proto::meta::AdminReply;
+use vdfs_proto::handshake::Role;
+use vdfs_proto::meta::{AdminReply, AdminRequest};
 use vdfs_proto::volume::{VolumeReply, VolumeRequest};
 
 use crate::certificates::Certificates;
-use crate::core::{CoreReply, CoreRequest};
+use crate::core::{CoreReply, CoreRequest, Peer};
 use crate::handlers;
 use crate::metrics::Metrics;
+use crate::shell::inbox::{Answer, Waiter};
+use crate::shell::inspector::Inspector;
 use crate::shell::pulse::Pulse;
 use crate::shell::turns::Turns;
 
 #[derive(Debug)]
 pub(crate) struct Dispatch {
-    turns: Arc<Turns>,
-    pulse: Arc<Pulse>,
-    metrics: Arc<Metrics>,
-    certificates: Arc<Certificates>,
+    desk: Arc<Desk>,
 }
 
-impl Dispatch {
-    pub(crate) fn new(
-        turns: Arc<Turns>,
-        pulse: Arc<Pulse>,
-        metrics: Arc<Metrics>,
-        certificates: Arc<Certificates>,
-    ) -> Self {
-        Dispatch {
-            turns,
-            pulse,
-            metrics,
-            certificates,
-        }
-    }
-}
-
-/// The answer to a heartbeat never waits for a turn.
-async fn answer(turns: &Turns, pulse: &Pulse, request: CoreRequest) -> Result<CoreReply, Status> {
-    match request {
-        CoreRequest::Volume {
-            request: VolumeRequest::Heartbeat(heartbeat),
-            ..
-        } => {
-            let ack = pulse.beat(&heartbeat)?;
-            Ok(CoreReply::Volume(VolumeReply::Heartbeat(ack)))
-        }
-        request => turns.submit(request)?.await,
-    }
-}
-
-/// What the core's report lacks, because it is not the core's.
-fn complete(reply: &mut CoreReply, certificates: &Certificates) {
-    if let CoreReply::Admin(reply) = reply
-        && let AdminReply::GetStatus(report) = &mut **reply
-    {
-        report.certificates = certificates.ending();
-    }
+/// What answers are made with.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) inspector: Arc<Inspector>,
 }
 
 /// A request that may be asked of the core.
@@ -76,45 +48,170 @@ pub(crate) struct Admitted {
     pub(crate) request: CoreRequest,
 }
 
-impl Service for Dispatch {
-    fn handle(&self, peer: Arc<PeerIdentity>, request: Request) -> BoxFuture<'static, Outcome> {
-        let (turns, pulse) = (self.turns.clone(), self.pulse.clone());
-        let (metrics, certificates) = (self.metrics.clone(), self.certificates.clone());
-        certificates.see(&peer);
-        async move {
-            let begun = Instant::now();
-            let Admitted { op, request } = admit(&peer, &request)?;
-            let answer = answer(&turns, &pulse, request).await;
-            let time = begun.elapsed();
-            metrics.count(op, answer.is_err(), time);
-            log(&peer, op, time, &answer);
-            answer.map(|mut reply| {
-                complete(&mut reply, &certificates);
-                Response {
-                    body: handlers::encode(&reply),
-                    payload: Bytes::new(),
-                }
-            })
+/// A request that was asked.
+struct Call {
+    op: &'static str,
+    peer: Arc<PeerIdentity>,
+    begun: Instant,
+    asked: Asked,
+}
+
+enum Asked {
+    Answered(Answer),
+    /// In a turn to come.
+    Waits(Waiter),
+    /// On another thread.
+    Elsewhere(BoxFuture<'static, Answer>),
+}
+
+impl Dispatch {
+    pub(crate) fn new(desk: Desk) -> Self {
+        Dispatch {
+            desk: Arc::new(desk),
         }
-        .boxed()
+    }
+
+    fn finish(&self, mut call: Call) -> Begun {
+        let answer = match &mut call.asked {
+            Asked::Answered(answer) => Some(answer.clone()),
+            Asked::Waits(waiter) => waiter.take(),
+            Asked::Elsewhere(_) => None,
+        };
+        match answer {
+            Some(answer) => Begun::Done(self.desk.reply(&call, answer)),
+            None => Begun::Waits(wait(self.desk.clone(), call).boxed()),
+        }
     }
 }
 
-fn admit(peer: &PeerIdentity, request: &Request) -> Result<Admitted, Status> {
+impl Service for Dispatch {
+    fn handle(&self, peer: Arc<PeerIdentity>, request: Request) -> BoxFuture<'static, Outcome> {
+        let begun = self.handle_batch(&peer, vec![request]).pop();
+        begun.expect("one for each request").boxed()
+    }
+
+    fn handle_batch(&self, peer: &Arc<PeerIdentity>, requests: Vec<Request>) -> Vec<Begun> {
+        self.desk.certificates.see(peer);
+        let caller = handlers::caller(peer);
+        let ask = |request: Request| self.desk.ask(peer, &caller, &request);
+        let calls: Vec<Result<Call, Status>> = requests.into_iter().map(ask).collect();
+        self.desk.turns.run_queued();
+        let finish = |call| match call {
+            Ok(call) => self.finish(call),
+            Err(status) => Begun::Done(Err(status)),
+        };
+        calls.into_iter().map(finish).collect()
+    }
+}
+
+impl Desk {
+    /// Queues a request for the next turn. The answer to a heartbeat never waits for one.
+    fn ask(
+        &self,
+        peer: &Arc<PeerIdentity>,
+        caller: &Peer,
+        request: &Request,
+    ) -> Result<Call, Status> {
+        let begun = Instant::now();
+        let Admitted { op, request } = admit(peer, caller, request)?;
+        let asked = match request {
+            CoreRequest::Volume {
+                request: VolumeRequest::Heartbeat(heartbeat),
+                ..
+            } => {
+                let ack = self.pulse.beat(&heartbeat);
+                Asked::Answered(ack.map(|ack| CoreReply::Volume(VolumeReply::Heartbeat(ack))))
+            }
+            CoreRequest::Admin(request) if is_inspection(&request) => {
+                Asked::Elsewhere(inspect(self.inspector.clone(), peer.role, request).boxed())
+            }
+            request => match self.turns.queue(request) {
+                Ok(waiter) => Asked::Waits(waiter),
+                Err(status) => Asked::Answered(Err(status)),
+            },
+        };
+        Ok(Call {
+            op,
+            peer: peer.clone(),
+            begun,
+            asked,
+        })
+    }
+
+    fn reply(&self, call: &Call, answer: Answer) -> Outcome {
+        let time = call.begun.elapsed();
+        self.metrics.count(call.op, answer.is_err(), time);
+        log(&call.peer, call.op, time, &answer);
+        let mut reply = answer?;
+        complete(&mut reply, &self.certificates);
+        Ok(Response {
+            body: handlers::encode(&reply),
+            payload: Bytes::new(),
+        })
+    }
+}
+
+async fn wait(desk: Arc<Desk>, mut call: Call) -> Outcome {
+    let answer = match &mut call.asked {
+        Asked::Answered(answer) => answer.clone(),
+        Asked::Waits(waiter) => waiter.await,
+        Asked::Elsewhere(answer) => answer.await,
+    };
+    desk.reply(&call, answer)
+}
+
+/// What the core's report lacks, because it is not the core's.
+fn complete(reply: &mut CoreReply, certificates: &Certificates) {
+    if let CoreReply::Admin(AdminReply::GetStatus(report)) = reply {
+        report.certificates = certificates.ending();
+    }
+}
+
+fn is_inspection(request: &AdminRequest) -> bool {
+    match request {
+        AdminRequest::GetStatus(_) | AdminRequest::ListLocks(_) => false,
+        AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => true,
+    }
+}
+
+/// An inspection shows everything, and costs memory.
+async fn inspect(inspector: Arc<Inspector>, role: Role, request: AdminRequest) -> Answer {
+    if role != Role::Admin {
+        return Err(Status::WrongRole);
+    }
+    let answer = move || match request {
+        AdminRequest::BeginInspection(begin) => {
+            let begun = inspector.begin(begin.what)?;
+            Ok(AdminReply::BeginInspection(begun))
+        }
+        AdminRequest::NextInspection(next) => {
+            let piece = inspector.next(next.inspection, next.piece)?;
+            Ok(AdminReply::NextInspection(piece))
+        }
+        AdminRequest::GetStatus(_) | AdminRequest::ListLocks(_) => {
+            unreachable!("asked of the core")
+        }
+    };
+    let answered = tokio::task::spawn_blocking(answer).await;
+    let reply = answered.unwrap_or(Err(Status::Internal))?;
+    Ok(CoreReply::Admin(reply))
+}
+
+fn admit(peer: &PeerIdentity, caller: &Peer, request: &Request) -> Result<Admitted, Status> {
     if !request.payload.is_empty() {
         return Err(Status::Malformed);
     }
     match request.method {
-        Method::Mutate => handlers::mutate::admit(peer, &request.body),
-        Method::Query => handlers::query::admit(peer, &request.body),
-        Method::Session => handlers::session::admit(peer, &request.body),
+        Method::Mutate => handlers::mutate::admit(peer, caller, &request.body),
+        Method::Query => handlers::query::admit(peer, caller, &request.body),
+        Method::Session => handlers::session::admit(peer, caller, &request.body),
         Method::Admin => handlers::admin::admit(peer, &request.body),
         Method::Volume => handlers::volume::admit(peer, &request.body),
         Method::Data => Err(Status::NotSupported),
     }
 }
 
-fn log(peer: &PeerIdentity, op: &str, time: Duration, answer: &Result<CoreReply, Status>) {
+fn log(peer: &PeerIdentity, op: &str, time: Duration, answer: &Answer) {
     let elapsed_us = time.as_micros() as u64;
     match answer {
         Ok(_) => tracing::debug!(op, peer = peer.node, elapsed_us),
@@ -155,6 +252,10 @@ mod tests {
         }
     }
 
+    fn admit_from(peer: &PeerIdentity, request: &Request) -> Result<Admitted, Status> {
+        admit(peer, &handlers::caller(peer), request)
+    }
+
     /// One good request of every method.
     fn requests() -> Vec<Request> {
         let session = SessionId(1);
@@ -187,7 +288,7 @@ mod tests {
 
     fn admits(role: Role) -> Vec<Method> {
         let peer = peer(role);
-        let is_admitted = |request: &Request| match admit(&peer, request) {
+        let is_admitted = |request: &Request| match admit_from(&peer, request) {
             Ok(_) => true,
             Err(status) => {
                 assert_eq!(status, Status::WrongRole);
@@ -213,7 +314,7 @@ mod tests {
     #[test]
     fn admit_takes_a_volumes_name_from_its_certificate() {
         let request = requests().pop().expect("the volume's");
-        let admitted = admit(&peer(Role::Volume), &request).expect("good");
+        let admitted = admit_from(&peer(Role::Volume), &request).expect("good");
         assert!(matches!(admitted.request, CoreRequest::Volume { node, .. } if node == "n1"));
         assert_eq!(admitted.op, "NextCommands");
     }
@@ -224,18 +325,18 @@ mod tests {
         for mut request in requests().into_iter().take(3) {
             request.body = Bytes::from([&request.body[..], &[0]].concat());
             assert_eq!(
-                admit(&peer, &request).expect_err("a byte too many"),
+                admit_from(&peer, &request).expect_err("a byte too many"),
                 Status::Malformed
             );
             request.payload = Bytes::from_static(b"x");
             assert_eq!(
-                admit(&peer, &request).expect_err("no payload here"),
+                admit_from(&peer, &request).expect_err("no payload here"),
                 Status::Malformed
             );
         }
         let data = request(Method::Data, Bytes::new());
         assert_eq!(
-            admit(&peer, &data).expect_err("a volume's"),
+            admit_from(&peer, &data).expect_err("a volume's"),
             Status::NotSupported
         );
     }

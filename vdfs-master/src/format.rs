@@ -5,8 +5,8 @@ use vdfs_proto::{ChunkSize, ClusterId};
 
 use crate::core::FsConfig;
 
-/// Inodes there can be: at 200 bytes each they take 6 GiB of the master's RAM.
-const FILES_MAX: u64 = 1 << 25;
+/// Inodes there can be: what slots can number, less one bit. The budget of RAM ends long before.
+const FILES_MAX: u64 = 1 << 31;
 
 /// Why a filesystem is not the one that was meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -14,10 +14,10 @@ pub(crate) mod session;
 pub(crate) mod volume;
 
 /// Whom the core takes the peer for.
-fn caller(peer: &PeerIdentity) -> Peer {
+pub(crate) fn caller(peer: &PeerIdentity) -> Peer {
     Peer {
         role: peer.role,
-        node: peer.node.clone(),
+        node: peer.node.as_str().into(),
     }
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn encode(reply: &CoreReply) -> Bytes {
         CoreReply::Mutate(reply) => codec::encode(reply),
         CoreReply::Query(reply) => codec::encode(reply),
         CoreReply::Session(reply) => codec::encode(reply),
-        CoreReply::Admin(reply) => codec::encode(&**reply),
+        CoreReply::Admin(reply) => codec::encode(reply),
         CoreReply::Volume(reply) => codec::encode(reply),
     }
 }

@@ -16,6 +16,7 @@ pub mod format;
 mod handlers;
 pub mod limits;
 pub mod log;
+pub mod meta;
 pub mod metrics;
 pub mod program;
 pub mod shell;

@@ -1,7 +1,7 @@
 //! Bounds of the master's shell, each with its reason.
 
 /// A segment of the log, in bytes: what a start reads at once, and what a purge frees at once.
-pub const LOG_SEGMENT_BYTES_MAX: u64 = 64 << 20;
+pub const LOG_SEGMENT_BYTES_MAX: u64 = 16 << 20;
 /// Records of one turn, in bytes, beyond which no further input is stepped in it.
 pub const TURN_BYTES: u64 = 1 << 20;
 /// What the records of one input may add to a turn, in bytes: an input is at most a frame body, and
@@ -29,5 +29,12 @@ pub const CHECKPOINT_LOG_BYTES_AT_STOP: u64 = 1 << 20;
 /// A block of a checkpoint, in bytes, taken as an error of the file when longer: blocks are made of
 /// about 4 MiB, and a damaged length must not take all memory.
 pub const CHECKPOINT_BLOCK_BYTES_MAX: u32 = 256 << 20;
+/// What the process takes beside metadata: the program, its threads, a segment that a start reads,
+/// blocks of a checkpoint, requests and replies under way.
+pub const PROCESS_BYTES: u64 = 64 << 20;
+/// The part of the rest that is kept for what is in memory twice while a checkpoint is written.
+pub const COPIES_FRACTION: u64 = 4;
+/// Below it a master could keep hardly any names, in bytes.
+pub const RAM_BYTES_MIN: u64 = 96 << 20;
 /// Certificates that end soon of which the status tells: more than anybody renews one by one.
 pub(crate) const CERTIFICATES_MAX: usize = 256;

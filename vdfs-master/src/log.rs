@@ -36,7 +36,7 @@ mod mark;
 mod scan;
 
 pub use flush::SyncObserver;
-pub use local::{LocalLog, LogOptions, purge};
+pub use local::{LocalLog, LogOptions, begin_behind, look, purge};
 pub use scan::Cut;
 
 /// Where records go, and how one learns that they are safe.

@@ -22,15 +22,19 @@ use vdfs_net::{Identity, Service};
 
 use crate::certificates::Certificates;
 use crate::checkpoint::CheckpointError;
+use crate::core::RamLimits;
 use crate::disk::{DirectoryDisk, Disk};
-use crate::dispatch::Dispatch;
-use crate::limits::{CHECKPOINT_LOG_BYTES, LOG_SEGMENT_BYTES_MAX, TURN_BYTES_MAX};
+use crate::dispatch::{Desk, Dispatch};
+use crate::limits::{
+    CHECKPOINT_LOG_BYTES, COPIES_FRACTION, LOG_SEGMENT_BYTES_MAX, PROCESS_BYTES, TURN_BYTES_MAX,
+};
 use crate::log::{LogError, LogOpenError, OpLog};
 use crate::metrics::Metrics;
 
 mod boot;
 mod checkpoints;
 pub(crate) mod inbox;
+pub(crate) mod inspector;
 mod keeper;
 pub(crate) mod pulse;
 pub(crate) mod restore;
@@ -39,10 +43,13 @@ mod tests;
 pub(crate) mod turns;
 
 pub use crate::core::FsConfig;
+#[cfg(test)]
+pub(crate) use keeper::now;
 
 use boot::Boot;
 use checkpoints::Checkpoints;
 use inbox::{Inbox, Stop};
+use inspector::Inspector;
 use keeper::{Keeper, KeeperOptions};
 use pulse::Pulse;
 use turns::Turns;
@@ -60,6 +67,9 @@ pub struct MasterConfig {
     /// Log bytes since the last checkpoint that bring the next; `None` is 64 MiB. A smaller value
     /// makes a start faster and costs writing.
     pub checkpoint_log_bytes: Option<u64>,
+    /// What the process may take of the machine's memory, in bytes; at the limit nothing new is made.
+    /// `None` is as much as there is. At least [`RAM_BYTES_MIN`].
+    pub ram_bytes: Option<u64>,
     /// Called, on the failing thread, before the process ends because of a failure in here.
     pub before_abort: Option<AbortHook>,
 }
@@ -130,6 +140,7 @@ pub struct Master {
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
     certificates: Arc<Certificates>,
+    inspector: Arc<Inspector>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -161,7 +172,8 @@ impl Master {
         let before = Boot::read(&*disk).map_err(in_dir)?;
         let checkpoint_bytes = config.checkpoint_log_bytes.unwrap_or(CHECKPOINT_LOG_BYTES);
         let segment_bytes = segment_bytes(checkpoint_bytes);
-        let restored = restore::restore(&disk, &config.format, segment_bytes, keeper::now())?;
+        let mut restored = restore::restore(&disk, &config.format, segment_bytes, keeper::now())?;
+        restored.core.limit_ram(ram_limits(config.ram_bytes));
         let same_boot = restored.is_new || boot.has_everything(before.as_ref());
         let inbox = Arc::new(Inbox::default());
         let mut log = restored.log;
@@ -183,6 +195,7 @@ impl Master {
         let turns = Arc::new(Turns::new(inbox.clone(), keeper, config.before_abort));
         let thread = spawn(turns.clone()).map_err(MasterError::Thread)?;
         let metrics = Arc::new(Metrics::default());
+        let inspector = Arc::new(Inspector::new(turns.clone(), disk));
         Ok(Master {
             config: fs,
             is_new: restored.is_new,
@@ -191,18 +204,20 @@ impl Master {
             pulse,
             metrics,
             certificates: Arc::default(),
+            inspector,
             thread: Some(thread),
         })
     }
 
     /// What answers clients, volumes and operators, over any carrier and on any runtime.
     pub fn service(&self) -> Arc<dyn Service> {
-        Arc::new(Dispatch::new(
-            self.turns.clone(),
-            self.pulse.clone(),
-            self.metrics.clone(),
-            self.certificates.clone(),
-        ))
+        Arc::new(Dispatch::new(Desk {
+            turns: self.turns.clone(),
+            pulse: self.pulse.clone(),
+            metrics: self.metrics.clone(),
+            certificates: self.certificates.clone(),
+            inspector: self.inspector.clone(),
+        }))
     }
 
     /// The status tells of the master's own certificate when it ends soon.
@@ -258,6 +273,27 @@ impl Drop for Master {
 /// enough for several turns.
 fn segment_bytes(checkpoint_bytes: u64) -> u64 {
     checkpoint_bytes.clamp(2 * TURN_BYTES_MAX, LOG_SEGMENT_BYTES_MAX)
+}
+
+/// What is left for metadata, and for its copies while a checkpoint is written.
+fn ram_limits(ram_bytes: Option<u64>) -> RamLimits {
+    let Some(ram_bytes) = ram_bytes else {
+        return RamLimits::NONE;
+    };
+    let total_bytes = ram_bytes.saturating_sub(PROCESS_BYTES);
+    RamLimits {
+        metadata_bytes: total_bytes - total_bytes / COPIES_FRACTION,
+        total_bytes,
+    }
+}
+
+/// Of this thread: what it does must not keep anybody waiting.
+fn lower_priority() {
+    const NICE: i32 = 10;
+    // On Linux the calling thread's alone. Where it fails the thread is only in the way.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "a thread keeps its priority");
+    }
 }
 
 fn spawn(turns: Arc<Turns>) -> io::Result<JoinHandle<()>> {

@@ -40,6 +40,12 @@ impl StateError {
     }
 }
 
+/// A state directory that nobody uses and somebody reads.
+#[derive(Debug)]
+pub struct ReadLock {
+    _lock: Option<File>,
+}
+
 /// A state directory, locked.
 #[derive(Debug)]
 pub struct StateDir {
@@ -73,6 +79,24 @@ impl StateDir {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
             Ok(()) => None,
             Err(_) => read_pid(&mut lock),
+        }
+    }
+
+    /// Keeps programs from using the directory while it is only read; `None` if one uses it. Writes
+    /// nothing: a directory that never had a lock is nobody's.
+    pub fn read_lock(path: &Path) -> Result<Option<ReadLock>, StateError> {
+        let lock_path = path.join("lock");
+        let lock = match File::open(&lock_path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_dir() => {
+                return Ok(Some(ReadLock { _lock: None }));
+            }
+            Err(source) => return Err(unusable(path)(source)),
+        };
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(ReadLock { _lock: Some(lock) })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(unusable(&lock_path)(error.into())),
         }
     }
 

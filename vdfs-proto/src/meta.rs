@@ -74,8 +74,10 @@ operations!(
     AdminRequest,
     /// Answers to [`AdminRequest`]s.
     AdminReply {
-        GetStatus -> StatusReport,
+        GetStatus -> Box<StatusReport>,
         ListLocks -> LockReport,
+        BeginInspection -> InspectionBegun,
+        NextInspection -> InspectionPiece,
     }
 );
 
@@ -482,10 +484,64 @@ pub struct LockingSession {
     pub mount: String,
 }
 
+/// What an operator asks of a running master's state as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Inspection {
+    /// Log, checkpoints and all invariants.
+    Check,
+    /// Everything as text.
+    Dump,
+}
+
+/// Takes one instant of the state and inspects it beside the service; ends the inspection before.
+/// For [`Role::Admin`] alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BeginInspection {
+    pub what: Inspection,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InspectionBegun {
+    pub inspection: u64,
+}
+
+/// The next piece, waiting a little for it. `NotFound` if the inspection has ended: another began,
+/// nobody asked for too long, or there was no memory for it while so much was changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextInspection {
+    pub inspection: u64,
+    /// 0, 1, ..; the last one may be asked for again.
+    pub piece: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InspectionPiece {
+    /// It was there: otherwise ask for the same again.
+    pub is_there: bool,
+    /// Of a dump.
+    pub text: Vec<u8>,
+    /// Of a check.
+    pub findings: Vec<Finding>,
+    /// Nothing follows.
+    pub is_last: bool,
+    /// How far it has come, in slots of inodes.
+    pub done: u64,
+    pub total: u64,
+}
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// With the file and the offset, where it is in one.
+    pub what: String,
+    pub way_out: String,
+}
+
 /// Facts of the whole system, as the master knows them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
     pub stats: FsStats,
+    pub ram: MetadataRam,
     pub chunk_bytes: u32,
     pub replicas: u32,
     pub chains: ChainCounts,
@@ -505,6 +561,16 @@ pub struct StatusReport {
     /// Certificates seen, and the master's own, that end within [`CERTIFICATE_WARNING_SECS`].
     pub certificates: Vec<CertificateEnd>,
     pub uptime_ms: u64,
+}
+
+/// The master's memory for names and all else that it keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataRam {
+    pub used_bytes: u64,
+    /// At the limit nothing new is made; `None`: there is no limit.
+    pub limit_bytes: Option<u64>,
+    /// Twice in memory while a checkpoint is written.
+    pub copied_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -567,6 +633,8 @@ pub struct SessionStatus {
     pub mount: String,
     pub idle_ms: u64,
     pub handles: u32,
+    /// Slots that keep the reply to their last change.
+    pub slots: u32,
     /// Rights that others wait for it to give back.
     pub recalls: u32,
     /// Since the first of these was asked back.

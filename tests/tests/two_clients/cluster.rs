@@ -67,6 +67,7 @@ impl Cluster {
             format,
             sync_log: false,
             checkpoint_log_bytes: self.checkpoint_log_bytes,
+            ram_bytes: None,
             before_abort: None,
         };
         let master = Master::start(config).expect("the master starts");

@@ -1,46 +1,150 @@
 //! `vdfs forget-lost`: removes the names of files whose bytes were in RAM that is gone.
+//!
+//! Directories are read page by page and looked at side by side, so that millions of names take no
+//! memory here and no round trip each in turn.
 
+use std::cell::Cell;
+
+use futures::StreamExt;
+use futures::TryStreamExt;
+use futures::stream;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 use vdfs_client::Fs;
+use vdfs_program::{Blame, Failure, human};
+use vdfs_proto::limits::READDIR_ENTRIES_MAX;
+use vdfs_proto::meta::ListingEntry;
 use vdfs_proto::{Attr, FileKind, FileName, Ino, Status};
 
 use crate::args::ForgetLostArgs;
 use crate::client::access;
 use crate::client::connection::{self, Connection};
-use crate::client::listing::list;
 use crate::output::Output;
-use vdfs_program::{Blame, Failure, human};
+
+/// Names looked at, or removed, at once.
+const AT_ONCE: usize = 64;
+
+#[derive(Debug, Serialize)]
+struct ForgottenJson {
+    /// Names removed.
+    files: u64,
+    /// What they had.
+    lost_bytes: u64,
+    /// Names looked at.
+    seen: u64,
+}
 
 pub(crate) fn run(args: &ForgetLostArgs) -> Result<(), Failure> {
     connection::run(&args.cluster, "forget-lost", async |connection| {
-        let (files, bytes) = forget(connection).await.blame("forget-lost")?;
+        let forgotten = forget(connection).await.blame("forget-lost")?;
         let mut output = Output::open();
-        output.line(format!(
-            "{files} names of lost files removed ({})",
-            human(bytes)
-        ))?;
+        if args.json {
+            output.json(&forgotten)?;
+        } else {
+            output.line(format!(
+                "{} names of lost files removed ({})",
+                forgotten.files,
+                human(forgotten.lost_bytes)
+            ))?;
+        }
         output.finish()
     })
 }
 
-/// Gives the number of names removed and the bytes that the files had.
-async fn forget(connection: &Connection) -> Result<(u64, u64), Status> {
-    let Connection { fs, caller } = connection;
-    let (mut files, mut bytes) = (0, 0);
+/// What was done so far.
+struct Sweep<'a> {
+    connection: &'a Connection,
+    files: Cell<u64>,
+    lost_bytes: Cell<u64>,
+    seen: Cell<u64>,
+    bar: ProgressBar,
+}
+
+async fn forget(connection: &Connection) -> Result<ForgottenJson, Status> {
+    let sweep = Sweep {
+        connection,
+        files: Cell::new(0),
+        lost_bytes: Cell::new(0),
+        seen: Cell::new(0),
+        bar: bar(),
+    };
     let mut pending = vec![Ino::ROOT];
     while let Some(directory) = pending.pop() {
+        sweep.directory(directory, &mut pending).await?;
+    }
+    sweep.bar.finish_and_clear();
+    Ok(ForgottenJson {
+        files: sweep.files.get(),
+        lost_bytes: sweep.lost_bytes.get(),
+        seen: sweep.seen.get(),
+    })
+}
+
+fn bar() -> ProgressBar {
+    let is_seen = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let target = match is_seen {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template("{human_pos} names looked at, {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+impl Sweep<'_> {
+    /// Removes what is lost of one directory; its subdirectories go to `pending`.
+    async fn directory(&self, directory: Ino, pending: &mut Vec<Ino>) -> Result<(), Status> {
+        let fs = &self.connection.fs;
         let parent = fs.getattr(directory).await?;
-        for (entry, attr) in list(fs, directory).await? {
-            if attr.kind == FileKind::Directory {
-                pending.push(attr.ino);
-            } else if is_lost(fs, &attr).await? {
-                access::check_removal(caller, &parent, &attr)?;
-                unlink(fs, directory, entry.name).await?;
-                files += 1;
-                bytes += attr.size;
+        let mut cookie = 0;
+        loop {
+            let page = fs.readdir(directory, cookie, READDIR_ENTRIES_MAX as u32, true);
+            let page = page.await?;
+            let Some(last) = page.entries.last() else {
+                return Ok(());
+            };
+            cookie = last.cookie;
+            let is_directory = |entry: &&ListingEntry| entry.kind == FileKind::Directory;
+            pending.extend(
+                page.entries
+                    .iter()
+                    .filter(is_directory)
+                    .map(|entry| entry.ino),
+            );
+            let files = page
+                .entries
+                .into_iter()
+                .filter(|entry| !is_directory(&entry));
+            let looks = stream::iter(files.map(|entry| self.look(&parent, entry)));
+            let looks = looks.buffer_unordered(AT_ONCE);
+            looks.try_for_each(|()| std::future::ready(Ok(()))).await?;
+            if page.at_end {
+                return Ok(());
             }
         }
     }
-    Ok((files, bytes))
+
+    async fn look(&self, parent: &Attr, entry: ListingEntry) -> Result<(), Status> {
+        let Connection { fs, caller } = self.connection;
+        self.seen.set(self.seen.get() + 1);
+        self.bar.inc(1);
+        let attr = match entry.attr {
+            Some(attr) => attr,
+            None => fs.getattr(entry.ino).await?,
+        };
+        if !is_lost(fs, &attr).await? {
+            return Ok(());
+        }
+        access::check_removal(caller, parent, &attr)?;
+        unlink(fs, parent.ino, entry.name).await?;
+        self.files.set(self.files.get() + 1);
+        self.lost_bytes.set(self.lost_bytes.get() + attr.size);
+        self.bar
+            .set_message(format!("{} removed", self.files.get()));
+        Ok(())
+    }
 }
 
 async fn unlink(fs: &Fs, directory: Ino, name: FileName) -> Result<(), Status> {
@@ -56,7 +160,11 @@ async fn is_lost(fs: &Fs, attr: &Attr) -> Result<bool, Status> {
     if attr.kind != FileKind::Regular || attr.size == 0 {
         return Ok(false);
     }
-    let (attr, layout, table) = fs.locate(attr.ino).await?;
+    let (attr, layout, table) = match fs.locate(attr.ino).await {
+        // Somebody has removed it meanwhile.
+        Err(Status::StaleInode | Status::NotFound) => return Ok(false),
+        located => located?,
+    };
     let count = attr.size.div_ceil(u64::from(fs.chunk_size().bytes())) as u32;
     // A group has 256 chains: what follows would only repeat them.
     let chains = (0..count.min(vdfs_proto::limits::CHAINS_PER_GROUP)).map(|i| layout.chain(i));

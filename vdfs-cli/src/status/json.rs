@@ -17,6 +17,9 @@ pub(super) struct StatusJson<'a> {
     used_bytes: u64,
     files: u64,
     files_max: u64,
+    metadata_bytes: u64,
+    /// `null`: there is no limit.
+    metadata_limit_bytes: Option<u64>,
     replicas: u32,
     chunk_bytes: u32,
     chains: ChainsJson,
@@ -92,6 +95,8 @@ impl<'a> StatusJson<'a> {
             used_bytes: used_bytes(findings),
             files: report.stats.files,
             files_max: report.stats.files_max,
+            metadata_bytes: report.ram.used_bytes,
+            metadata_limit_bytes: report.ram.limit_bytes,
             replicas: report.replicas,
             chunk_bytes: report.chunk_bytes,
             chains: ChainsJson {
@@ -163,7 +168,7 @@ fn session(session: &SessionStatus) -> SessionJson<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use vdfs_proto::meta::{ChainCounts, FsStats, StatusReport};
+    use vdfs_proto::meta::{ChainCounts, FsStats, MetadataRam, StatusReport};
     use vdfs_proto::{SessionId, VolumeId, VolumeInfo};
 
     use super::*;
@@ -183,6 +188,11 @@ pub(super) mod tests {
                 files: 7,
                 files_max: 100,
                 is_reaping: false,
+            },
+            ram: MetadataRam {
+                used_bytes: 2000,
+                limit_bytes: Some(8000),
+                copied_bytes: 0,
             },
             chunk_bytes: 65_536,
             replicas: 1,
@@ -210,6 +220,7 @@ pub(super) mod tests {
                 mount: "/mnt".into(),
                 idle_ms: 1500,
                 handles: 2,
+                slots: 1,
                 recalls: 0,
                 recalled_ms: 0,
                 clock_ahead_ms: Some(3),
@@ -244,6 +255,7 @@ pub(super) mod tests {
                 "chains": 256, "waiting_files": 0, "waiting_names": [], "clock_ahead_ms": null,
             }],
             "capacity_bytes": 4096, "used_bytes": 3072, "files": 7, "files_max": 100,
+            "metadata_bytes": 2000, "metadata_limit_bytes": 8000,
             "replicas": 1, "chunk_bytes": 65_536,
             "chains": { "total": 256, "whole": 256, "short": 0, "lost": 0 },
             "sessions": [

@@ -40,6 +40,7 @@ pub(super) fn problems(report: &StatusReport, now: SystemTime) -> Vec<Problem> {
         found.extend(of_clock(&whose, volume.clock_ahead_ms));
     }
     found.extend(of_all_room(report));
+    found.extend(of_names(report));
     for session in &report.sessions {
         found.extend(of_silence(session, now));
         found.extend(of_recalls(session, now));
@@ -132,6 +133,20 @@ fn of_absence(report: &StatusReport, volume: &VolumeStatus, now: SystemTime) -> 
     Some(failing(format!(
         "{what}: {means}; they go on when it is started again"
     )))
+}
+
+fn of_names(report: &StatusReport) -> Option<Problem> {
+    let (used, limit) = (report.ram.used_bytes, report.ram.limit_bytes?);
+    let percent = percent(used, limit)?;
+    let left = human(limit.saturating_sub(used));
+    let text = format!(
+        "RAM of the master is {percent} % full with names, {left} are left: at the limit nothing new \
+         can be made; remove files, or give vdfs-master more --ram"
+    );
+    Some(Problem {
+        health: fullness(percent)?,
+        text,
+    })
 }
 
 fn of_room(volume: &str, used_bytes: u64, capacity_bytes: u64) -> Option<Problem> {

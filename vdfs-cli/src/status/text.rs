@@ -4,6 +4,7 @@ use super::Findings;
 use super::health::Health;
 use super::json::{state_text, used_bytes};
 use vdfs_program::human;
+use vdfs_proto::meta::MetadataRam;
 
 pub(super) fn render(findings: &Findings) -> String {
     let report = &findings.report;
@@ -19,6 +20,7 @@ pub(super) fn render(findings: &Findings) -> String {
         human(stats.free_bytes)
     );
     text += &format!("files     {} of at most {}\n", stats.files, stats.files_max);
+    text += &format!("names     {}\n", names_text(&report.ram));
     text += &format!(
         "chunks    of {}, {} each\n",
         human(u64::from(report.chunk_bytes)),
@@ -35,6 +37,14 @@ fn health_text(health: Health) -> &'static str {
         Health::Ok => "ok",
         Health::Degraded => "degraded",
         Health::Failing => "failing",
+    }
+}
+
+fn names_text(ram: &MetadataRam) -> String {
+    let used = human(ram.used_bytes);
+    match ram.limit_bytes {
+        Some(limit) => format!("{used} of {} of the master's RAM", human(limit)),
+        None => format!("{used} of the master's RAM"),
     }
 }
 

@@ -12,6 +12,9 @@ use vdfs_program::{Blame, Failure, Size, human};
 /// RAM of one volume below which it cannot hold its own tables and a few files.
 const VOLUME_BYTES_MIN: u64 = 16 << 20;
 
+/// What the master may take at least, in bytes: half a million names.
+const NAMES_BYTES_MIN: u64 = 256 << 20;
+
 /// What a start asks for; `None` takes what is in force, or the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wishes {
@@ -141,6 +144,12 @@ impl Parameters {
     /// The share of one volume.
     pub(super) fn volume_budget_bytes(&self) -> u64 {
         self.ram.0 / u64::from(self.volumes)
+    }
+
+    /// What the master may take beside the volumes. A file of any bytes takes ten times as much of a
+    /// volume as its name takes here.
+    pub(super) fn names_bytes(&self) -> u64 {
+        (self.ram.0 / 8).max(NAMES_BYTES_MIN)
     }
 
     /// `None` if nothing has been started with this state directory.

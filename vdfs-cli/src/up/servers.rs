@@ -171,6 +171,7 @@ impl Plan<'_> {
             format: FsConfig::new(cluster, self.parameters.chunk_size),
             sync_log: false,
             checkpoint_log_bytes: None,
+            ram_bytes: Some(self.parameters.names_bytes()),
             before_abort: Some(AbortHook(Arc::new(move |_| mounted.detach()))),
         };
         let master = Master::start(config).map_err(Failure::of)?;

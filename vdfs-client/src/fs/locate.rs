@@ -21,8 +21,8 @@ impl Fs {
             .ask_operator(AdminRequest::GetStatus(GetStatus {}))
             .await?
         {
-            AdminReply::GetStatus(report) => Ok(report),
-            AdminReply::ListLocks(_) => Err(Status::Malformed),
+            AdminReply::GetStatus(report) => Ok(*report),
+            _ => Err(Status::Malformed),
         }
     }
 

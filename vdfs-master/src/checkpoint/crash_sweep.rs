@@ -72,7 +72,7 @@ fn now() -> Now {
 fn peer() -> Peer {
     Peer {
         role: Role::Client,
-        node: "c".to_owned(),
+        node: "c".into(),
     }
 }
 

@@ -1,45 +1,97 @@
-//! An ordered map of small shared leaves, so that a clone costs one pointer and a change after it
-//! copies one leaf and the list of leaves, never the whole.
+//! An ordered map of small shared leaves on shared branches, so that a clone costs one pointer and a
+//! change after it copies one leaf, its branch and the list of branches, never the whole.
 //!
-//! Invariants: no leaf is empty; leaves and their entries ascend; `first` is the key of a leaf's
-//! first entry.
+//! Invariants: no leaf and no branch is empty; nodes and entries ascend; `first` is the key of a
+//! node's first entry.
 //!
-//! Two levels are enough: a directory of a million names has about 20,000 leaves, whose list is
-//! moved once per some 32 insertions. A persistent tree (`imbl`) takes 2 to 4 times the memory.
+//! Three levels are enough: a hundred million entries have about 20,000 branches. A persistent tree
+//! (`imbl`) takes 2 to 4 times the memory.
+//!
+//! What is copied because an image shares it is counted ([`take_copied_bytes`]): while an image
+//! lives, these bytes are there twice.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
+use super::weight::{ARC_BYTES, heap_bytes};
+
 /// Entries of a full leaf: copying one costs a microsecond.
 const LEAF_ENTRIES_MAX: usize = 64;
+/// Leaves of a full branch: copying one costs some microseconds. Tests have many branches.
+const BRANCH_LEAVES_MAX: usize = if cfg!(test) { 6 } else { 128 };
 /// Leaves grow by this many entries: powers of two would leave a third of the memory unused.
 const LEAF_GROWTH: usize = 8;
 
+thread_local! {
+    static COPIED_BYTES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Bytes copied on this thread since the last call. A counter that every change could reach would
+/// have to be handed through every call; whoever steps the core takes it when the step is done.
+pub(crate) fn take_copied_bytes() -> u64 {
+    COPIED_BYTES.take()
+}
+
+/// `Arc::make_mut` that counts what it copies, elements alone.
+pub(crate) fn unshare<T: Clone>(shared: &mut Arc<Vec<T>>) -> &mut Vec<T> {
+    if Arc::strong_count(shared) > 1 {
+        let bytes = ARC_BYTES + heap_bytes(size_of_val(shared.as_slice()));
+        COPIED_BYTES.set(COPIED_BYTES.get() + bytes);
+    }
+    Arc::make_mut(shared)
+}
+
 #[derive(Clone)]
 pub(crate) struct CowMap<K, V> {
-    leaves: Arc<Vec<Leaf<K, V>>>,
+    branches: Arc<Vec<Branch<K, V>>>,
     len: usize,
+    leaves: usize,
 }
 
 /// Where an entry is, as long as the map does not change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) leaf: usize,
+    pub(crate) branch: u32,
+    /// Within the branch.
+    pub(crate) leaf: u32,
     /// Within the leaf.
-    pub(crate) entry: usize,
+    pub(crate) entry: u32,
 }
 
 #[derive(Clone)]
-struct Leaf<K, V> {
+struct Node<K, T> {
     first: K,
-    entries: Arc<Vec<(K, V)>>,
+    items: Arc<Vec<T>>,
+}
+
+type Leaf<K, V> = Node<K, (K, V)>;
+type Branch<K, V> = Node<K, Leaf<K, V>>;
+
+/// What a node consists of.
+trait Keyed<K> {
+    /// The first key in it.
+    fn key(&self) -> K;
+}
+
+impl<K: Copy, V> Keyed<K> for (K, V) {
+    fn key(&self) -> K {
+        self.0
+    }
+}
+
+impl<K: Copy, T> Keyed<K> for Node<K, T> {
+    fn key(&self) -> K {
+        self.first
+    }
 }
 
 impl<K, V> Default for CowMap<K, V> {
     fn default() -> Self {
         CowMap {
-            leaves: Arc::default(),
+            branches: Arc::default(),
             len: 0,
+            leaves: 0,
         }
     }
 }
@@ -60,10 +112,21 @@ impl<K: Ord + Copy, V: Clone> CowMap<K, V> {
         self.len == 0
     }
 
+    /// What the map takes of the heap, but for what its values point to: entries, half of a leaf's
+    /// growth, and each leaf's own parts.
+    pub(crate) fn bytes(&self) -> u64 {
+        let entry_bytes = size_of::<(K, V)>();
+        let leaf_bytes = ARC_BYTES
+            + heap_bytes(0)
+            + (LEAF_GROWTH / 2 * entry_bytes + 2 * size_of::<Leaf<K, V>>()) as u64;
+        (self.len * entry_bytes) as u64 + self.leaves as u64 * leaf_bytes
+    }
+
     pub(crate) fn get(&self, key: K) -> Option<&V> {
-        let leaf = &self.leaves[self.leaf_of(key)?];
+        let branch = &self.branches[node_of(&self.branches, key)?];
+        let leaf = &branch.items[node_of(&branch.items, key)?];
         let at = leaf.position(key).ok()?;
-        Some(&leaf.entries[at].1)
+        Some(&leaf.items[at].1)
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
@@ -71,10 +134,12 @@ impl<K: Ord + Copy, V: Clone> CowMap<K, V> {
     }
 
     pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
-        let index = self.leaf_of(key)?;
-        let at = self.leaves[index].position(key).ok()?;
-        let leaf = &mut Arc::make_mut(&mut self.leaves)[index];
-        Some(&mut Arc::make_mut(&mut leaf.entries)[at].1)
+        let branch = node_of(&self.branches, key)?;
+        let leaf = node_of(&self.branches[branch].items, key)?;
+        let at = self.branches[branch].items[leaf].position(key).ok()?;
+        let branch = &mut unshare(&mut self.branches)[branch];
+        let leaf = &mut unshare(&mut branch.items)[leaf];
+        Some(&mut unshare(&mut leaf.items)[at].1)
     }
 
     /// Gives the value that was there.
@@ -88,111 +153,180 @@ impl<K: Ord + Copy, V: Clone> CowMap<K, V> {
     }
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
-        let index = self.leaf_of(key)?;
-        let at = self.leaves[index].position(key).ok()?;
-        let leaves = Arc::make_mut(&mut self.leaves);
-        let (_, value) = Arc::make_mut(&mut leaves[index].entries).remove(at);
+        let branch_index = node_of(&self.branches, key)?;
+        let leaf = node_of(&self.branches[branch_index].items, key)?;
+        let at = self.branches[branch_index].items[leaf].position(key).ok()?;
+        let branches = unshare(&mut self.branches);
+        let leaves = unshare(&mut branches[branch_index].items);
+        let entries = unshare(&mut leaves[leaf].items);
+        let (_, value) = entries.remove(at);
+        if entries.capacity() > entries.len() + 2 * LEAF_GROWTH {
+            entries.shrink_to(entries.len() + LEAF_GROWTH);
+        }
         self.len -= 1;
-        tidy(leaves, index);
+        let leaves_before = leaves.len();
+        tidy(leaves, leaf, LEAF_ENTRIES_MAX);
+        self.leaves -= leaves_before - leaves.len();
+        tidy(branches, branch_index, BRANCH_LEAVES_MAX);
         Some(value)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
-        self.leaves
-            .iter()
-            .flat_map(|leaf| leaf.entries.iter().map(|(key, value)| (*key, value)))
+        let leaves = self.branches.iter().flat_map(|branch| branch.items.iter());
+        entries_of(leaves)
     }
 
     /// Entries from a place on, each with its own.
     pub(crate) fn iter_at(&self, from: Place) -> impl Iterator<Item = (Place, K, &V)> {
-        let leaves = self.leaves.iter().enumerate().skip(from.leaf);
-        let entries = leaves.flat_map(|(leaf, Leaf { entries, .. })| {
-            let numbered = entries.iter().enumerate();
-            numbered.map(move |(entry, (key, value))| (Place { leaf, entry }, *key, value))
+        let branches = (0u32..).zip(self.branches.iter());
+        let leaves = branches
+            .skip(from.branch as usize)
+            .flat_map(|(branch, Node { items, .. })| {
+                (0u32..)
+                    .zip(items.iter())
+                    .map(move |(leaf, node)| (branch, leaf, node))
+            })
+            .skip(from.leaf as usize);
+        let entries = leaves.flat_map(|(branch, leaf, Node { items, .. })| {
+            let numbered = (0u32..).zip(items.iter());
+            numbered.map(move |(entry, (key, value))| {
+                let place = Place {
+                    branch,
+                    leaf,
+                    entry,
+                };
+                (place, *key, value)
+            })
         });
-        entries.skip(from.entry)
+        entries.skip(from.entry as usize)
     }
 
     /// Entries at `key` and behind it, ascending.
     pub(crate) fn iter_from(&self, key: K) -> impl Iterator<Item = (K, &V)> {
-        let index = self.leaf_of(key).unwrap_or(0);
-        self.leaves[index..]
-            .iter()
-            .flat_map(|leaf| leaf.entries.iter().map(|(key, value)| (*key, value)))
-            .skip_while(move |(at, _)| *at < key)
-    }
-
-    /// The leaf in whose range `key` falls.
-    fn leaf_of(&self, key: K) -> Option<usize> {
-        self.leaves
-            .partition_point(|leaf| leaf.first <= key)
-            .checked_sub(1)
+        let branch = node_of(&self.branches, key).unwrap_or(0);
+        let leaves = self
+            .branches
+            .get(branch)
+            .map_or(&[][..], |node| &node.items);
+        let leaf = node_of(leaves, key).unwrap_or(0);
+        let entries = leaves.get(leaf).map_or(&[][..], |node| &node.items);
+        let at = entries.partition_point(|(other, _)| *other < key);
+        let later_leaves = leaves.get(leaf + 1..).unwrap_or_default();
+        let later_branches = self.branches.get(branch + 1..).unwrap_or_default();
+        let first = entries[at..].iter().map(|(key, value)| (*key, value));
+        let rest = later_branches.iter().flat_map(|branch| branch.items.iter());
+        first.chain(entries_of(later_leaves.iter().chain(rest)))
     }
 
     fn insert_new(&mut self, key: K, value: V) {
-        let index = self.leaf_of(key).unwrap_or(0);
-        let leaves = Arc::make_mut(&mut self.leaves);
-        let Some(leaf) = leaves.get_mut(index) else {
-            leaves.push(Leaf {
-                first: key,
-                entries: Arc::new(vec![(key, value)]),
-            });
+        let branches = unshare(&mut self.branches);
+        let index = node_of(branches, key).unwrap_or(0);
+        let is_last = index + 1 >= branches.len();
+        let Some(branch) = branches.get_mut(index) else {
+            branches.push(Node::of(Node::of((key, value))));
+            self.leaves += 1;
             return;
         };
-        leaf.insert(key, value);
-        if leaf.entries.len() > LEAF_ENTRIES_MAX {
-            let upper = leaf.split();
+        let leaves_before = branch.items.len();
+        branch.insert_entry(key, value, is_last);
+        self.leaves += branch.items.len() - leaves_before;
+        if branch.items.len() > BRANCH_LEAVES_MAX {
+            let upper = branch.split(is_last);
+            branches.insert(index + 1, upper);
+        }
+    }
+}
+
+fn entries_of<'a, K: Copy + 'a, V: 'a>(
+    leaves: impl Iterator<Item = &'a Leaf<K, V>>,
+) -> impl Iterator<Item = (K, &'a V)> {
+    leaves.flat_map(|leaf| leaf.items.iter().map(|(key, value)| (*key, value)))
+}
+
+/// The node in whose range `key` falls.
+fn node_of<K: Ord, T>(nodes: &[Node<K, T>], key: K) -> Option<usize> {
+    nodes
+        .partition_point(|node| node.first <= key)
+        .checked_sub(1)
+}
+
+impl<K: Copy, T: Keyed<K> + Clone> Node<K, T> {
+    fn of(item: T) -> Self {
+        Node {
+            first: item.key(),
+            items: Arc::new(vec![item]),
+        }
+    }
+
+    /// Takes the upper half out; of the last node in the map its last item alone, because where
+    /// keys come in ascending order nothing is put into the lower part any more.
+    fn split(&mut self, is_last: bool) -> Self {
+        let items = unshare(&mut self.items);
+        let kept = match is_last {
+            true => items.len() - 1,
+            false => items.len() / 2,
+        };
+        let mut upper = items.split_off(kept);
+        items.shrink_to(items.len() + if is_last { 0 } else { LEAF_GROWTH });
+        upper.shrink_to(upper.len() + LEAF_GROWTH);
+        Node {
+            first: upper[0].key(),
+            items: Arc::new(upper),
+        }
+    }
+}
+
+impl<K: Ord + Copy, V: Clone> Branch<K, V> {
+    fn insert_entry(&mut self, key: K, value: V, is_last: bool) {
+        let leaves = unshare(&mut self.items);
+        let index = node_of(leaves, key).unwrap_or(0);
+        let is_last = is_last && index + 1 == leaves.len();
+        let leaf = &mut leaves[index];
+        let at = leaf.insert(key, value);
+        if leaf.items.len() > LEAF_ENTRIES_MAX {
+            let upper = leaf.split(is_last && at == LEAF_ENTRIES_MAX);
             leaves.insert(index + 1, upper);
         }
+        self.first = leaves[0].first;
     }
 }
 
 impl<K: Ord + Copy, V: Clone> Leaf<K, V> {
     fn position(&self, key: K) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(at, _)| at.cmp(&key))
+        self.items.binary_search_by(|(at, _)| at.cmp(&key))
     }
 
-    fn insert(&mut self, key: K, value: V) {
+    /// Gives where it went.
+    fn insert(&mut self, key: K, value: V) -> usize {
         let at = self
             .position(key)
             .expect_err("insert_new is for absent keys");
-        let entries = Arc::make_mut(&mut self.entries);
+        let entries = unshare(&mut self.items);
         if entries.len() == entries.capacity() {
             entries.reserve_exact(LEAF_GROWTH);
         }
         entries.insert(at, (key, value));
         self.first = entries[0].0;
-    }
-
-    /// Takes the upper half out.
-    fn split(&mut self) -> Leaf<K, V> {
-        let entries = Arc::make_mut(&mut self.entries);
-        let mut upper = entries.split_off(entries.len() / 2);
-        entries.shrink_to(entries.len() + LEAF_GROWTH);
-        upper.shrink_to(upper.len() + LEAF_GROWTH);
-        Leaf {
-            first: upper[0].0,
-            entries: Arc::new(upper),
-        }
+        at
     }
 }
 
-/// Restores the invariants after a removal from leaf `index`: drops it if it is empty, or joins it
-/// with the next one if both together fill half a leaf.
-fn tidy<K: Ord + Copy, V: Clone>(leaves: &mut Vec<Leaf<K, V>>, index: usize) {
-    let Some(&(first, _)) = leaves[index].entries.first() else {
-        leaves.remove(index);
+/// Restores the invariants after a removal from node `index`: drops it if it is empty, or joins it
+/// with the next one if both together fill half a node.
+fn tidy<K: Copy, T: Keyed<K> + Clone>(nodes: &mut Vec<Node<K, T>>, index: usize, items_max: usize) {
+    let Some(first) = nodes[index].items.first().map(Keyed::key) else {
+        nodes.remove(index);
         return;
     };
-    leaves[index].first = first;
-    let Some(next) = leaves.get(index + 1) else {
+    nodes[index].first = first;
+    let Some(next) = nodes.get(index + 1) else {
         return;
     };
-    if leaves[index].entries.len() + next.entries.len() > LEAF_ENTRIES_MAX / 2 {
+    if nodes[index].items.len() + next.items.len() > items_max / 2 {
         return;
     }
-    let next = leaves.remove(index + 1);
-    Arc::make_mut(&mut leaves[index].entries).extend(next.entries.iter().cloned());
+    let next = nodes.remove(index + 1);
+    unshare(&mut nodes[index].items).extend(next.items.iter().cloned());
 }
 
 #[cfg(test)]
@@ -226,7 +360,7 @@ mod tests {
                 prop_assert_eq!(map.len(), model.len());
                 prop_assert!(map.iter().eq(model.iter().map(|(k, v)| (*k, v))));
                 prop_assert!(map.iter_from(300).eq(model.range(300..).map(|(k, v)| (*k, v))));
-                for (at, (place, key, _)) in map.iter_at(Place { leaf: 0, entry: 0 }).enumerate() {
+                for (at, (place, key, _)) in map.iter_at(Place::default()).enumerate() {
                     let rest = map.iter_at(place).map(|(_, k, v)| (k, *v));
                     prop_assert!(at % 50 != 0 || rest.eq(model.range(key..).map(|(k, v)| (*k, *v))));
                 }

@@ -16,6 +16,7 @@ use siphasher::sip::SipHasher13;
 use vdfs_proto::{FileName, Ino, Status};
 
 use super::cow::CowMap;
+use super::weight::heap_bytes;
 
 const ORDINAL_BITS: u32 = 8;
 const HASH_MASK: u64 = (1 << (63 - ORDINAL_BITS)) - 1;
@@ -33,6 +34,11 @@ impl NameHash {
         let mut hasher = SipHasher13::new_with_key(hash_key);
         hasher.write(name.as_bytes());
         NameHash((hasher.finish() & HASH_MASK).max(1))
+    }
+
+    /// A name of this hash can be there.
+    pub(crate) fn has(self, key: NameKey) -> bool {
+        key.0 >> ORDINAL_BITS == self.0
     }
 
     fn key(self, ordinal: u64) -> NameKey {
@@ -54,6 +60,9 @@ pub(crate) struct Directory {
     /// In a section of its own in a checkpoint.
     #[serde(skip)]
     entries: CowMap<NameKey, Entry>,
+    /// What the entries' names take of the heap.
+    #[serde(skip)]
+    name_bytes: u64,
 }
 
 impl Directory {
@@ -62,11 +71,17 @@ impl Directory {
             parent,
             subdirectories: 0,
             entries: CowMap::default(),
+            name_bytes: 0,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// What the names take of the heap.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.bytes() + self.name_bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -89,11 +104,13 @@ impl Directory {
     pub(crate) fn insert(&mut self, hash: NameHash, name: FileName, ino: Ino) {
         assert!(self.get(hash, &name).is_none(), "{name:?} is there already");
         let key = self.free_key(hash).expect("check_room found a key");
+        self.name_bytes += heap_bytes(name.as_bytes().len());
         self.entries.insert(key, Entry { ino, name });
     }
 
     /// Puts an entry of a checkpoint back. False if its place is taken.
     pub(crate) fn restore(&mut self, key: NameKey, entry: Entry) -> bool {
+        self.name_bytes += heap_bytes(entry.name.as_bytes().len());
         self.entries.insert(key, entry).is_none()
     }
 
@@ -101,6 +118,7 @@ impl Directory {
     pub(crate) fn remove(&mut self, hash: NameHash, name: &FileName) -> Ino {
         let (key, _) = self.find(hash, name).expect("the name was planned for");
         let entry = self.entries.remove(key).expect("find gave its key");
+        self.name_bytes -= heap_bytes(entry.name.as_bytes().len());
         entry.ino
     }
 

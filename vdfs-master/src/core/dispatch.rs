@@ -28,8 +28,9 @@ impl Core {
                 self.take_session_request(ticket, peer, request);
             }
             CoreRequest::Admin(request) => {
-                let reply = CoreReply::Admin(Box::new(self.answer_admin(request)));
-                self.live.reply(ticket, Ok(reply));
+                let answer = self.answer_admin(&request);
+                let outcome = answer.map(CoreReply::Admin);
+                self.live.reply(ticket, outcome);
             }
             CoreRequest::Volume { node, request } => {
                 self.take_volume_request(ticket, &node, request);
@@ -235,6 +236,7 @@ impl Core {
             may_linger: &|ino| self.may_linger(ino),
             place: &|data| self.place(data),
             at: self.live.now.wall,
+            growth: self.check_growth(),
         };
         self.state.plan(mutation, &facts)
     }

@@ -21,19 +21,35 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vdfs_proto::{ChainTable, DataId, Ino, SessionId, VolumeId};
 
+use super::budget::Images;
+use super::check::flaws_of;
 use super::cow::{CowMap, Place};
 use super::directory::{Entry, NameKey};
+use super::dump::Progress;
 use super::inode::Inode;
 use super::inodes::{Counters, Inodes};
 use super::limits::SECTION_BLOCK_BYTES;
 use super::locks::InodeLocks;
 use super::state::{Numbers, PendingTrim, Session, State, StoredVolume, Xattrs};
+use super::weight::Weights;
 use super::{FsConfig, RestoreError};
 
 /// One instant of everything that is logged. Cheap to make; encoded where it is written.
 #[derive(Debug)]
 pub struct Image {
     state: State,
+    images: Arc<Images>,
+}
+
+/// Outlives the iterator that an image becomes; to be dropped with it.
+#[derive(Clone, Debug)]
+pub struct Recall(Arc<Images>);
+
+impl Recall {
+    /// There is no more memory for what images keep alive: whoever has one drops it.
+    pub fn is_made(&self) -> bool {
+        self.0.are_recalled()
+    }
 }
 
 /// Everything that is small.
@@ -50,10 +66,30 @@ struct Base {
 type Block = (&'static str, Vec<u8>);
 
 impl Image {
-    pub(crate) fn of(state: &State) -> Self {
+    pub(crate) fn of(state: &State, images: Arc<Images>) -> Self {
         Image {
             state: state.clone(),
+            images,
         }
+    }
+
+    /// What does not hold of the invariants, in words; nothing if all is well.
+    pub fn check(&self, progress: &mut dyn FnMut(Progress)) -> Vec<String> {
+        flaws_of(&self.state, progress)
+    }
+
+    /// Inodes in use.
+    pub fn files(&self) -> u64 {
+        self.state.inodes.counters.used
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Tells when the image must be dropped.
+    pub fn recall(&self) -> Recall {
+        Recall(self.images.clone())
     }
 
     /// The last record that the image contains.
@@ -68,16 +104,16 @@ impl Image {
             "base", "inodes", "names", "xattrs", "orphans", "trims", "reaps", "sessions",
             "writers", "locks",
         ];
-        let state = Arc::new(self.state);
+        let image = Arc::new(self);
         names
             .into_iter()
-            .flat_map(move |name| Blocks::new(state.clone(), name))
+            .flat_map(move |name| Blocks::new(image.clone(), name))
     }
 }
 
 /// The blocks of one section.
 struct Blocks {
-    state: Arc<State>,
+    image: Arc<Image>,
     name: &'static str,
     /// Where the next block begins.
     from: Option<Cursor>,
@@ -86,16 +122,17 @@ struct Blocks {
 /// A place in a section: of the first item that is not encoded yet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
-    /// A slot, or a leaf of a map.
-    item: usize,
-    /// Behind this cookie of the directory in the slot, or at this entry of the leaf.
-    within: u64,
+    slot: usize,
+    /// Behind this cookie of the directory in the slot.
+    cookie: u64,
+    /// In a map.
+    place: Place,
 }
 
 impl Blocks {
-    fn new(state: Arc<State>, name: &'static str) -> Self {
+    fn new(image: Arc<Image>, name: &'static str) -> Self {
         Blocks {
-            state,
+            image,
             name,
             from: Some(Cursor::default()),
         }
@@ -107,7 +144,7 @@ impl Iterator for Blocks {
 
     fn next(&mut self) -> Option<Block> {
         let from = self.from?;
-        let state = &self.state;
+        let state = &self.image.state;
         let mut block = BlockWriter::default();
         self.from = match self.name {
             "base" => block.fill(std::iter::once((from, base_of(state)))),
@@ -127,22 +164,24 @@ impl Iterator for Blocks {
 }
 
 fn slots_at(state: &State, from: Cursor) -> impl Iterator<Item = (Cursor, &Inode)> {
-    let slots = state.inodes.slots_from(from.item);
-    slots.map(|(item, inode)| (Cursor { item, within: 0 }, inode))
+    let slots = state.inodes.slots_from(from.slot);
+    slots.map(|(slot, inode)| {
+        let cursor = Cursor {
+            slot,
+            ..Cursor::default()
+        };
+        (cursor, inode)
+    })
 }
 
 fn entries_at<K: Ord + Copy, V: Clone>(
     map: &CowMap<K, V>,
     from: Cursor,
 ) -> impl Iterator<Item = (Cursor, (K, &V))> {
-    let from = Place {
-        leaf: from.item,
-        entry: from.within as usize,
-    };
-    map.iter_at(from).map(|(place, key, value)| {
+    map.iter_at(from.place).map(|(place, key, value)| {
         let cursor = Cursor {
-            item: place.leaf,
-            within: place.entry as u64,
+            place,
+            ..Cursor::default()
         };
         (cursor, (key, value))
     })
@@ -180,20 +219,24 @@ impl BlockWriter {
 
     /// The same for names: a large directory fills many blocks.
     fn fill_names(&mut self, state: &State, from: Cursor) -> Option<Cursor> {
-        let mut within = from.within;
-        for (item, inode) in state.inodes.slots_from(from.item) {
+        let mut cookie = from.cookie;
+        for (slot, inode) in state.inodes.slots_from(from.slot) {
             let Some(directory) = inode.directory() else {
                 continue;
             };
-            let ino = Ino::new(item as u64, inode.generation);
-            for (key, entry) in directory.entries_behind(within) {
+            let ino = Ino::new(slot as u64, inode.generation);
+            for (key, entry) in directory.entries_behind(cookie) {
                 if self.is_full() {
-                    return Some(Cursor { item, within });
+                    return Some(Cursor {
+                        slot,
+                        cookie,
+                        ..Cursor::default()
+                    });
                 }
                 self.push(&(ino, key, entry));
-                within = key.0;
+                cookie = key.0;
             }
-            within = 0;
+            cookie = 0;
         }
         None
     }
@@ -227,10 +270,11 @@ pub(crate) fn restore(
     for (name, bytes) in sections {
         restore_block(&mut state, &name, &bytes)?;
     }
-    match state.inodes.is_complete() {
-        true => Ok(state),
-        false => Err(RestoreError::MissingSection),
+    if !state.inodes.is_complete() {
+        return Err(RestoreError::MissingSection);
     }
+    state.weights = Weights::of(&state);
+    Ok(state)
 }
 
 fn empty_state(base: Base) -> State {
@@ -248,6 +292,7 @@ fn empty_state(base: Base) -> State {
         locks: Default::default(),
         volumes: Arc::new(base.volumes.into_iter().collect()),
         table: Arc::new(base.table),
+        weights: Weights::default(),
     }
 }
 

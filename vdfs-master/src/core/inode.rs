@@ -14,7 +14,7 @@ const NANOS_PER_SEC: i64 = 1_000_000_000;
 /// Nanoseconds since 1970: years 1678 to 2262; times beyond are cut to that, as the kernel does
 /// for a filesystem of narrower times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Nanos(i64);
+pub(crate) struct Nanos(pub(crate) i64);
 
 impl From<Timestamp> for Nanos {
     fn from(time: Timestamp) -> Self {

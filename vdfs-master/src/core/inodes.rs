@@ -1,23 +1,30 @@
-//! The slab of inodes: small shared pages, so that an image is a clone of pointers.
+//! The slab of inodes: small shared pages on shared shelves, so that an image is a clone of some
+//! hundred pointers, however many inodes there are.
 //!
-//! Invariants: slot 0 is never used and slot 1 is the root; a free slot is in the free list, which
-//! is first in, first out, or retired; `used` counts live inodes.
+//! Invariants: every page but the last and every shelf but the last is full; slot 0 is never used
+//! and slot 1 is the root; a free slot is in the free list, which is first in, first out, or retired;
+//! `used` counts live inodes.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vdfs_proto::{Ino, Status};
 
+use super::cow::unshare;
 use super::inode::Inode;
 use super::limits::FREE_SLOTS_RESTING;
+use super::weight::{ARC_BYTES, heap_bytes};
 
 const PAGE_INODES: usize = 64;
+const SHELF_PAGES: usize = 512;
+const SHELF_INODES: usize = SHELF_PAGES * PAGE_INODES;
 
-type Page = Vec<Inode>;
+type Page = Arc<Vec<Inode>>;
+type Shelf = Arc<Vec<Page>>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Inodes {
-    pages: Vec<Arc<Page>>,
+    shelves: Vec<Shelf>,
     pub(crate) counters: Counters,
 }
 
@@ -26,11 +33,11 @@ pub(crate) struct Counters {
     /// Slots that were ever used, with slot 0.
     pub(crate) slots: u32,
     pub(crate) used: u64,
-    free_head: Option<u32>,
-    free_tail: Option<u32>,
-    free_count: u64,
+    pub(crate) free_head: Option<u32>,
+    pub(crate) free_tail: Option<u32>,
+    pub(crate) free_count: u64,
     /// New inodes get at least this generation.
-    generation_floor: u32,
+    pub(crate) generation_floor: u32,
 }
 
 impl Inodes {
@@ -44,7 +51,7 @@ impl Inodes {
             generation_floor: 0,
         };
         let mut inodes = Inodes {
-            pages: Vec::new(),
+            shelves: Vec::new(),
             counters,
         };
         inodes.push_slot(Inode::retired(0));
@@ -54,19 +61,19 @@ impl Inodes {
     /// The start of a restore: slots follow in order.
     pub(crate) fn restoring(counters: Counters) -> Self {
         Inodes {
-            pages: Vec::new(),
+            shelves: Vec::new(),
             counters,
         }
     }
 
     /// Adds the next slot of a checkpoint.
     pub(crate) fn restore_slot(&mut self, inode: Inode) {
-        push_into(&mut self.pages, inode);
+        push_into(&mut self.shelves, inode);
     }
 
     /// All slots of the counters are there.
     pub(crate) fn is_complete(&self) -> bool {
-        self.slots().count() == self.counters.slots as usize
+        self.restored() == self.counters.slots as usize
     }
 
     pub(crate) fn get(&self, ino: Ino) -> Result<&Inode, Status> {
@@ -143,12 +150,14 @@ impl Inodes {
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Inode> {
-        self.pages.iter().flat_map(|page| page.iter())
+        self.slots_from(0).map(|(_, inode)| inode)
     }
 
     /// Slot `from` and those behind it, each with its number.
     pub(crate) fn slots_from(&self, from: usize) -> impl Iterator<Item = (usize, &Inode)> {
-        let pages = self.pages.iter().skip(from / PAGE_INODES);
+        let shelves = self.shelves.iter().skip(from / SHELF_INODES);
+        let pages = shelves.flat_map(|shelf| shelf.iter());
+        let pages = pages.skip(from % SHELF_INODES / PAGE_INODES);
         let inodes = pages.flat_map(|page| page.iter()).skip(from % PAGE_INODES);
         (from..).zip(inodes)
     }
@@ -166,22 +175,38 @@ impl Inodes {
         std::iter::successors(self.counters.free_head, |slot| self.next_free(*slot))
     }
 
-    pub(crate) fn free_count(&self) -> u64 {
-        self.counters.free_count
+    /// What the slab takes of the heap, but for what inodes point to.
+    pub(crate) fn bytes(&self) -> u64 {
+        let page_bytes =
+            ARC_BYTES + heap_bytes(PAGE_INODES * size_of::<Inode>()) + size_of::<Page>() as u64;
+        u64::from(self.counters.slots).div_ceil(PAGE_INODES as u64) * page_bytes
+    }
+
+    /// Slots that there are, during a restore.
+    pub(crate) fn restored(&self) -> usize {
+        let full = self.shelves.len().saturating_sub(1) * SHELF_INODES;
+        let last = self.shelves.last().map_or(0, |shelf| {
+            let pages = shelf.len().saturating_sub(1) * PAGE_INODES;
+            pages + shelf.last().map_or(0, |page| page.len())
+        });
+        full + last
     }
 
     fn slot(&self, slot: usize) -> Option<&Inode> {
-        self.pages.get(slot / PAGE_INODES)?.get(slot % PAGE_INODES)
+        let shelf = self.shelves.get(slot / SHELF_INODES)?;
+        let page = shelf.get(slot % SHELF_INODES / PAGE_INODES)?;
+        page.get(slot % PAGE_INODES)
     }
 
     fn slot_mut(&mut self, slot: u32) -> &mut Inode {
         let slot = slot as usize;
-        let page = Arc::make_mut(&mut self.pages[slot / PAGE_INODES]);
+        let shelf = unshare(&mut self.shelves[slot / SHELF_INODES]);
+        let page = unshare(&mut shelf[slot % SHELF_INODES / PAGE_INODES]);
         &mut page[slot % PAGE_INODES]
     }
 
     fn push_slot(&mut self, inode: Inode) {
-        push_into(&mut self.pages, inode);
+        push_into(&mut self.shelves, inode);
         self.counters.slots += 1;
     }
 
@@ -212,13 +237,19 @@ impl Inodes {
     }
 }
 
-fn push_into(pages: &mut Vec<Arc<Page>>, inode: Inode) {
-    match pages.last_mut() {
-        Some(page) if page.len() < PAGE_INODES => Arc::make_mut(page).push(inode),
+fn push_into(shelves: &mut Vec<Shelf>, inode: Inode) {
+    let full =
+        |shelf: &Shelf| shelf.len() == SHELF_PAGES && shelf[SHELF_PAGES - 1].len() == PAGE_INODES;
+    if shelves.last().is_none_or(full) {
+        shelves.push(Arc::default());
+    }
+    let shelf = unshare(shelves.last_mut().expect("pushed if there was none"));
+    match shelf.last_mut() {
+        Some(page) if page.len() < PAGE_INODES => unshare(page).push(inode),
         _ => {
             let mut page = Vec::with_capacity(PAGE_INODES);
             page.push(inode);
-            pages.push(Arc::new(page));
+            shelf.push(Arc::new(page));
         }
     }
 }
@@ -278,6 +309,6 @@ mod tests {
         let ino = occupy(&mut inodes);
         inodes.get_mut(ino).generation = Ino::GENERATION_MAX;
         inodes.vacate(Ino::new(ino.slot(), Ino::GENERATION_MAX));
-        assert_eq!(inodes.free_count(), 0);
+        assert_eq!(inodes.counters.free_count, 0);
     }
 }

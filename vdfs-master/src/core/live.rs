@@ -9,6 +9,7 @@ use vdfs_proto::session::{Event, OpenHandle, OpenSession, Right};
 use vdfs_proto::volume::{Command, Register};
 use vdfs_proto::{ChainTable, DataId, HandleId, Ino, OpId, SessionId, VolumeId};
 
+use super::budget::Budget;
 use super::departed::Departed;
 use super::limits::LOW_SPACE_FRACTION;
 use super::lingering::Lingering;
@@ -67,6 +68,7 @@ pub(crate) struct Live {
     /// The chain table as of the last durable change: what others may see.
     pub(crate) table: Arc<ChainTable>,
     pub(crate) survey: Survey,
+    pub(crate) budget: Budget,
 }
 
 #[derive(Debug)]
@@ -218,6 +220,7 @@ impl Live {
             volumes: BTreeMap::new(),
             table: state.table.clone(),
             survey: Survey::default(),
+            budget: Budget::default(),
         }
     }
 

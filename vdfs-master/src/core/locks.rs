@@ -63,6 +63,11 @@ impl LockTable {
         locks.is_some_and(|locks| locks.contains_key(&holder))
     }
 
+    /// Of all sessions.
+    pub(crate) fn pieces(&self) -> usize {
+        self.pieces
+    }
+
     pub(crate) fn inodes_of(&self, session: SessionId) -> Vec<Ino> {
         let entries = self.by_both.iter_from((session, Ino(0)));
         entries
@@ -248,40 +253,43 @@ impl State {
 }
 
 /// Asserts the invariants.
-pub(crate) fn check_locks(state: &State) {
+/// Says what does not hold of the invariants above.
+pub(crate) fn check_locks(state: &State, say: &mut dyn FnMut(String)) {
     let mut counted: BTreeMap<(SessionId, Ino), usize> = BTreeMap::new();
     for (ino, locks) in state.locks.by_inode().iter() {
-        assert!(state.file(ino).is_ok(), "{ino} is locked and dead");
-        assert!(!locks.is_empty(), "{ino} has an empty set of locks");
+        if state.file(ino).is_err() || locks.is_empty() {
+            say(format!("{ino} is locked and dead, or has an empty set of locks"));
+        }
         for (holder, held) in locks.iter() {
             let session = holder.session;
-            assert!(
-                state.sessions.contains(session),
-                "{session} has ended and locks"
-            );
-            assert!(!held.ranges.is_empty(), "{holder:?} holds nothing of {ino}");
+            if !state.sessions.contains(session) || held.ranges.is_empty() {
+                say(format!("{holder:?} has ended and locks {ino}, or holds nothing of it"));
+            }
             *counted.entry((session, ino)).or_default() += held.ranges.len();
-            check_alone(locks, *holder, held);
+            check_alone(locks, *holder, held, say);
         }
     }
-    let known = state.locks.by_both.iter();
-    assert!(
-        known.eq(counted.iter().map(|(key, count)| (*key, count))),
-        "locks are counted by session and inode"
-    );
-    assert_eq!(counted.values().sum::<usize>(), state.locks.pieces);
-    for (session, count) in state.locks.by_session.iter() {
-        let of_session = counted.iter().filter(|((of, _), _)| *of == session);
-        assert_eq!(of_session.map(|(_, count)| count).sum::<usize>(), *count);
+    let by_both = state.locks.by_both.iter();
+    let mut by_session: BTreeMap<SessionId, usize> = BTreeMap::new();
+    for ((session, _), count) in &counted {
+        *by_session.entry(*session).or_default() += count;
+    }
+    let is_counted = by_both.eq(counted.iter().map(|(key, count)| (*key, count)))
+        && state.locks.by_session.iter().eq(by_session.iter().map(|(key, count)| (*key, count)))
+        && counted.values().sum::<usize>() == state.locks.pieces;
+    if !is_counted {
+        say("locks are counted by session and inode, and the counts are wrong".to_owned());
     }
 }
 
-fn check_alone(locks: &InodeLocks, holder: Holder, held: &Held) {
+fn check_alone(locks: &InodeLocks, holder: Holder, held: &Held, say: &mut dyn FnMut(String)) {
     for (other, others) in locks.iter().filter(|(other, _)| **other != holder) {
         let clash = held
             .ranges
             .iter()
             .find(|(range, kind)| others.ranges.conflict(*range, *kind).is_some());
-        assert_eq!(clash, None, "{holder:?} and {other:?} hold the same byte");
+        if clash.is_some() {
+            say(format!("{holder:?} and {other:?} hold the same byte"));
+        }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Facts<'a> {
     /// Where the next data id should lie.
     pub(crate) place: &'a dyn Fn(DataId) -> NewData,
     pub(crate) at: Timestamp,
+    /// `NoSpace` if there is no RAM for anything new.
+    pub(crate) growth: Result<(), Status>,
 }
 
 impl State {
@@ -34,7 +36,7 @@ impl State {
     pub(crate) fn plan(&self, mutation: Mutation, facts: &Facts<'_>) -> Result<Change, Status> {
         match mutation {
             Mutation::Create(create) => self.plan_create(create, facts),
-            Mutation::Link(link) => self.plan_link(link),
+            Mutation::Link(link) => self.plan_link(link, facts),
             Mutation::Unlink(unlink) => self.plan_unlink(unlink, facts),
             Mutation::Rmdir(rmdir) => self.plan_rmdir(rmdir),
             Mutation::Rename(rename) => self.plan_rename(rename, facts),
@@ -42,7 +44,7 @@ impl State {
             Mutation::Truncate(truncate) => self.plan_truncate(&truncate, facts),
             Mutation::Commit(commit) => self.plan_commit(commit),
             Mutation::Extend(extend) => self.plan_extend(extend.commit),
-            Mutation::SetXattr(set) => self.plan_set_xattr(set),
+            Mutation::SetXattr(set) => self.plan_set_xattr(set, facts),
             Mutation::RemoveXattr(remove) => self.plan_remove_xattr(remove),
             Mutation::Lock(lock) => self.plan_lock(facts.session, &lock),
             Mutation::Unlock(unlock) => self.plan_unlock(facts.session, &unlock),
@@ -98,7 +100,7 @@ impl State {
         Ok(self.inode(ino)?.attr(ino))
     }
 
-    fn plan_link(&self, link: Link) -> Result<Change, Status> {
+    fn plan_link(&self, link: Link, facts: &Facts<'_>) -> Result<Change, Status> {
         let Link { ino, parent, name } = link;
         let inode = self.inode(ino)?;
         if self.find(parent, &name)?.is_some() {
@@ -113,6 +115,7 @@ impl State {
         if u32::from(inode.nlink) >= LINKS_MAX {
             return Err(Status::TooManyLinks);
         }
+        facts.growth?;
         self.directory(parent)?.check_room(self.hash(&name))?;
         Ok(Change::Link { ino, parent, name })
     }
@@ -130,8 +133,7 @@ impl State {
         let inode = self.inodes.get_mut(parent);
         inode.mtime = at.into();
         inode.ctime = at.into();
-        let directory = inode.directory_mut().expect("a parent is a directory");
-        directory.insert(hash, name.clone(), ino);
+        self.change_names(parent, |names| names.insert(hash, name.clone(), ino));
     }
 
     fn remove_name(&mut self, at: Timestamp, parent: Ino, name: &FileName) -> Ino {
@@ -139,8 +141,7 @@ impl State {
         let inode = self.inodes.get_mut(parent);
         inode.mtime = at.into();
         inode.ctime = at.into();
-        let directory = inode.directory_mut().expect("a parent is a directory");
-        directory.remove(hash, name)
+        self.change_names(parent, |names| names.remove(hash, name))
     }
 
     fn count_subdirectory(&mut self, parent: Ino, by: i32) {

@@ -24,6 +24,8 @@ use super::live::Live;
 pub(crate) struct Opens {
     openers: BTreeMap<Ino, BTreeMap<SessionId, Opener>>,
     appenders: BTreeMap<Ino, SessionId>,
+    /// Of all sessions.
+    handles: u64,
 }
 
 /// One session's handles of one inode.
@@ -41,6 +43,11 @@ struct Opener {
 impl Opens {
     pub(crate) fn is_open(&self, ino: Ino) -> bool {
         self.openers.contains_key(&ino)
+    }
+
+    /// How many there are, of all sessions.
+    pub(crate) fn handles(&self) -> u64 {
+        self.handles
     }
 
     pub(crate) fn has_writer(&self, ino: Ino) -> bool {
@@ -149,6 +156,7 @@ impl Opens {
             opener.writing_since_ms = now_ms;
         }
         opener.handles += 1;
+        self.handles += 1;
         opener.writers += u32::from(open.access.write);
         opener.cached_writers += u32::from(open.access.write && !open.is_shared);
         opener.holds_layout = true;
@@ -161,6 +169,7 @@ impl Opens {
             .expect("a handle is counted");
         let opener = openers.get_mut(&session).expect("a handle is counted");
         opener.handles -= 1;
+        self.handles -= 1;
         opener.writers -= u32::from(open.access.write);
         opener.cached_writers -= u32::from(open.access.write && !open.is_shared);
         if opener.handles > 0 {

@@ -96,6 +96,7 @@ impl Core {
             access,
             is_shared,
         };
+        self.check_hold()?;
         if access.write && self.live.log_full.is_some() {
             return Err(Status::NoSpace.into());
         }
@@ -189,7 +190,7 @@ impl Core {
             capacity_bytes: capacity_bytes / copies,
             free_bytes: free_bytes / copies,
             files: self.state.inodes.counters.used,
-            files_max: self.state.config.files_max,
+            files_max: self.state.inodes.counters.used + self.files_left(),
             is_reaping: self.is_reaping(),
         }
     }

@@ -14,6 +14,9 @@ use vdfs_proto::{
 use super::inode::NewData;
 use super::{FsConfig, Peer};
 
+/// What most records fit in.
+const RECORD_BYTES: usize = 192;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Record {
     /// The first record: makes the filesystem with its root.
@@ -197,7 +200,8 @@ pub(crate) enum NewBody {
 
 impl Record {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        postcard::to_allocvec(self).expect("records are plain data")
+        let bytes = Vec::with_capacity(RECORD_BYTES);
+        postcard::to_extend(self, bytes).expect("records are plain data")
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Record> {

@@ -39,13 +39,19 @@ impl Slots {
         }
     }
 
-    /// Panics if the slot would go back.
-    pub(crate) fn store(&mut self, slot: u16, seq: u64, outcome: Outcome) {
+    /// Slots that have a reply.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True if the slot had none before. Panics if the slot would go back.
+    pub(crate) fn store(&mut self, slot: u16, seq: u64, outcome: Outcome) -> bool {
         let before = self.0.insert(slot, StoredReply { seq, outcome });
         assert!(
-            before.is_none_or(|stored| stored.seq < seq),
+            before.as_ref().is_none_or(|stored| stored.seq < seq),
             "slot {slot} goes back to {seq}"
         );
+        before.is_none()
     }
 }
 

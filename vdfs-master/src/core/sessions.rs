@@ -58,6 +58,7 @@ impl State {
             .sessions
             .remove(session)
             .expect("a session closes once");
+        self.forget_replies(session, stored.slots.len());
         let writers = self.take_writers(session);
         self.locks.end_session(session);
         // One that closes itself has flushed everything.
@@ -115,6 +116,7 @@ impl Core {
         if self.live.log_full.is_some() || self.state.sessions.len() >= SESSIONS_MAX {
             return Err(Status::Busy);
         }
+        self.check_hold().map_err(|_| Status::Busy)?;
         // It would begin with chains whose members are about to be others.
         if self.live.table.version < self.state.table.version {
             return Err(Status::Busy);

@@ -20,6 +20,7 @@ use super::limits::{GENERATIONS_SKIPPED, IDS_SKIPPED};
 use super::locks::LockTable;
 use super::record::{Change, Record};
 use super::replies::{Outcome, Slots};
+use super::weight::Weights;
 use super::{FsConfig, Peer, RestoreError};
 
 pub(crate) type Xattrs = BTreeMap<XattrName, Vec<u8>>;
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) locks: LockTable,
     pub(crate) volumes: Arc<BTreeMap<VolumeId, StoredVolume>>,
     pub(crate) table: Arc<ChainTable>,
+    /// Follows from the rest.
+    pub(crate) weights: Weights,
 }
 
 /// Counters of what is given out. Each is the next free number, but `term`, which is the present.
@@ -119,13 +122,12 @@ impl State {
             fence: 1,
             last_group_used: false,
         };
-        let mut inodes = Inodes::new();
-        inodes.occupy(Ino::ROOT, root_inode(&config, at));
-        State {
+        let root = root_inode(&config, at);
+        let mut state = State {
             config,
             records: 1,
             numbers,
-            inodes,
+            inodes: Inodes::new(),
             xattrs: CowMap::default(),
             orphans: CowMap::default(),
             trims: CowMap::default(),
@@ -135,7 +137,10 @@ impl State {
             locks: LockTable::default(),
             volumes: Arc::default(),
             table: Arc::default(),
-        }
+            weights: Weights::default(),
+        };
+        state.occupy(Ino::ROOT, root);
+        state
     }
 
     pub(crate) fn replay(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
@@ -222,7 +227,11 @@ impl State {
     /// Stores the answer for retries and hands it out.
     pub(crate) fn answer(&mut self, op: OpId, outcome: Outcome, applied: &mut Applied) {
         if let Some(session) = self.sessions.get_mut(op.session) {
-            Arc::make_mut(&mut session.slots).store(op.slot, op.seq, outcome.clone());
+            let slots = Arc::make_mut(&mut session.slots);
+            let is_first = slots.store(op.slot, op.seq, outcome.clone());
+            if is_first {
+                self.weigh_reply();
+            }
         }
         applied.answer = Some((op, outcome));
     }

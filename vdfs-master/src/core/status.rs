@@ -6,17 +6,23 @@ use vdfs_proto::meta::{
     AdminReply, AdminRequest, ChainCounts, LogTrouble, SessionStatus, StatusReport, VolumeState,
     VolumeStatus,
 };
-use vdfs_proto::{Chain, ChainId, DataId, MemberState, SessionId, Timestamp, VolumeId, VolumeInfo};
+use vdfs_proto::{
+    Chain, ChainId, DataId, MemberState, SessionId, Status, Timestamp, VolumeId, VolumeInfo,
+};
 
 use super::Core;
 use super::live::LiveVolume;
 use super::survey::{Found, Subject, Survey, Tally};
 
 impl Core {
-    pub(crate) fn answer_admin(&mut self, request: AdminRequest) -> AdminReply {
+    pub(crate) fn answer_admin(&mut self, request: &AdminRequest) -> Result<AdminReply, Status> {
         match request {
-            AdminRequest::GetStatus(_) => AdminReply::GetStatus(self.status()),
-            AdminRequest::ListLocks(list) => AdminReply::ListLocks(self.list_locks(list.ino)),
+            AdminRequest::GetStatus(_) => Ok(AdminReply::GetStatus(Box::new(self.status()))),
+            AdminRequest::ListLocks(list) => Ok(AdminReply::ListLocks(self.list_locks(list.ino))),
+            // The shell's, which has the image and the files.
+            AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => {
+                Err(Status::NotSupported)
+            }
         }
     }
 
@@ -30,6 +36,7 @@ impl Core {
         });
         StatusReport {
             stats: self.stats(),
+            ram: self.ram(),
             chunk_bytes: self.state.config.chunk_size.bytes(),
             replicas: self.state.config.replicas,
             chains: self.chain_counts(&found, is_counted),
@@ -50,10 +57,10 @@ impl Core {
     /// already tell of that, since it acknowledges nothing.
     pub(crate) fn status_while_blocked(&mut self, trouble: LogTrouble) -> AdminReply {
         let log_trouble = Some(trouble);
-        AdminReply::GetStatus(StatusReport {
+        AdminReply::GetStatus(Box::new(StatusReport {
             log_trouble,
             ..self.status()
-        })
+        }))
     }
 
     pub(crate) fn log_is_full(&mut self, why: String) {
@@ -181,6 +188,7 @@ impl Core {
                     mount: stored.mount.clone(),
                     idle_ms: self.live.now.boot_ms.saturating_sub(live.heard_ms),
                     handles: live.handles.len() as u32,
+                    slots: stored.slots.len() as u32,
                     recalls,
                     recalled_ms,
                     clock_ahead_ms: live.clock_ahead_ms,

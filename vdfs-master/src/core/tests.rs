@@ -1,7 +1,9 @@
 //! The core as its shell sees it: inputs in, effects out.
 
 mod append;
+mod budgeting;
 mod chaos;
+pub(crate) mod dumping;
 mod exact;
 mod locking;
 mod names;

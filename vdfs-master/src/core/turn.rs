@@ -17,6 +17,7 @@ impl Core {
 
     pub(crate) fn end_turn(&mut self, effects: &mut Vec<Effect>) {
         self.answer_polls();
+        self.count_copies();
         effects.append(&mut self.live.effects);
     }
 

@@ -1,11 +1,10 @@
 //! Extended attributes: bytes under names. What the names mean is the kernel's matter.
 
-use std::sync::Arc;
-
 use vdfs_proto::limits::{XATTR_TOTAL_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use vdfs_proto::meta::{RemoveXattr, SetXattr, XattrMode};
 use vdfs_proto::{Ino, Status, Timestamp, XattrName};
 
+use super::namespace::Facts;
 use super::record::Change;
 use super::state::{State, Xattrs};
 
@@ -15,7 +14,11 @@ impl State {
         Ok(self.xattrs.get(ino).map(|xattrs| &**xattrs))
     }
 
-    pub(crate) fn plan_set_xattr(&self, request: SetXattr) -> Result<Change, Status> {
+    pub(crate) fn plan_set_xattr(
+        &self,
+        request: SetXattr,
+        facts: &Facts<'_>,
+    ) -> Result<Change, Status> {
         let SetXattr {
             ino,
             name,
@@ -31,6 +34,9 @@ impl State {
         }
         if value.len() > XATTR_VALUE_BYTES_MAX {
             return Err(Status::TooBig);
+        }
+        if present.is_none_or(|present| present.len() < value.len()) {
+            facts.growth?;
         }
         let others: usize = xattrs.map_or(0, |xattrs| {
             let all = xattrs.iter().filter(|(other, _)| **other != name);
@@ -59,21 +65,13 @@ impl State {
         value: &[u8],
     ) {
         self.inodes.get_mut(ino).ctime = at.into();
-        if !self.xattrs.contains(ino) {
-            self.xattrs.insert(ino, Arc::default());
-        }
-        let xattrs = self.xattrs.get_mut(ino).expect("inserted above");
-        Arc::make_mut(xattrs).insert(name.clone(), value.to_vec());
+        self.change_xattrs(ino, |xattrs| xattrs.insert(name.clone(), value.to_vec()));
     }
 
     pub(crate) fn apply_remove_xattr(&mut self, at: Timestamp, ino: Ino, name: &XattrName) {
         self.inodes.get_mut(ino).ctime = at.into();
-        let xattrs = self.xattrs.get_mut(ino).expect("planned");
-        let removed = Arc::make_mut(xattrs).remove(name);
+        let removed = self.change_xattrs(ino, |xattrs| xattrs.remove(name));
         assert!(removed.is_some(), "planned");
-        if xattrs.is_empty() {
-            self.xattrs.remove(ino);
-        }
     }
 }
 

@@ -7,15 +7,14 @@ use vdfs_proto::codec::decode;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::meta::MutateRequest;
 
-use crate::core::CoreRequest;
+use crate::core::{CoreRequest, Peer};
 use crate::dispatch::Admitted;
-use crate::handlers::caller;
 
-pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status> {
+pub(crate) fn admit(peer: &PeerIdentity, caller: &Peer, body: &[u8]) -> Result<Admitted, Status> {
     require_role(peer, &[Role::Client, Role::Admin])?;
     let request: MutateRequest = decode(body)?;
     Ok(Admitted {
         op: request.mutation.name(),
-        request: CoreRequest::Mutate(caller(peer), request),
+        request: CoreRequest::Mutate(caller.clone(), request),
     })
 }

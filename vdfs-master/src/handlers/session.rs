@@ -7,15 +7,14 @@ use vdfs_proto::codec::decode;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::session::SessionRequest;
 
-use crate::core::CoreRequest;
+use crate::core::{CoreRequest, Peer};
 use crate::dispatch::Admitted;
-use crate::handlers::caller;
 
-pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status> {
+pub(crate) fn admit(peer: &PeerIdentity, caller: &Peer, body: &[u8]) -> Result<Admitted, Status> {
     require_role(peer, &[Role::Client, Role::Admin])?;
     let request: SessionRequest = decode(body)?;
     Ok(Admitted {
         op: request.name(),
-        request: CoreRequest::Session(caller(peer), request),
+        request: CoreRequest::Session(caller.clone(), request),
     })
 }

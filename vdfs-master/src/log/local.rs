@@ -301,27 +301,68 @@ fn write_error(disk: &dyn Disk, name: &str, why: io::Error) -> LogError {
     }
 }
 
+/// Reads a log and changes nothing: every record behind `after` goes to `visit`. `synced` is known to
+/// have been synced. Gives the number of the last record, and what an opening would cut off.
+pub fn look(
+    disk: &dyn Disk,
+    after: u64,
+    synced: u64,
+    visit: &mut Visit<'_>,
+) -> Result<(u64, Option<Cut>), LogOpenError> {
+    let Some(id) = read_id(disk)? else {
+        return Ok((0, None));
+    };
+    let mark = SyncedMark::read(disk, id).map_err(|why| LogOpenError::Read {
+        file: disk.path("synced"),
+        why,
+    })?;
+    let scanner = Scanner {
+        disk,
+        id,
+        after,
+        synced: synced.max(mark),
+    };
+    scanner.look(visit)
+}
+
+/// Begins an empty log whose first record follows `records` that are elsewhere.
+pub fn begin_behind(disk: &dyn Disk, records: u64) -> Result<(), LogOpenError> {
+    make_id(disk)?;
+    let name = segment_name(records + 1);
+    let made = disk.create(&name).and_then(|file| file.sync());
+    let made = made.and_then(|()| disk.sync_names());
+    made.map_err(|error| write_error(disk, &name, error).into())
+}
+
 /// The id of the log; a directory without segments gets one.
 fn open_id(disk: &dyn Disk) -> Result<LogId, LogOpenError> {
+    match read_id(disk)? {
+        Some(id) => Ok(id),
+        None => make_id(disk),
+    }
+}
+
+/// `None` if there is no log yet.
+fn read_id(disk: &dyn Disk) -> Result<Option<LogId>, LogOpenError> {
     let unreadable = |why| LogOpenError::Read {
         file: disk.path(ID_NAME),
         why,
     };
-    let text = disk::read_text(disk, ID_NAME).map_err(unreadable)?;
-    match text {
-        Some(text) => parse_id(&text).ok_or(LogOpenError::BadId {
-            file: disk.path(ID_NAME),
-        }),
-        None if segments(disk).map_err(unreadable)?.is_empty() => {
-            let id = LogId(random());
-            let stored = disk::replace(disk, ID_NAME, print_id(id).as_bytes());
-            stored.map_err(|error| write_error(disk, ID_NAME, error))?;
-            Ok(id)
-        }
-        None => Err(LogOpenError::BadId {
-            file: disk.path(ID_NAME),
-        }),
+    let bad = || LogOpenError::BadId {
+        file: disk.path(ID_NAME),
+    };
+    match disk::read_text(disk, ID_NAME).map_err(unreadable)? {
+        Some(text) => Ok(Some(parse_id(&text).ok_or_else(bad)?)),
+        None if segments(disk).map_err(unreadable)?.is_empty() => Ok(None),
+        None => Err(bad()),
     }
+}
+
+fn make_id(disk: &dyn Disk) -> Result<LogId, LogOpenError> {
+    let id = LogId(random());
+    let stored = disk::replace(disk, ID_NAME, print_id(id).as_bytes());
+    stored.map_err(|error| write_error(disk, ID_NAME, error))?;
+    Ok(id)
 }
 
 /// The id and its CRC32C, in hexadecimal.

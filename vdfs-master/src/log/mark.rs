@@ -38,17 +38,22 @@ impl SyncedMark {
             write_all_at(&*file, &[0; 2 * SLOT_BYTES as usize], 0)?;
             file.sync()?;
         }
-        let slots = [0, SLOT_BYTES as usize];
-        let marks = slots
-            .iter()
-            .filter_map(|&at| decode(id, bytes.get(at..at + MARK_BYTES)?));
-        let (turn, record) = marks.max().unwrap_or((0, 0));
+        let (turn, record) = newest(id, &bytes);
         Ok(SyncedMark {
             file,
             id,
             turn,
             record,
         })
+    }
+
+    /// The mark that is there, or record 0.
+    pub(super) fn read(disk: &dyn Disk, id: LogId) -> io::Result<u64> {
+        match disk.open(NAME) {
+            Ok(file) => Ok(newest(id, &read_whole(&*file)?).1),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn record(&self) -> u64 {
@@ -69,6 +74,15 @@ impl SyncedMark {
         (self.turn, self.record) = (turn, record);
         Ok(())
     }
+}
+
+/// Turn and record of the newest whole slot.
+fn newest(id: LogId, bytes: &[u8]) -> (u64, u64) {
+    let slots = [0, SLOT_BYTES as usize];
+    let marks = slots
+        .iter()
+        .filter_map(|&at| decode(id, bytes.get(at..at + MARK_BYTES)?));
+    marks.max().unwrap_or((0, 0))
 }
 
 fn encode(id: LogId, turn: u64, record: u64) -> [u8; MARK_BYTES] {

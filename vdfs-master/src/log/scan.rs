@@ -77,48 +77,83 @@ struct End {
     fault: Fault,
 }
 
+/// Segments that were read.
+struct Read {
+    firsts: Vec<u64>,
+    end: End,
+    /// Number of the last record.
+    records: u64,
+    bytes: u64,
+    last: Option<(u64, Arc<dyn DiskFile>)>,
+}
+
 impl Scanner<'_> {
     /// Visits every record behind `after`, and cuts off a torn end.
     pub(super) fn scan(&self, visit: &mut Visit<'_>) -> Result<Scanned, LogOpenError> {
-        let all = segments(self.disk).map_err(|error| self.unreadable("", error))?;
-        let needed = all.iter().rposition(|&first| first <= self.after + 1);
-        let Some(needed) = needed else {
-            return self.scan_nothing(all.is_empty());
-        };
-        let firsts = &all[needed..];
-        let mut reading = Reading {
-            next: firsts[0],
-            bytes: 0,
-            last: None,
-            scanner: self,
-        };
-        let end = self.read_segments(firsts, &mut reading, visit)?;
-        let Reading {
-            next, bytes, last, ..
-        } = reading;
-        let synced = self.evidence(firsts, &end)?;
-        if synced >= next {
-            return Err(self.damaged(firsts, &end, next, synced));
-        }
-        let cut = self.cut(firsts, &end)?;
-        let last = last.map(|(first, file)| (first, file, end.offset));
-        Ok(Scanned {
-            records: next - 1,
-            last,
-            bytes,
-            cut,
-        })
-    }
-
-    /// There is no segment for the record behind `after`: right only in a log without records.
-    fn scan_nothing(&self, is_empty: bool) -> Result<Scanned, LogOpenError> {
-        if is_empty && self.after.max(self.synced) == 0 {
+        let Some(read) = self.read_log(visit)? else {
             return Ok(Scanned {
                 records: 0,
                 last: None,
                 bytes: 0,
                 cut: None,
             });
+        };
+        let cut = self.cut(&read.firsts, &read.end)?;
+        let end = read.end.offset;
+        Ok(Scanned {
+            records: read.records,
+            last: read.last.map(|(first, file)| (first, file, end)),
+            bytes: read.bytes,
+            cut,
+        })
+    }
+
+    /// Visits every record behind `after`, and changes nothing. Gives the number of the last one, and
+    /// what a scan would cut off.
+    pub(super) fn look(&self, visit: &mut Visit<'_>) -> Result<(u64, Option<Cut>), LogOpenError> {
+        let Some(read) = self.read_log(visit)? else {
+            return Ok((0, None));
+        };
+        let cut = self.would_cut(&read.firsts, &read.end)?;
+        Ok((read.records, cut))
+    }
+
+    /// `None` for a log without records.
+    fn read_log(&self, visit: &mut Visit<'_>) -> Result<Option<Read>, LogOpenError> {
+        let all = segments(self.disk).map_err(|error| self.unreadable("", error))?;
+        let needed = all.iter().rposition(|&first| first <= self.after + 1);
+        let Some(needed) = needed else {
+            self.check_nothing(all.is_empty())?;
+            return Ok(None);
+        };
+        let firsts = all[needed..].to_vec();
+        let mut reading = Reading {
+            next: firsts[0],
+            bytes: 0,
+            last: None,
+            scanner: self,
+        };
+        let end = self.read_segments(&firsts, &mut reading, visit)?;
+        let Reading {
+            next, bytes, last, ..
+        } = reading;
+        let synced = self.evidence(&firsts, &end)?;
+        if synced >= next {
+            return Err(self.damaged(&firsts, &end, next, synced));
+        }
+        Ok(Some(Read {
+            firsts,
+            end,
+            records: next - 1,
+            bytes,
+            last,
+        }))
+    }
+
+    /// There is no segment for the record behind `after`: right only in a log without records.
+    fn check_nothing(&self, is_empty: bool) -> Result<(), LogOpenError> {
+        if is_empty && self.after.max(self.synced) == 0 {
+            return Ok(());
         }
         let record = self.after + 1;
         Err(LogOpenError::Missing {
@@ -216,6 +251,22 @@ impl Scanner<'_> {
             bytes,
         };
         Ok((bytes > 0).then_some(cut))
+    }
+
+    fn would_cut(&self, firsts: &[u64], end: &End) -> Result<Option<Cut>, LogOpenError> {
+        let mut bytes = 0;
+        for &first in &firsts[end.segment..] {
+            let name = segment_name(first);
+            let length = self.disk.open(&name).and_then(|file| file.length());
+            bytes += length.map_err(|error| self.unreadable(&name, error))?;
+        }
+        bytes -= end.offset;
+        Ok((bytes > 0).then(|| Cut {
+            file: segment_name(firsts[end.segment]),
+            offset: end.offset,
+            fault: end.fault,
+            bytes,
+        }))
     }
 
     fn remove(&self, name: &str) -> io::Result<u64> {

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 use serde::{Deserialize, Serialize};
 use vdfs_net::address;
-use vdfs_program::{ConfigArgs, Failure, LogLevel, Size, places};
+use vdfs_program::{Blame, ConfigArgs, Failure, LogLevel, Size, places};
 use vdfs_proto::ChunkSize;
+
+use crate::limits::RAM_BYTES_MIN;
 
 const PORT: u16 = 7400;
 
@@ -48,6 +50,10 @@ pub struct Options {
     /// the filesystem is made [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_chunk_size)]
     pub chunk_size: Option<Size>,
+    /// RAM that the master may take, for names and all else that it keeps; at the limit nothing new
+    /// can be made [default: half of the available memory]
+    #[arg(long, value_name = "SIZE", value_parser = parse_ram)]
+    pub ram: Option<Size>,
     /// Answer changes only when they are on the disk, not only in the kernel [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     #[arg(value_name = "BOOL")]
@@ -68,8 +74,13 @@ impl Options {
             Some(state) => state,
             None => places::default_state("master")?,
         };
+        let ram = match self.ram {
+            Some(ram) => ram,
+            None => default_ram()?,
+        };
         Ok(Options {
             state: Some(state),
+            ram: Some(ram),
             listen: Some(self.listen.unwrap_or_else(|| address::anywhere(PORT))),
             sync_log: Some(self.sync_log.unwrap_or(false)),
             log: Some(self.log.unwrap_or(LogLevel::Info)),
@@ -80,6 +91,19 @@ impl Options {
     pub(super) fn log(&self) -> LogLevel {
         self.log.unwrap_or(LogLevel::Info)
     }
+}
+
+fn default_ram() -> Result<Size, Failure> {
+    let available = vdfs_program::available_bytes().blame("/proc/meminfo")?;
+    Ok(Size(((available / 2) >> 20 << 20).max(RAM_BYTES_MIN)))
+}
+
+fn parse_ram(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse().map_err(|error| format!("{error}"))?;
+    let refusal = || format!("must be at least {}", Size(RAM_BYTES_MIN));
+    (size.0 >= RAM_BYTES_MIN)
+        .then_some(size)
+        .ok_or_else(refusal)
 }
 
 fn parse_chunk_size(text: &str) -> Result<Size, String> {
@@ -103,6 +127,8 @@ mod tests {
         for line in [
             "vdfs-master --chunk-size 3MiB",
             "vdfs-master --chunk-size 65536",
+            "vdfs-master --ram 64MiB",
+            "vdfs-master --ram 4294967296",
             "vdfs-master --listen nowhere",
             "vdfs-master --sync-log=maybe",
             "vdfs-master /state",

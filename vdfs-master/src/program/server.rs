@@ -25,6 +25,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// `None` takes that of the filesystem, or the default for a new one.
     pub chunk_size: Option<ChunkSize>,
+    /// What the process may take of the machine's memory.
+    pub ram_bytes: u64,
     pub sync_log: bool,
 }
 
@@ -41,6 +43,7 @@ impl ServerConfig {
             state: std::path::absolute(state).blame(state.display())?,
             listen: options.listen.expect("has a default"),
             chunk_size: chunk_size.transpose()?,
+            ram_bytes: options.ram.expect("has a default").0,
             sync_log: options.sync_log.expect("has a default"),
         })
     }
@@ -113,6 +116,7 @@ fn start_master(
         format: FsConfig::new(cluster, config.chunk_size.unwrap_or(ChunkSize::DEFAULT)),
         sync_log: config.sync_log,
         checkpoint_log_bytes: None,
+        ram_bytes: Some(config.ram_bytes),
         before_abort: None,
     });
     let master = master.map_err(Failure::of)?;

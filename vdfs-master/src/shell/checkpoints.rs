@@ -88,6 +88,7 @@ impl Checkpoints {
         let (reached, is_reached) = mpsc::channel();
         let (disk, inbox) = (self.disk.clone(), self.inbox.clone());
         let write = move || {
+            super::lower_priority();
             let written = checkpoint::write(&*disk, cluster, image);
             if is_reached.recv().is_err() {
                 return;

@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use vdfs_proto::Status;
 
 use crate::checkpoint::CheckpointError;
@@ -65,6 +66,8 @@ impl Mail {
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
+    /// Waiters there are.
+    waiting: AtomicUsize,
     wake: Condvar,
 }
 
@@ -73,8 +76,6 @@ struct Queue {
     items: VecDeque<Item>,
     /// `Item::Request`s among the items.
     requests: usize,
-    /// Waiters there are.
-    waiting: usize,
     last_ticket: u64,
     /// All but the items.
     rest: Mail,
@@ -102,12 +103,13 @@ impl Inbox {
         if queue.is_closed {
             return Err(Status::ShuttingDown);
         }
-        if queue.requests >= QUEUE_REQUESTS_MAX || queue.waiting >= WAITING_CALLERS_MAX {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        if queue.requests >= QUEUE_REQUESTS_MAX || waiting >= WAITING_CALLERS_MAX {
             return Err(Status::Busy);
         }
         queue.last_ticket += 1;
         queue.requests += 1;
-        queue.waiting += 1;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket(queue.last_ticket);
         let (reply, answer) = oneshot::channel();
         queue.items.push_back(Item::Request {
@@ -214,13 +216,16 @@ impl Inbox {
     /// Callers that wait for a reply.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
-        self.queue.lock().waiting
+        self.waiting.load(Ordering::Relaxed)
     }
 
     fn end_wait(&self, ticket: Ticket, is_answered: bool) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if is_answered {
+            return;
+        }
         let mut queue = self.queue.lock();
-        queue.waiting -= 1;
-        if !is_answered && !queue.is_closed {
+        if !queue.is_closed {
             queue.items.push_back(Item::Abandoned(ticket));
             self.wake_if_asleep(queue);
         }
@@ -242,6 +247,19 @@ pub(crate) struct Waiter {
     ticket: Ticket,
     answer: oneshot::Receiver<Answer>,
     is_answered: bool,
+}
+
+impl Waiter {
+    /// The answer, if it is there.
+    pub(crate) fn take(&mut self) -> Option<Answer> {
+        let answer = match self.answer.try_recv() {
+            Ok(answer) => answer,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Closed) => Err(Status::ShuttingDown),
+        };
+        self.is_answered = true;
+        Some(answer)
+    }
 }
 
 impl Future for Waiter {

@@ -17,7 +17,7 @@ use super::checkpoints::Checkpoints;
 use super::inbox::{Answer, Inbox, Item, Mail};
 use super::pulse::Pulse;
 use crate::checkpoint::CheckpointError;
-use crate::core::{Core, CoreReply, CoreRequest, Effect, Grant, Input, Now, Ticket};
+use crate::core::{Core, CoreReply, CoreRequest, Effect, Grant, Image, Input, Now, Ticket};
 use crate::limits::{TURN_BYTES, TURN_BYTES_MAX};
 use crate::log::{LogError, OpLog};
 
@@ -79,7 +79,7 @@ struct Batch {
     is_urgent: bool,
 }
 
-pub(super) fn now() -> Now {
+pub(crate) fn now() -> Now {
     Now {
         wall: Timestamp::from_system(SystemTime::now()),
         boot_ms: clock::boot_ms(),
@@ -162,6 +162,10 @@ impl Keeper {
             self.checkpoints.consider(&self.core, &*self.log);
         }
         Ok(outcome)
+    }
+
+    pub(super) fn image(&self) -> Image {
+        self.core.image()
     }
 
     /// The log takes nothing: nothing is stepped until it does.
@@ -362,7 +366,7 @@ impl Keeper {
                     ..
                 } => {
                     let status = self.core.status_while_blocked(trouble.clone());
-                    send(vec![(reply, Ok(CoreReply::Admin(Box::new(status))))]);
+                    send(vec![(reply, Ok(CoreReply::Admin(status)))]);
                 }
                 other => self.items.push_back(other),
             }

@@ -42,6 +42,7 @@ fn config() -> MasterConfig {
         format,
         sync_log: false,
         checkpoint_log_bytes: None,
+        ram_bytes: None,
         before_abort: None,
     }
 }
@@ -352,10 +353,8 @@ fn status(master: &Master) -> StatusReport {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
-    runtime
-        .expect("a runtime")
-        .block_on(call)
-        .expect("answered")
+    let report = runtime.expect("a runtime").block_on(call);
+    *report.expect("answered")
 }
 
 #[test]
@@ -416,7 +415,7 @@ fn checkpoint_does_not_count_before_the_log_on_the_disk_has_reached_it() {
     let until = Instant::now() + Duration::from_millis(300);
     while Instant::now() < until {
         client.lookup("none").expect_err("time passes");
-        assert_eq!(checkpoint::list(&disk).expect("lists"), []);
+        assert_eq!(checkpoint::list(&disk).expect("lists"), Vec::<u64>::new());
     }
     disk.set_holds_log_syncs(false);
     let newest = || checkpoint::list(&disk).expect("lists").first().copied();

@@ -1,7 +1,7 @@
 //! Who runs the keeper's next turn.
 //!
-//! A hop to another thread and back takes longer than most requests do. So whoever has queued a
-//! request and finds the keeper free runs the turn in place, with what others have queued meanwhile;
+//! A hop to another thread and back takes longer than most requests do. So whoever has queued some
+//! requests and finds the keeper free runs the turn in place, with what others have queued meanwhile;
 //! who finds it taken leaves the request to the one who has it. The master's own thread runs the
 //! turns that no caller begins: ticks, news from the disk, retries of a log without room, the end.
 //!
@@ -21,7 +21,7 @@ use vdfs_proto::Status;
 use super::AbortHook;
 use super::inbox::{Inbox, Stop, Waiter};
 use super::keeper::{Fatal, Keeper, Turn};
-use crate::core::CoreRequest;
+use crate::core::{CoreRequest, Image};
 use crate::limits::CALLER_TURNS_MAX;
 
 #[derive(Debug)]
@@ -44,12 +44,26 @@ impl Turns {
         }
     }
 
-    /// Hands a request to the core; mostly the waiter is answered when this returns. `Busy` if too
-    /// much is waiting, `ShuttingDown` after the end.
-    pub(crate) fn submit(&self, request: CoreRequest) -> Result<Waiter, Status> {
-        let waiter = self.inbox.submit(request)?;
-        self.or_abort(|| self.run_queued());
-        Ok(waiter)
+    /// Queues a request, which the caller follows with [`Turns::run_queued`]. `Busy` if too much is
+    /// waiting, `ShuttingDown` after the end.
+    pub(crate) fn queue(&self, request: CoreRequest) -> Result<Waiter, Status> {
+        self.inbox.submit(request)
+    }
+
+    /// Runs turns until nothing is queued, as far as nobody else does. Mostly what was queued before
+    /// is answered when this returns.
+    pub(crate) fn run_queued(&self) {
+        self.or_abort(|| self.run_turns());
+    }
+
+    /// One instant of everything; `None` after the end. Waits for the turn that is being run.
+    pub(crate) fn image(&self) -> Option<Image> {
+        let image = self.keeper.lock().as_ref().map(Keeper::image);
+        // Somebody may have found the keeper taken.
+        if self.inbox.has_items() {
+            self.inbox.call();
+        }
+        image
     }
 
     /// Ends when the master's own thread has run a turn: never if it hangs.
@@ -59,8 +73,7 @@ impl Turns {
         turns.changed().await.expect("the sender is here");
     }
 
-    /// Runs turns until nothing is queued, as far as nobody else does.
-    fn run_queued(&self) -> Result<(), Fatal> {
+    fn run_turns(&self) -> Result<(), Fatal> {
         for _ in 0..CALLER_TURNS_MAX {
             let Some(mut seat) = self.keeper.try_lock() else {
                 return Ok(());

@@ -24,6 +24,7 @@ impl State {
         }
         self.directory(create.parent)?
             .check_room(self.hash(&create.name))?;
+        facts.growth?;
         if self.inodes.counters.used >= self.config.files_max {
             return Err(Status::NoSpace);
         }
@@ -101,7 +102,7 @@ impl State {
             ctime: at.into(),
             body,
         };
-        self.inodes.occupy(*ino, inode);
+        self.occupy(*ino, inode);
         self.add_name(at, *parent, name, *ino);
         self.created(*ino, true)
     }

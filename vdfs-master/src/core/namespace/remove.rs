@@ -73,7 +73,7 @@ impl State {
         applied: &mut Applied,
     ) {
         self.count_subdirectory(parent, -1);
-        let gone = self.inodes.vacate(ino);
+        let gone = self.vacate(ino);
         let directory = gone.directory().expect("rmdir is for directories");
         assert!(directory.is_empty(), "{ino} was planned to be empty");
         applied.departed.push(Attr {
@@ -81,7 +81,6 @@ impl State {
             ctime: at,
             ..gone.attr(ino)
         });
-        self.xattrs.remove(ino);
     }
 
     /// One name less; the last one ends the inode, unless it is to be kept.
@@ -108,10 +107,9 @@ impl State {
 
     fn end_inode(&mut self, ino: Ino, applied: &mut Applied) {
         assert!(!self.trims.contains(ino), "{ino} is being trimmed");
-        let gone = self.inodes.vacate(ino);
+        let gone = self.vacate(ino);
         assert_eq!(gone.nlink, 0, "{ino} has names");
         applied.departed.push(gone.attr(ino));
-        self.xattrs.remove(ino);
         self.locks.end_inode(ino);
         if let Some(file) = gone.file() {
             self.queue_reap(file.data, applied);

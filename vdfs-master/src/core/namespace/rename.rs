@@ -29,6 +29,9 @@ impl State {
                 .directory(rename.new_parent)?
                 .check_room(self.hash(&rename.new_name))?,
         }
+        if rename.new_name.as_bytes().len() > rename.name.as_bytes().len() {
+            facts.growth?;
+        }
         let keeps = |ino| (facts.is_pinned)(ino) || (facts.may_linger)(ino);
         Ok(Change::Rename {
             parent: rename.parent,

@@ -115,10 +115,7 @@ impl Scene {
         let ask = AdminRequest::ListLocks(ListLocks { ino: self.ino });
         let ticket = self.world.send(CoreRequest::Admin(ask));
         match self.world.reply(ticket) {
-            Some(Ok(CoreReply::Admin(reply))) => match *reply {
-                AdminReply::ListLocks(report) => report,
-                other => panic!("{other:?}"),
-            },
+            Some(Ok(CoreReply::Admin(AdminReply::ListLocks(report)))) => report,
             other => panic!("{other:?}"),
         }
     }

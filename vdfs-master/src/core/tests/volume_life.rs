@@ -14,10 +14,7 @@ pub(super) fn status(world: &mut World) -> StatusReport {
     let request = vdfs_proto::meta::AdminRequest::GetStatus(GetStatus {});
     let ticket = world.send(CoreRequest::Admin(request));
     match world.reply(ticket) {
-        Some(Ok(CoreReply::Admin(reply))) => match *reply {
-            AdminReply::GetStatus(report) => report,
-            other => panic!("{other:?}"),
-        },
+        Some(Ok(CoreReply::Admin(AdminReply::GetStatus(report)))) => *report,
         other => panic!("{other:?}"),
     }
 }

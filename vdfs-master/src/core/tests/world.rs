@@ -71,7 +71,7 @@ pub(super) fn config() -> FsConfig {
 pub(super) fn peer(node: &str) -> Peer {
     Peer {
         role: Role::Client,
-        node: node.to_owned(),
+        node: node.into(),
     }
 }
 
