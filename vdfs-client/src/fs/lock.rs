@@ -174,7 +174,7 @@ impl Fs {
             .await?
         {
             AdminReply::ListLocks(report) => Ok(report),
-            AdminReply::GetStatus(_) => Err(Status::Malformed),
+            _ => Err(Status::Malformed),
         }
     }
 }

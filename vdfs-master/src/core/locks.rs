@@ -258,12 +258,16 @@ pub(crate) fn check_locks(state: &State, say: &mut dyn FnMut(String)) {
     let mut counted: BTreeMap<(SessionId, Ino), usize> = BTreeMap::new();
     for (ino, locks) in state.locks.by_inode().iter() {
         if state.file(ino).is_err() || locks.is_empty() {
-            say(format!("{ino} is locked and dead, or has an empty set of locks"));
+            say(format!(
+                "{ino} is locked and dead, or has an empty set of locks"
+            ));
         }
         for (holder, held) in locks.iter() {
             let session = holder.session;
             if !state.sessions.contains(session) || held.ranges.is_empty() {
-                say(format!("{holder:?} has ended and locks {ino}, or holds nothing of it"));
+                say(format!(
+                    "{holder:?} has ended and locks {ino}, or holds nothing of it"
+                ));
             }
             *counted.entry((session, ino)).or_default() += held.ranges.len();
             check_alone(locks, *holder, held, say);
@@ -275,7 +279,11 @@ pub(crate) fn check_locks(state: &State, say: &mut dyn FnMut(String)) {
         *by_session.entry(*session).or_default() += count;
     }
     let is_counted = by_both.eq(counted.iter().map(|(key, count)| (*key, count)))
-        && state.locks.by_session.iter().eq(by_session.iter().map(|(key, count)| (*key, count)))
+        && state
+            .locks
+            .by_session
+            .iter()
+            .eq(by_session.iter().map(|(key, count)| (*key, count)))
         && counted.values().sum::<usize>() == state.locks.pieces;
     if !is_counted {
         say("locks are counted by session and inode, and the counts are wrong".to_owned());

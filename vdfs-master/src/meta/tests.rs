@@ -154,7 +154,7 @@ fn check_finds_a_flipped_bit_in_each_checkpoint() {
 #[test]
 fn check_finds_flipped_bits_cuts_and_gaps_in_the_log_behind_the_oldest_checkpoint() {
     let count = Scene::new().files("wal-").len();
-    let first = count / 3;
+    let first = count / 2;
     for index in first..count {
         let scene = Scene::new();
         let file = &scene.files("wal-")[index];

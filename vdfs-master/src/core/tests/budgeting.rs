@@ -11,7 +11,7 @@ fn limited(metadata_bytes: u64) -> World {
     world.checks = false;
     world.core.limit_ram(RamLimits {
         metadata_bytes,
-        total_bytes: metadata_bytes + metadata_bytes / 3,
+        total_bytes: metadata_bytes + metadata_bytes / 8,
     });
     world
 }
