@@ -29,5 +29,5 @@ fn main() {
         workers: args.workers,
     };
     let summary = run(&args.dirs, plan, |_| {});
-    println!("lock-torture: seed {}: {summary:?}", args.seed);
+    eprintln!("lock-torture: seed {}: {summary:?}", args.seed);
 }
