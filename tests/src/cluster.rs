@@ -79,22 +79,23 @@ impl Cluster {
     pub fn add_mount(&mut self) -> &Mount {
         let host = new_host(&mut self.hosts);
         let name = format!("mount-{}", self.mounts.len() + 1);
-        let mount = self.mount(&name, host);
+        let mount = self.mount(&name, host, "");
         self.mounts.push(mount);
         self.mounts.last().expect("just pushed")
     }
 
     /// One more mount on this machine, that belongs to the caller. Loopback only.
-    pub fn another_mount(&self, name: &str) -> Mount {
+    pub fn another_mount(&self, name: &str, options: &str) -> Mount {
         assert!(self.hosts.is_none(), "such a mount reaches no host");
-        self.mount(name, None)
+        self.mount(name, None, options)
     }
 
-    fn mount(&self, name: &str, host: Option<Host>) -> Mount {
+    fn mount(&self, name: &str, host: Option<Host>, options: &str) -> Mount {
         let access = Access {
             master: self.master_addr(),
             identity: self.issue("client", name),
             host,
+            options: options.to_owned(),
         };
         Mount::start(self.scratch.path(), name, access)
     }

@@ -132,10 +132,15 @@ impl Filesystem {
 
     /// Another mount, in a process of its own.
     pub fn second_mount(&self) -> Mount {
+        self.second_mount_with("")
+    }
+
+    /// The same with options, as after `-o`.
+    pub fn second_mount_with(&self, options: &str) -> Mount {
         let number = self.mounts.fetch_add(1, Ordering::Relaxed);
         match &self.parts {
-            Parts::Up(up) => up.second_mount(),
-            Parts::Cluster(cluster) => cluster.another_mount(&format!("second-{number}")),
+            Parts::Up(up) => up.second_mount_with(options),
+            Parts::Cluster(cluster) => cluster.another_mount(&format!("second-{number}"), options),
         }
     }
 

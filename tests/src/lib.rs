@@ -8,6 +8,7 @@
 pub mod cgroup;
 pub mod cluster;
 pub mod deadline;
+pub mod differential;
 pub mod filesystem;
 pub mod fsx2;
 pub mod hosts;

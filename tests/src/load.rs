@@ -370,6 +370,7 @@ impl Caller {
             mode: 0o755,
             uid: 0,
             gid: 0,
+            umask: 0,
             open: None,
             exclusive: true,
         });
@@ -432,6 +433,7 @@ impl Caller {
             cookie,
             entries_max: 1024,
             with_attrs: false,
+            marks_access: false,
         };
         match self.query(Query::ReadDir(read)).await {
             Ok(Answer::ReadDir(listing)) => listing,

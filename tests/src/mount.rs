@@ -15,6 +15,8 @@ pub(crate) struct Access {
     /// Directory of a client's identity.
     pub(crate) identity: PathBuf,
     pub(crate) host: Option<Host>,
+    /// Further ones, as after `-o`; may be empty.
+    pub(crate) options: String,
 }
 
 /// A `mount-vdfs --foreground` on a directory of its own; unmounted when dropped.
@@ -29,10 +31,11 @@ impl Mount {
     pub(crate) fn start(base: &Path, name: &str, access: Access) -> Mount {
         let dir = base.join(name);
         std::fs::create_dir(&dir).expect("a mountpoint");
-        let identity = format!("identity={}", path_text(&access.identity));
+        let identity = path_text(&access.identity);
+        let options = format!("identity={identity},{}", access.options);
         let arguments = [&access.master, &path_text(&dir), "--foreground", "-v", "-o"];
         let mut arguments: Vec<String> = arguments.map(String::from).to_vec();
-        arguments.push(identity);
+        arguments.push(options);
         let log = base.join(format!("{name}.log"));
         let mut part = Part::new(programs::mount_vdfs(), arguments, log).on(access.host);
         part.start();

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::{io, ptr};
 
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
+use rustix::mount::MountPropagationFlags;
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -186,6 +187,15 @@ pub fn interrupt_after(secs: u32) -> io::Result<()> {
     // SAFETY: takes a number.
     unsafe { libc::alarm(secs) };
     Ok(())
+}
+
+/// Gives the calling thread mounts of its own: what it mounts from now on nobody else sees, and it
+/// goes with the process. For a process of one thread.
+pub fn leave_mounts() -> io::Result<()> {
+    // SAFETY: of the namespaces only that of mounts is left, and no descriptor is shared less.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS)? };
+    let flags = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    Ok(rustix::mount::mount_change("/", flags)?)
 }
 
 /// `close(2)`, with its result.

@@ -70,11 +70,17 @@ impl Up {
 
     /// Another mount, in a process of its own, over QUIC.
     pub fn second_mount(&self) -> Mount {
+        self.second_mount_with("")
+    }
+
+    /// The same with options, as after `-o`.
+    pub fn second_mount_with(&self, options: &str) -> Mount {
         let addr = std::fs::read_to_string(self.state().join("addr")).expect("its address");
         let access = Access {
             master: addr.trim().to_owned(),
             identity: self.state().join("identity-client"),
             host: None,
+            options: options.to_owned(),
         };
         let number = self.mounts.fetch_add(1, Ordering::Relaxed);
         Mount::start(self.scratch.path(), &format!("second-{number}"), access)

@@ -61,6 +61,22 @@ const CASES: &[Case] = &[
     ),
     ("statfs_shows_use", statfs_shows_use),
     (
+        "fifo_carries_bytes_between_processes",
+        fifo_carries_bytes_between_processes,
+    ),
+    (
+        "write_or_chown_takes_capabilities_away",
+        write_or_chown_takes_capabilities_away,
+    ),
+    (
+        "suid_that_is_set_after_a_write_stays",
+        suid_that_is_set_after_a_write_stays,
+    ),
+    (
+        "exchange_swaps_what_two_names_stand_for",
+        exchange_swaps_what_two_names_stand_for,
+    ),
+    (
         "o_tmpfile_is_refused_so_that_programs_fall_back",
         o_tmpfile_is_refused,
     ),
@@ -334,17 +350,97 @@ fn what_is_absent_says_so(dir: &Path) {
     file.write_all_at(b"0123456789", 0).expect("writes");
     let collapsed = rustix::fs::fallocate(&file, FallocateFlags::COLLAPSE_RANGE, 0, 5);
     assert_eq!(collapsed, Err(rustix::io::Errno::OPNOTSUPP));
-    fs::write(dir.join("g"), b"").expect("writes");
     let (f, g) = (dir.join("f"), dir.join("g"));
-    let exchanged = rustix::fs::renameat_with(CWD, &f, CWD, &g, RenameFlags::EXCHANGE);
-    assert!(
-        matches!(
-            exchanged,
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL)
-        ),
-        "{exchanged:?}"
-    );
+    let whiteout = rustix::fs::renameat_with(CWD, &f, CWD, &g, RenameFlags::WHITEOUT);
+    assert_eq!(whiteout, Err(rustix::io::Errno::INVAL));
     assert_eq!(fs::read(&f).expect("reads"), b"0123456789");
+}
+
+/// Two processes: one waits in its open for the other.
+fn fifo_carries_bytes_between_processes(dir: &Path) {
+    let script = "mkfifo pipe; cat pipe > got & seq 1000 > pipe; wait; seq 1000 | cmp - got";
+    vdfs_tests::programs::shell(script, dir);
+}
+
+/// Whoever writes to a program, or gives it away, does not pass its capabilities on.
+fn write_or_chown_takes_capabilities_away(dir: &Path) {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let path = dir.join("program");
+    // `cap_net_raw=ep`, as `struct vfs_cap_data` of revision 2 (capability.h).
+    let capability = [1u32 | 0x0200_0000, 1 << 13, 0, 0, 0].map(u32::to_le_bytes);
+    let capability = capability.concat();
+    let mut value = [0; 64];
+    let mut after = |change: &dyn Fn()| {
+        let name = "security.capability";
+        setxattr(&path, name, &capability, XattrFlags::empty()).expect("sets");
+        assert_eq!(getxattr(&path, name, &mut value[..]), Ok(20));
+        change();
+        getxattr(&path, name, &mut value[..])
+    };
+    fs::write(&path, b"x").expect("writes");
+    let chmod = || fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    assert_eq!(after(&chmod), Ok(20));
+    let open = open_rw(&path);
+    let changes: [&dyn Fn(); 3] = [
+        &|| open.write_all_at(b"y", 0).expect("writes"),
+        &|| open.set_len(1).expect("truncates"),
+        &|| std::os::unix::fs::chown(&path, Some(1), None).expect("chown"),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let left = after(change);
+        assert_eq!(left, Err(rustix::io::Errno::NODATA), "change {number}");
+    }
+    // Ones that are set after a write stay.
+    open.write_all_at(b"z", 0).expect("writes");
+    assert_eq!(after(&|| open.sync_all().expect("syncs")), Ok(20));
+}
+
+/// An ordinary user may make a program of its own suid; bytes that were written before do not undo
+/// it.
+fn suid_that_is_set_after_a_write_stays(dir: &Path) {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("chmod");
+    let inside = File::open(dir).expect("opens");
+    // Ids are those of a thread, for the kernel.
+    let user = std::thread::spawn(move || {
+        use rustix::thread::{Gid, Uid, set_thread_gid, set_thread_groups, set_thread_uid};
+        set_thread_groups(&[]).expect("root may");
+        set_thread_gid(Gid::from_raw(65534)).expect("root may");
+        set_thread_uid(Uid::from_raw(65534)).expect("root may");
+        let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+        let file = rustix::fs::openat(&inside, "f", flags, Mode::from(0o600)).expect("creates");
+        let file = File::from(file);
+        file.write_all_at(&[1; 100_000], 0).expect("writes");
+        file.set_permissions(fs::Permissions::from_mode(0o4755))
+            .expect("fchmod");
+    });
+    user.join().expect("the user's thread");
+    let mode = fs::metadata(dir.join("f")).expect("stats").mode();
+    assert_eq!(mode & 0o7777, 0o4755);
+}
+
+fn exchange_swaps_what_two_names_stand_for(dir: &Path) {
+    fs::create_dir_all(dir.join("left/dir/below")).expect("makes directories");
+    fs::create_dir(dir.join("right")).expect("makes a directory");
+    fs::write(dir.join("right/file"), b"file").expect("writes");
+    let exchange = |from: &str, to: &str| {
+        let (from, to) = (dir.join(from), dir.join(to));
+        rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::EXCHANGE)
+    };
+    let inside = File::open(dir.join("left/dir")).expect("opens");
+    exchange("left/dir", "right/file").expect("exchanges");
+    assert_eq!(fs::read(dir.join("left/dir")).expect("reads"), b"file");
+    assert!(dir.join("right/file/below").is_dir());
+    let nlink = |name: &str| fs::metadata(dir.join(name)).expect("stats").nlink();
+    assert_eq!((nlink("left"), nlink("right")), (2, 3));
+    let up = rustix::fs::openat(&inside, "..", rustix::fs::OFlags::PATH, Mode::empty());
+    let up = rustix::fs::fstat(up.expect("opens")).expect("stats");
+    let right = fs::metadata(dir.join("right")).expect("stats");
+    assert_eq!(up.st_ino, right.ino(), "what is above has changed");
+    for (from, to) in [("right", "right/file"), ("right/file", "right")] {
+        let refused = exchange(from, to);
+        assert_eq!(refused, Err(rustix::io::Errno::INVAL), "{from} and {to}");
+    }
+    assert_eq!(exchange("left", "none"), Err(rustix::io::Errno::NOENT));
 }
 
 fn readdir_survives_deletion(dir: &Path) {

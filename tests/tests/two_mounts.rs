@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use vdfs_tests::{Options, Way, eventually, on_up_and_on_a_cluster, pattern};
@@ -12,7 +12,8 @@ on_up_and_on_a_cluster!(
     appends_from_both_interleave_whole_records,
     second_mount_outlives_the_death_and_return_of_the_rest,
     truncation_by_one_keeps_what_the_other_syncs_later,
-    unlinked_on_one_stays_readable_where_it_is_open,
+    unlinked_on_one_lives_where_it_is_open_also_over_a_restart,
+    directory_removed_on_one_is_empty_where_it_is_open,
     killed_mount_gives_its_append_right_back,
 );
 
@@ -107,15 +108,61 @@ fn truncation_by_one_keeps_what_the_other_syncs_later(way: Way) {
     }
 }
 
-fn unlinked_on_one_stays_readable_where_it_is_open(way: Way) {
-    let vdfs = way.start(Options::default());
+fn unlinked_on_one_lives_where_it_is_open_also_over_a_restart(way: Way) {
+    let mut vdfs = way.start(Options::default());
     let second = vdfs.second_mount();
     fs::write(vdfs.dir().join("f"), pattern::bytes(9, 0, 500_000)).expect("writes");
-    let open = fs::File::open(second.dir().join("f")).expect("opens");
-    fs::remove_file(vdfs.dir().join("f")).expect("unlinks");
-    let mut bytes = vec![0; 500_000];
-    open.read_exact_at(&mut bytes, 0).expect("reads");
-    pattern::assert_matches(9, 0, &bytes);
+    fs::write(vdfs.dir().join("new"), b"new").expect("writes");
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        options.open(second.dir().join("f")).expect("opens")
+    };
+    let files = [open(), open()];
+    fs::rename(vdfs.dir().join("new"), vdfs.dir().join("f")).expect("replaces it");
+    let check = |round: u64| {
+        for file in &files {
+            assert_eq!(file.metadata().expect("it is open").nlink(), 0);
+        }
+        let bytes = pattern::bytes(9 + round, 0, 500_000);
+        files[0].write_all_at(&bytes, 0).expect("writes");
+        files[0].sync_all().expect("syncs");
+        let mut bytes = vec![0; 500_000];
+        files[1].read_exact_at(&mut bytes, 0).expect("reads");
+        pattern::assert_matches(9 + round, 0, &bytes);
+    };
+    check(1);
+    vdfs.kill9();
+    vdfs.run_again();
+    check(2);
+    assert_eq!(fs::read(second.dir().join("f")).expect("reads"), b"new");
+    // What was replaced goes with its last handle.
+    let files_in_use = || {
+        let stats = rustix::fs::statvfs(second.dir()).expect("statvfs");
+        stats.f_files - stats.f_ffree
+    };
+    let before = files_in_use();
+    drop(files);
+    eventually("it is gone", Duration::from_secs(10), || {
+        files_in_use() == before - 1
+    });
+}
+
+fn directory_removed_on_one_is_empty_where_it_is_open(way: Way) {
+    let vdfs = way.start(Options::default());
+    let second = vdfs.second_mount();
+    fs::create_dir(vdfs.dir().join("d")).expect("makes");
+    let open = fs::File::open(second.dir().join("d")).expect("opens");
+    fs::remove_dir(vdfs.dir().join("d")).expect("is empty");
+    assert_eq!(open.metadata().expect("it is open").nlink(), 0);
+    let made = rustix::fs::mkdirat(&open, "below", rustix::fs::Mode::from(0o755));
+    assert_eq!(made, Err(rustix::io::Errno::NOENT));
+    let listed = rustix::fs::Dir::read_from(&open).expect("lists");
+    let names = listed
+        .filter_map(Result::ok)
+        .map(|entry| entry.file_name().to_owned());
+    let others = names.filter(|name| ![c".", c".."].contains(&name.as_c_str()));
+    assert_eq!(others.count(), 0);
 }
 
 fn killed_mount_gives_its_append_right_back(way: Way) {

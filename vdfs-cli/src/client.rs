@@ -1,6 +1,5 @@
 //! Commands that work on the files of a filesystem through `vdfs-client`, without a mount.
 
-pub(crate) mod access;
 pub(crate) mod cat;
 pub(crate) mod connection;
 pub(crate) mod destination;

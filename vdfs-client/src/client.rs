@@ -13,8 +13,9 @@ use vdfs_proto::meta::{
     Release,
 };
 use vdfs_proto::operation::Operation;
-use vdfs_proto::{ChunkSize, HandleId, Ino, Layout, Status, VolumeId};
+use vdfs_proto::{Attr, ChunkSize, HandleId, Ino, Layout, Status, VolumeId};
 
+use crate::acl_memory::AclMemory;
 use crate::config::ClientConfig;
 use crate::deadline::Deadline;
 use crate::files::{File, Files};
@@ -40,6 +41,7 @@ pub(crate) struct Client {
     pub(crate) locks: Locks,
     /// Waits for locks that may still be parked at the master.
     pub(crate) lock_waits: Semaphore,
+    pub(crate) acls: AclMemory,
     /// Files that are flushed when they are left alone.
     pub(crate) watched: Watched,
     /// Bytes that write-behind may still take.
@@ -72,6 +74,7 @@ impl Client {
             files: Files::new(opened.chunk_size),
             locks: Locks::default(),
             lock_waits: Semaphore::new(LOCK_WAITS_MAX),
+            acls: AclMemory::new(),
             watched: Watched::default(),
             write_budget: WriteBudget::new(WRITE_BEHIND_BYTES_MAX, VOLUME_BUFFER_BYTES_MAX),
             read_ahead_budget: Arc::new(Semaphore::new(READ_AHEAD_TOTAL_BYTES)),
@@ -289,11 +292,18 @@ impl Client {
             let release = Release {
                 handle,
                 tail_unknown: false,
+                read_at: None,
             };
             if let Err(status) = client.query_until(release, Deadline::NEVER).await {
                 tracing::debug!(%status, %handle, "a handle stays open");
             }
         });
+    }
+
+    /// Attributes as they are handed out: with what this client has written and not committed yet.
+    pub(crate) fn shown(&self, attr: Attr) -> Attr {
+        self.acls.note(&attr);
+        self.files.overlay(attr)
     }
 
     /// Files with bytes that are not safe.

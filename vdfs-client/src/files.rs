@@ -3,6 +3,7 @@
 //! Invariant: an inode is in the table as long as one of its handles is, or an open of it is on its
 //! way; so a recall finds it.
 
+mod access;
 mod dirty;
 mod errors;
 mod file;

@@ -39,6 +39,8 @@ pub struct OpenOptions {
     pub truncate: bool,
     /// `O_SYNC` or `O_DSYNC`.
     pub sync: bool,
+    /// `O_NOATIME`: reads leave the access time as it is.
+    pub no_atime: bool,
     /// The caller has no `CAP_FSETID`: a truncation clears suid, and sgid of a group-executable
     /// file.
     pub kill_privileges: bool,
@@ -61,8 +63,10 @@ pub struct NewFile {
     pub parent: Ino,
     pub name: FileName,
     pub kind: NewKind,
-    /// 12 bits, umask already applied.
+    /// 12 bits.
     pub mode: u16,
+    /// Bits that it does not get, unless its directory has a default ACL.
+    pub umask: u16,
     pub uid: u32,
     pub gid: u32,
 }

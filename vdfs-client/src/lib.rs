@@ -13,13 +13,15 @@
 //! | `files` | what this client knows of each open inode: layout, dirty bytes, sizes, errors |
 //! | `locks` | which locks its programs hold |
 //! | `write_behind`, `read_ahead` | bytes on their way |
-//! | [`path`] | walking paths for programs without a mount |
+//! | [`path`], `permission` | walking paths for programs without a mount, and who may |
+//! | `acl_memory` | which inodes have no ACL |
 //!
 //! Invariants: an op is never sent under another session than the one it began in; no two
 //! overlapping writes of this client are in flight; a future that is dropped ends only the wait.
 //!
 //! Left out: errno and everything else about a kernel; caches beyond close-to-open.
 
+mod acl_memory;
 mod client;
 mod clock;
 mod config;
@@ -33,6 +35,7 @@ mod locks;
 mod master;
 mod parts;
 pub mod path;
+mod permission;
 mod plan;
 mod read_ahead;
 mod retry;
@@ -48,4 +51,4 @@ pub use fs::{
     OpenOptions, SpaceChange, WriteFlags,
 };
 pub use kernel_cache::{KernelCache, NoKernelCache};
-pub use path::{Caller, Want};
+pub use permission::Caller;

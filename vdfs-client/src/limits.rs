@@ -77,6 +77,9 @@ pub(crate) const READ_AHEAD_AGE: Duration = Duration::from_secs(1);
 /// Closed inodes whose data version is remembered, so that their pages can be kept at the next
 /// open; 24 bytes each.
 pub(crate) const VERSIONS_MAX: usize = 1 << 16;
+/// Inodes of which is remembered whether they have an ACL; about 50 bytes each. One that is forgotten
+/// costs a question to the master.
+pub(crate) const ACL_MEMORY_MAX: usize = 1 << 16;
 /// Symlinks followed in one path walk (path_resolution(7)).
 pub(crate) const SYMLINKS_MAX: u32 = 40;
 

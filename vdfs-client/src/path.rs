@@ -7,68 +7,12 @@ use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use vdfs_proto::acl::Perms;
 use vdfs_proto::{Attr, FileKind, FileName, Ino, Status};
 
 use crate::fs::Fs;
 use crate::limits::SYMLINKS_MAX;
-
-/// On whose behalf a path is walked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// 0 may do everything.
-    pub uid: u32,
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
-}
-
-/// Permission bits, as in one digit of an octal mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Want(u16);
-
-impl Want {
-    pub const READ: Want = Want(4);
-    pub const WRITE: Want = Want(2);
-    /// Of a directory: reaching what is in it.
-    pub const SEARCH: Want = Want(1);
-
-    #[must_use]
-    pub fn and(self, other: Want) -> Want {
-        Want(self.0 | other.0)
-    }
-}
-
-impl Caller {
-    /// `AccessDenied` unless the mode of the inode gives the caller all that it wants.
-    pub fn check(&self, attr: &Attr, want: Want) -> Result<(), Status> {
-        if self.uid == 0 {
-            return Ok(());
-        }
-        let shift = if attr.uid == self.uid {
-            6
-        } else if attr.gid == self.gid || self.groups.contains(&attr.gid) {
-            3
-        } else {
-            0
-        };
-        let given = attr.mode >> shift & 7;
-        if given & want.0 == want.0 {
-            return Ok(());
-        }
-        Err(Status::AccessDenied)
-    }
-
-    /// Whether the caller may take the name of `victim` out of `parent`: `NotPermitted` if the
-    /// directory is sticky and neither belongs to the caller.
-    pub fn check_remove(&self, parent: &Attr, victim: &Attr) -> Result<(), Status> {
-        self.check(parent, Want::WRITE.and(Want::SEARCH))?;
-        let is_sticky = parent.mode & 0o1000 != 0;
-        if is_sticky && ![0, parent.uid, victim.uid].contains(&self.uid) {
-            return Err(Status::NotPermitted);
-        }
-        Ok(())
-    }
-}
+use crate::permission::Caller;
 
 /// The inode that a path stands for; a symlink at its end is followed if `follow_last` or if a
 /// slash comes behind it.
@@ -105,10 +49,7 @@ pub async fn resolve_parent(
         walk.take(&step, true).await?;
     }
     let parent = walk.here();
-    if parent.kind != FileKind::Directory {
-        return Err(Status::NotDirectory);
-    }
-    caller.check(&parent, Want::WRITE.and(Want::SEARCH))?;
+    caller.check_new_name(fs, &parent).await?;
     Ok((parent, name))
 }
 
@@ -143,7 +84,7 @@ impl<'a> Walk<'a> {
         if here.kind != FileKind::Directory {
             return Err(Status::NotDirectory);
         }
-        self.caller.check(&here, Want::SEARCH)?;
+        self.caller.check(self.fs, &here, Perms::EXECUTE).await?;
         if step == b".." {
             self.trail.truncate((self.trail.len() - 1).max(1));
             return Ok(());
@@ -177,70 +118,4 @@ fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     path.split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty() && name != b".")
         .map(<[u8]>::to_vec)
-}
-
-#[cfg(test)]
-mod tests {
-    use vdfs_proto::Timestamp;
-
-    use super::*;
-
-    fn attr(mode: u16, uid: u32, gid: u32) -> Attr {
-        Attr {
-            ino: Ino(2),
-            kind: FileKind::Directory,
-            mode,
-            nlink: 2,
-            uid,
-            gid,
-            rdev: 0,
-            size: 0,
-            atime: Timestamp::default(),
-            mtime: Timestamp::default(),
-            ctime: Timestamp::default(),
-            data_version: 0,
-            has_holes: false,
-        }
-    }
-
-    fn caller(uid: u32) -> Caller {
-        Caller {
-            uid,
-            gid: 100,
-            groups: vec![200],
-        }
-    }
-
-    #[test]
-    fn check_takes_the_first_class_that_fits_and_no_other() {
-        let owner_without = attr(0o077, 1, 100);
-        assert_eq!(
-            caller(1).check(&owner_without, Want::READ),
-            Err(Status::AccessDenied)
-        );
-        assert_eq!(caller(2).check(&attr(0o070, 1, 200), Want::WRITE), Ok(()));
-        assert_eq!(caller(2).check(&attr(0o007, 1, 300), Want::SEARCH), Ok(()));
-        assert_eq!(
-            caller(2).check(&attr(0o770, 1, 300), Want::READ),
-            Err(Status::AccessDenied)
-        );
-        assert_eq!(
-            caller(0).check(&attr(0, 1, 1), Want::READ.and(Want::WRITE)),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn check_remove_in_a_sticky_directory_asks_for_an_owner() {
-        let sticky = attr(0o1777, 1, 1);
-        let victim = attr(0o644, 2, 2);
-        assert_eq!(
-            caller(3).check_remove(&sticky, &victim),
-            Err(Status::NotPermitted)
-        );
-        for owner in [0, 1, 2] {
-            assert_eq!(caller(owner).check_remove(&sticky, &victim), Ok(()));
-        }
-        assert_eq!(caller(3).check_remove(&attr(0o777, 1, 1), &victim), Ok(()));
-    }
 }

@@ -22,7 +22,7 @@ use crate::dispatch::{Dispatcher, Patience};
 use crate::found_directories::FoundDirectories;
 use crate::kernel_notifier::KernelNotifier;
 use crate::limits::{BACKGROUND_MAX, CONGESTION_THRESHOLD, REQUEST_BYTES_MAX};
-use crate::ops;
+use crate::ops::{self, NewMode};
 use crate::reply::Answer;
 
 /// Asked for one by one: a kernel that lacks one of several refuses them all. Left out, with what
@@ -34,8 +34,7 @@ use crate::reply::Answer;
 ///   the size changes behind the kernel's back.
 /// - `DIRECT_IO_ALLOW_MMAP`: opens that bypass the page cache because another mount writes the file
 ///   could be mapped shared, and page caches of two mounts cannot be one.
-/// - `POSIX_ACL`, `DONT_MASK`: without them the kernel applies the umask.
-const CAPABILITIES: [InitFlags; 9] = [
+const CAPABILITIES: [InitFlags; 11] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_ATOMIC_O_TRUNC,
@@ -47,6 +46,9 @@ const CAPABILITIES: [InitFlags; 9] = [
     // Without these the kernel keeps locks itself, for one mount.
     InitFlags::FUSE_POSIX_LOCKS,
     InitFlags::FUSE_FLOCK_LOCKS,
+    // The kernel enforces ACLs, and leaves the umask to whoever knows the directory's default ACL.
+    InitFlags::FUSE_POSIX_ACL,
+    InitFlags::FUSE_DONT_MASK,
 ];
 
 /// One mount's door. What belongs to an open file travels in its handle.
@@ -56,16 +58,29 @@ pub(crate) struct Door {
     dispatcher: Dispatcher,
     kernel_cache: Arc<KernelNotifier>,
     directories: Arc<FoundDirectories>,
+    /// Mounted `noatime`, or read-only.
+    no_atime: bool,
 }
 
 impl Door {
-    pub(crate) fn new(fs: Fs, dispatcher: Dispatcher, kernel_cache: Arc<KernelNotifier>) -> Self {
+    pub(crate) fn new(
+        fs: Fs,
+        dispatcher: Dispatcher,
+        kernel_cache: Arc<KernelNotifier>,
+        no_atime: bool,
+    ) -> Self {
         Door {
             fs,
             dispatcher,
             kernel_cache,
             directories: Arc::default(),
+            no_atime,
         }
+    }
+
+    /// An open with these flags leaves access times as they are.
+    pub(crate) fn is_without_atime(&self, flags: OpenFlags) -> bool {
+        self.no_atime || flags.0 & libc::O_NOATIME != 0
     }
 
     pub(crate) fn fs(&self) -> Fs {
@@ -197,7 +212,7 @@ impl Filesystem for Door {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
@@ -205,7 +220,7 @@ impl Filesystem for Door {
             self,
             request,
             (parent, name),
-            ops::mknod::Node { mode, rdev },
+            ops::mknod::Node { mode, umask, rdev },
             reply,
         );
     }
@@ -216,9 +231,10 @@ impl Filesystem for Door {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
+        let mode = NewMode { mode, umask };
         ops::mkdir::mkdir(self, request, (parent, name), mode, reply);
     }
 
@@ -345,26 +361,30 @@ impl Filesystem for Door {
         ops::fsync::fsync(self, request, handle, reply);
     }
 
+    fn opendir(&self, _request: &Request, _ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        ops::readdir::opendir(self, flags, reply);
+    }
+
     fn readdir(
         &self,
         request: &Request,
         ino: INodeNo,
-        _handle: FileHandle,
+        handle: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        ops::readdir::readdir(self, request, ino, offset, reply);
+        ops::readdir::readdir(self, request, (ino, handle), offset, reply);
     }
 
     fn readdirplus(
         &self,
         request: &Request,
         ino: INodeNo,
-        _handle: FileHandle,
+        handle: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        ops::readdir::readdirplus(self, request, ino, offset, reply);
+        ops::readdir::readdirplus(self, request, (ino, handle), offset, reply);
     }
 
     fn fsyncdir(
@@ -420,10 +440,11 @@ impl Filesystem for Door {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let mode = NewMode { mode, umask };
         ops::create::create(self, request, (parent, name), mode, OpenFlags(flags), reply);
     }
 

@@ -61,6 +61,8 @@ pub struct MountOptions {
     pub no_suid: bool,
     pub no_dev: bool,
     pub no_exec: bool,
+    /// Reads leave access times as they are; otherwise they move them as `relatime` says (mount(8)).
+    pub no_atime: bool,
     /// The one that the client was given in its `ClientConfig::kernel_cache`.
     pub kernel_cache: Arc<KernelNotifier>,
 }
@@ -78,6 +80,7 @@ impl MountOptions {
             no_suid: !is_root,
             no_dev: !is_root,
             no_exec: false,
+            no_atime: false,
             kernel_cache,
         }
     }
@@ -160,15 +163,14 @@ impl Mount {
             return Err(MountError::NoAnswer { dir, why });
         };
         let detacher = Detacher::new(dir, entry.device.clone());
-        let kernel_cache = options.kernel_cache;
-        let ended = serve(fs, device, &kernel_cache, runtime).map_err(|error| {
+        let ended = serve(fs, device, &options, runtime).map_err(|error| {
             detacher.detach();
             MountError::Session(error)
         })?;
         let mount = Mount {
             detacher,
             entry,
-            kernel_cache,
+            kernel_cache: options.kernel_cache,
             ended,
         };
         mount.verify()?;
@@ -270,11 +272,14 @@ pub fn become_io_flusher() {
 fn serve(
     fs: Fs,
     device: std::os::fd::OwnedFd,
-    kernel_cache: &Arc<KernelNotifier>,
+    options: &MountOptions,
     runtime: Handle,
 ) -> io::Result<watch::Receiver<bool>> {
     let watch = Arc::new(Watch::start()?);
-    let door = Door::new(fs, Dispatcher::new(runtime, watch), kernel_cache.clone());
+    let kernel_cache = &options.kernel_cache;
+    let no_atime = options.no_atime || options.read_only;
+    let dispatcher = Dispatcher::new(runtime, watch);
+    let door = Door::new(fs, dispatcher, kernel_cache.clone(), no_atime);
     // Who may use the mount is the kernel's affair (allow_other).
     let session = Session::from_fd(door, device, SessionACL::All, session_config())?;
     kernel_cache.attach(session.notifier());

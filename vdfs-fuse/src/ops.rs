@@ -1,6 +1,7 @@
 //! One operation a file: decode the arguments, call the filesystem, answer. None decides, retries or
 //! caches.
 
+pub(crate) mod acl;
 pub(crate) mod copy_file_range;
 pub(crate) mod create;
 pub(crate) mod fallocate;
@@ -46,18 +47,26 @@ fn file_name(name: &OsStr) -> Result<FileName, Status> {
     FileName::new(name.as_bytes())
 }
 
-/// The kernel has applied the umask; the caller owns what it makes.
+/// What the caller asks for, and its umask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewMode {
+    pub(crate) mode: u32,
+    pub(crate) umask: u32,
+}
+
+/// The caller owns what it makes.
 fn new_file(
     request: &Request,
     (parent, name): Place<'_>,
     kind: NewKind,
-    mode: u32,
+    NewMode { mode, umask }: NewMode,
 ) -> Result<NewFile, Status> {
     Ok(NewFile {
         parent: Ino(parent.0),
         name: file_name(name)?,
         kind,
         mode: (mode & MODE_BITS) as u16,
+        umask: (umask & MODE_BITS) as u16,
         uid: request.uid(),
         gid: request.gid(),
     })

@@ -154,6 +154,7 @@ mod tests {
             atime: Timestamp::default(),
             mtime: Timestamp { secs: -2, nanos: 1 },
             ctime: Timestamp::default(),
+            has_acl: false,
             data_version: 0,
             has_holes: false,
         };

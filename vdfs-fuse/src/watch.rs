@@ -30,6 +30,8 @@ use crate::limits::{
 };
 use crate::watch::caller::Caller;
 
+pub(crate) use crate::watch::caller::groups_of;
+
 /// The table of parked requests, and the thread that looks through it. The thread ends with the
 /// table.
 #[derive(Debug)]

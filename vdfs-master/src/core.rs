@@ -12,6 +12,8 @@
 //!
 //! Left out: writing the log, timers, frames, roles. The shell does these.
 
+mod accesses;
+mod acls;
 mod budget;
 mod chains;
 mod check;

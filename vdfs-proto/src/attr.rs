@@ -71,12 +71,29 @@ pub struct Attr {
     pub atime: Timestamp,
     pub mtime: Timestamp,
     pub ctime: Timestamp,
+    /// It has an access ACL that says more than its mode.
+    pub has_acl: bool,
     /// Goes up with every change of the inode's bytes (commit, truncation), and of nothing else: a
     /// cache of its pages is good while this is unchanged.
     pub data_version: u64,
     /// Some of the bytes of a regular file may have no room under them: `Layout::holes`.
     pub has_holes: bool,
 }
+
+impl Attr {
+    /// A read now moves the access time (`relatime`, mount(8)): nothing was read since the last
+    /// change, or for a day.
+    pub fn is_access_due(&self, now: Timestamp) -> bool {
+        let a_day_on = Timestamp {
+            secs: self.atime.secs.saturating_add(ACCESS_SECS),
+            ..self.atime
+        };
+        self.atime <= self.mtime || self.atime <= self.ctime || a_day_on <= now
+    }
+}
+
+/// How long an access time stays without a change of the inode.
+const ACCESS_SECS: i64 = 24 * 3600;
 
 /// What a write or a chown by an ordinary user leaves of the mode of anything but a directory: no
 /// suid, and no sgid where the group may execute (write(2), chown(2)).

@@ -5,6 +5,7 @@
 //! Everything that arrives is parsed into a type that cannot be wrong ([`FileName`], [`ChunkSize`],
 //! [`Ino`]...): a handler never checks a name or a length a second time.
 
+pub mod acl;
 pub mod attr;
 pub mod chunk;
 pub mod codec;
@@ -23,6 +24,7 @@ pub mod status;
 pub mod sums;
 pub mod volume;
 
+pub use acl::{Acl, AclKind};
 pub use attr::{Attr, FileKind, Timestamp};
 pub use chunk::{ChunkSize, ChunkSpan};
 pub use ids::{

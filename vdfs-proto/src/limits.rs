@@ -11,6 +11,8 @@ pub const XATTR_VALUE_BYTES_MAX: usize = 64 << 10;
 /// Names and values of all extended attributes of one inode, in bytes (`XATTR_LIST_MAX`; it bounds
 /// what one inode can take of the master's RAM).
 pub const XATTR_TOTAL_BYTES_MAX: usize = 64 << 10;
+/// Entries of one ACL: what fits the page in which the kernel asks for one.
+pub const ACL_ENTRIES_MAX: usize = (4096 - 4) / 8;
 /// Hard links to one inode: ext4's bound, so that `st_nlink` fits whatever reads it.
 pub const LINKS_MAX: u32 = 65_000;
 /// The size of a file, in bytes: `off_t`.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::acl::{Acl, AclKind};
 use crate::attr::{Attr, FileKind, SetTime, Timestamp};
 use crate::handshake::Role;
 use crate::ids::{DataId, HandleId, Ino, OpId, SessionId};
@@ -39,6 +40,7 @@ operations!(
         Commit -> Committed,
         Extend -> Committed,
         SetXattr -> (),
+        SetAcl -> Attr,
         RemoveXattr -> (),
         Lock -> Attr,
         Unlock -> (),
@@ -106,8 +108,10 @@ pub struct Create {
     pub parent: Ino,
     pub name: FileName,
     pub kind: NewKind,
-    /// 12 bits, umask already applied.
+    /// 12 bits.
     pub mode: u16,
+    /// Bits that a new inode does not get, unless its directory has a default ACL.
+    pub umask: u16,
     pub uid: u32,
     /// The caller's group; a setgid directory overrules it.
     pub gid: u32,
@@ -155,11 +159,21 @@ pub struct Rename {
     pub name: FileName,
     pub new_parent: Ino,
     pub new_name: FileName,
-    /// `RENAME_NOREPLACE` (rename(2)).
-    pub no_replace: bool,
+    pub mode: RenameMode,
     /// The directory that the caller has found under the new name, if it knows: another one is
     /// `StaleInode`.
     pub found: Option<Ino>,
+}
+
+/// What happens to what has the new name (rename(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RenameMode {
+    /// It loses it.
+    Replace,
+    /// `RENAME_NOREPLACE`: `Exists`.
+    NoReplace,
+    /// `RENAME_EXCHANGE`: it gets the old name; `NotFound` if there is nothing.
+    Exchange,
 }
 
 /// Sets what is `Some`; ctime is always set. Sizes change by [`Truncate`].
@@ -241,6 +255,17 @@ pub struct SetXattr {
     pub mode: XattrMode,
 }
 
+/// Sets or removes an ACL; an access ACL changes the mode with it. `AccessDenied` for a default ACL
+/// of anything but a directory, `NotSupported` for a symlink.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetAcl {
+    pub ino: Ino,
+    pub kind: AclKind,
+    pub acl: Option<Acl>,
+    /// Clear sgid: the caller is not in the inode's group.
+    pub kill_setgid: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RemoveXattr {
     pub ino: Ino,
@@ -312,6 +337,8 @@ pub struct ReadDir {
     pub entries_max: u32,
     /// With the attributes of each entry.
     pub with_attrs: bool,
+    /// Counts as an access of the directory (`relatime`, mount(8)).
+    pub marks_access: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -385,6 +412,8 @@ pub struct Release {
     pub handle: HandleId,
     /// A flush of this handle failed: bytes beyond the committed size may lie on the volumes.
     pub tail_unknown: bool,
+    /// When the file was read, if that is later than the access time it has shown.
+    pub read_at: Option<Timestamp>,
 }
 
 /// The layout of a file, waiting for a truncation in progress.

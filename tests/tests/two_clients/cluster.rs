@@ -186,6 +186,7 @@ pub(crate) fn regular(name: &str) -> NewFile {
         name: FileName::new(name.as_bytes()).expect("a plain name"),
         kind: NewKind::Regular,
         mode: 0o644,
+        umask: 0,
         uid: 0,
         gid: 0,
     }

@@ -11,6 +11,7 @@ mod lanes;
 mod locks;
 mod log_growth;
 mod one_file;
+mod permissions;
 mod same_name;
 mod seeds;
 mod tails;

@@ -5,10 +5,10 @@ use std::path::Path;
 use bytes::Bytes;
 use vdfs_client::path::resolve;
 use vdfs_client::{Fs, OpenOptions};
+use vdfs_proto::acl::Perms;
 use vdfs_proto::{FileKind, HandleId, Ino, Status};
 
 use crate::args::PathArgs;
-use crate::client::access::{self, Access};
 use crate::client::connection::{self, Connection};
 use crate::output::Output;
 use vdfs_program::{Blame, Failure};
@@ -39,7 +39,7 @@ pub(crate) async fn copy(
         FileKind::Directory => return Err(Failure::new(what, Status::IsDirectory)),
         _ => return Err(Failure::new(what, "is no regular file")),
     }
-    access::check(caller, &attr, &[Access::Read]).blame(what)?;
+    caller.check(fs, &attr, Perms::READ).await.blame(what)?;
     let mut reader = Reader::open(fs, attr.ino).await.blame(what)?;
     loop {
         let piece = reader.next().await.blame(what)?;

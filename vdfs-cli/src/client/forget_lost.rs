@@ -17,7 +17,6 @@ use vdfs_proto::meta::ListingEntry;
 use vdfs_proto::{Attr, FileKind, FileName, Ino, Status};
 
 use crate::args::ForgetLostArgs;
-use crate::client::access;
 use crate::client::connection::{self, Connection};
 use crate::output::Output;
 
@@ -100,7 +99,7 @@ impl Sweep<'_> {
         let parent = fs.getattr(directory).await?;
         let mut cookie = 0;
         loop {
-            let page = fs.readdir(directory, cookie, READDIR_ENTRIES_MAX as u32, true);
+            let page = fs.readdir(directory, cookie, READDIR_ENTRIES_MAX as u32, true, false);
             let page = page.await?;
             let Some(last) = page.entries.last() else {
                 return Ok(());
@@ -137,7 +136,7 @@ impl Sweep<'_> {
         if !is_lost(fs, &attr).await? {
             return Ok(());
         }
-        access::check_removal(caller, parent, &attr)?;
+        caller.check_removal(fs, parent, &attr).await?;
         unlink(fs, parent.ino, entry.name).await?;
         self.files.set(self.files.get() + 1);
         self.lost_bytes.set(self.lost_bytes.get() + attr.size);

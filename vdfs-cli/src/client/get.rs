@@ -9,10 +9,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use vdfs_client::path::resolve;
+use vdfs_proto::acl::Perms;
 use vdfs_proto::{Attr, FileKind, Ino, Status};
 
 use crate::args::GetArgs;
-use crate::client::access::{self, Access};
 use crate::client::cat;
 use crate::client::connection::{self, Connection};
 use crate::client::interrupt::Interrupt;
@@ -95,8 +95,8 @@ impl Get<'_> {
             if make_directory(&local).blame(format!("get to {}", local.display()))? {
                 new.push((local.clone(), directory));
             }
-            let readable = &[Access::Read, Access::Search];
-            access::check(&self.connection.caller, &directory, readable).blame(&what)?;
+            let readable = Perms::READ.and(Perms::EXECUTE);
+            self.check(&directory, readable, &what).await?;
             let mut entries = Vec::new();
             for (entry, attr) in list(&self.connection.fs, directory.ino)
                 .await
@@ -121,6 +121,11 @@ impl Get<'_> {
         Ok(())
     }
 
+    async fn check(&self, attr: &Attr, wanted: Perms, what: &str) -> Result<(), Failure> {
+        let Connection { fs, caller } = self.connection;
+        caller.check(fs, attr, wanted).await.blame(what)
+    }
+
     /// Copies what is not a directory.
     async fn entry(&self, attr: &Attr, local: &Path, source: &Path) -> Result<(), Failure> {
         let what = format!("get {}", source.display());
@@ -138,7 +143,7 @@ impl Get<'_> {
         what: &str,
         source: &Path,
     ) -> Result<(), Failure> {
-        access::check(&self.connection.caller, attr, &[Access::Read]).blame(what)?;
+        self.check(attr, Perms::READ, what).await?;
         self.progress.expect(&source.to_string_lossy(), attr.size);
         if !is_replaceable(local).blame(what)? {
             let mut into = File::options()

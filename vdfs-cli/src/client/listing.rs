@@ -12,7 +12,7 @@ pub(crate) async fn list(fs: &Fs, ino: Ino) -> Result<Vec<(ListingEntry, Attr)>,
     let mut cookie = 0;
     loop {
         let page = fs
-            .readdir(ino, cookie, READDIR_ENTRIES_MAX as u32, true)
+            .readdir(ino, cookie, READDIR_ENTRIES_MAX as u32, true, true)
             .await?;
         cookie = page.entries.last().map_or(cookie, |last| last.cookie);
         let at_end = page.at_end || page.entries.is_empty();

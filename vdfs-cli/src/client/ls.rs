@@ -4,11 +4,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use vdfs_client::path::resolve;
+use vdfs_proto::acl::Perms;
 use vdfs_proto::{Attr, FileKind};
 
 use crate::args::LsArgs;
 use crate::calendar::utc;
-use crate::client::access::{self, Access};
 use crate::client::connection::{self, Connection};
 use crate::client::listing::list;
 use crate::output::Output;
@@ -46,7 +46,7 @@ impl Ls<'_> {
         if attr.kind != FileKind::Directory {
             return self.entry(path.as_os_str().as_bytes(), &attr).await;
         }
-        access::check(caller, &attr, &[Access::Read]).blame(what)?;
+        caller.check(fs, &attr, Perms::READ).await.blame(what)?;
         if heading {
             self.output
                 .line([path.as_os_str().as_bytes(), b":"].concat())?;
@@ -132,6 +132,7 @@ mod tests {
             atime: time,
             mtime: time,
             ctime: time,
+            has_acl: false,
             data_version: 0,
             has_holes: false,
         };

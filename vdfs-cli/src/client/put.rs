@@ -14,11 +14,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use vdfs_client::{AttrChanges, NewFile, OpenOptions, WriteFlags};
 use vdfs_proto::attr::SetTime;
-use vdfs_proto::meta::{NewKind, Rename};
+use vdfs_proto::meta::{NewKind, Rename, RenameMode};
 use vdfs_proto::{Attr, FileKind, FileName, HandleId, Ino, Status, SymlinkTarget, Timestamp};
 
 use crate::args::PutArgs;
-use crate::client::access;
 use crate::client::connection::{self, Connection};
 use crate::client::destination::Destination;
 use crate::client::interrupt::Interrupt;
@@ -308,7 +307,10 @@ impl Put<'_> {
     ) -> Result<(), Status> {
         let (fs, caller) = (&self.connection.fs, &self.connection.caller);
         match fs.lookup(parent, name).await {
-            Ok(old) => access::check_removal(caller, &fs.getattr(parent).await?, &old)?,
+            Ok(old) => {
+                let directory = fs.getattr(parent).await?;
+                caller.check_removal(fs, &directory, &old).await?;
+            }
             Err(Status::NotFound) => {}
             Err(status) => return Err(status),
         }
@@ -317,7 +319,7 @@ impl Put<'_> {
             name: temporary.clone(),
             new_parent: parent,
             new_name: name.clone(),
-            no_replace: false,
+            mode: RenameMode::Replace,
             found: None,
         })
         .await
@@ -345,8 +347,9 @@ impl Put<'_> {
     }
 
     async fn may_make_names_in(&self, parent: Ino) -> Result<(), Status> {
-        let attr = self.connection.fs.getattr(parent).await?;
-        access::check_new_name(&self.connection.caller, &attr)
+        let Connection { fs, caller } = self.connection;
+        let attr = fs.getattr(parent).await?;
+        caller.check_new_name(fs, &attr).await
     }
 
     fn new_inode(&self, parent: Ino, name: FileName, kind: NewKind, mode: u16) -> NewFile {
@@ -356,6 +359,7 @@ impl Put<'_> {
             name,
             kind,
             mode,
+            umask: 0,
             uid: caller.uid,
             gid: caller.gid,
         }

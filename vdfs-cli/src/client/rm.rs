@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use vdfs_client::path::resolve_parent;
+use vdfs_proto::acl::Perms;
 use vdfs_proto::{Attr, FileKind, FileName, Status};
 
 use crate::args::RmArgs;
-use crate::client::access::{self, Access};
 use crate::client::connection::{self, Connection};
 use crate::client::listing::list;
 use vdfs_program::Failure;
@@ -64,12 +64,14 @@ async fn put_contents_on_top(
     doomed: &mut Vec<Doomed>,
 ) -> Result<(), Status> {
     let parent = directory.attr;
-    access::check(&connection.caller, &parent, &[Access::Read, Access::Search])?;
+    let wanted = Perms::READ.and(Perms::EXECUTE);
+    let Connection { fs, caller } = connection;
+    caller.check(fs, &parent, wanted).await?;
     doomed.push(Doomed {
         is_listed: true,
         ..directory
     });
-    for (entry, attr) in list(&connection.fs, parent.ino).await? {
+    for (entry, attr) in list(fs, parent.ino).await? {
         doomed.push(Doomed {
             parent,
             name: entry.name,
@@ -81,13 +83,16 @@ async fn put_contents_on_top(
 }
 
 async fn remove_one(connection: &Connection, doomed: Doomed) -> Result<(), Status> {
-    access::check_removal(&connection.caller, &doomed.parent, &doomed.attr)?;
+    let Connection { fs, caller } = connection;
+    caller
+        .check_removal(fs, &doomed.parent, &doomed.attr)
+        .await?;
     match doomed.attr.kind {
         FileKind::Directory => {
             let found = Some(doomed.attr.ino);
             let parent = doomed.parent.ino;
-            connection.fs.rmdir(parent, doomed.name, found).await
+            fs.rmdir(parent, doomed.name, found).await
         }
-        _ => connection.fs.unlink(doomed.parent.ino, doomed.name).await,
+        _ => fs.unlink(doomed.parent.ino, doomed.name).await,
     }
 }

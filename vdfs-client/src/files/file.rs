@@ -12,8 +12,10 @@ use vdfs_proto::meta::{Commit, Committed, Truncated};
 use vdfs_proto::session::{RecallOutcome, Right};
 use vdfs_proto::{Attr, ChainId, ChunkSize, DataId, Ino, Layout, Status, Timestamp};
 
+use super::access::Access;
 use super::dirty::{Dirty, Order, Run, RunId, Work};
 use super::errors::StickyError;
+use crate::clock::wall;
 use crate::plan::Extents;
 use crate::shares::Budget;
 
@@ -68,6 +70,7 @@ struct State {
     mtime: Option<Timestamp>,
     kill_privileges: bool,
     tail_unknown: bool,
+    access: Access,
     error: StickyError,
     token: bool,
     /// The data version that the kernel's pages show, if all of them show one.
@@ -144,6 +147,7 @@ impl File {
                 mtime: None,
                 kill_privileges: false,
                 tail_unknown: false,
+                access: Access::default(),
                 error: StickyError::default(),
                 token: false,
                 known_version,
@@ -212,7 +216,7 @@ impl File {
 
     pub(crate) fn overlay(&self, attr: Attr) -> Attr {
         let mut state = self.state();
-        let attr = state.not_older(attr);
+        let attr = state.access.shown(state.not_older(attr));
         let mtime = state.mtime.unwrap_or(attr.mtime);
         let mode = match state.kill_privileges {
             true => without_privileges(attr.mode),
@@ -271,10 +275,12 @@ impl File {
         self.state().known_version
     }
 
-    /// A fresh open saw `version`: true if the kernel's pages show it. If they do not, what older
-    /// handles have read ahead is as old, and must not fill them again.
-    pub(crate) fn open_at_version(&self, version: u64) -> bool {
+    /// A fresh open saw `attr`: true if the kernel's pages show its version. If they do not, what
+    /// older handles have read ahead is as old, and must not fill them again.
+    pub(crate) fn open_at(&self, attr: &Attr) -> bool {
+        let version = attr.data_version;
         let mut state = self.state();
+        state.access.see(attr, wall());
         let keep = state.known_version == Some(version);
         state.known_version = Some(version);
         state.content += u64::from(!keep);
@@ -305,7 +311,32 @@ impl File {
         self.state().mappers > 0
     }
 
+    // Access times.
+
+    pub(crate) fn note_read(&self) {
+        self.state().access.read(wall);
+    }
+
+    /// When it was read, if that moves its access time.
+    pub(crate) fn read_at(&self) -> Option<Timestamp> {
+        self.state().access.read_at()
+    }
+
+    /// Attributes were set, perhaps the access time.
+    pub(crate) fn attributes_set(&self, with_atime: bool) {
+        let mut state = self.state();
+        match with_atime {
+            true => state.access.set(),
+            false => state.access.change(),
+        }
+    }
+
     // Writing.
+
+    /// The next commit clears suid and sgid.
+    pub(crate) fn is_killing_privileges(&self) -> bool {
+        self.state().kill_privileges
+    }
 
     /// Takes a write under a layout that stays, so that a truncation elsewhere waits until it is
     /// out; `may_gap` if the file may end before it, as far as anybody here knows.
@@ -542,6 +573,7 @@ impl File {
         let version = truncated.attr.data_version;
         state.follow_version(version.saturating_sub(1), version);
         state.changed = Some(truncated.attr);
+        state.access.change();
         state.acked.clear();
         state.provided.clear();
         // What was asked for before may be of the longer file.
@@ -759,6 +791,7 @@ impl State {
     fn modified(&mut self, now: Timestamp, kill_privileges: bool) {
         self.mtime = Some(now);
         self.kill_privileges |= kill_privileges;
+        self.access.change();
         self.last_write = Instant::now();
     }
 

@@ -51,6 +51,11 @@ impl Handle {
         options.read && options.write && !options.append && !self.is_shared
     }
 
+    /// What is read here moves the access time.
+    pub(crate) fn marks_access(&self) -> bool {
+        self.access.read && !self.options.no_atime
+    }
+
     /// The sticky error, once; only writers are told.
     pub(crate) fn check_errors(&self) -> Result<(), Status> {
         if !self.access.write {

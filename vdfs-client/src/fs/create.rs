@@ -14,7 +14,7 @@ impl Fs {
     /// Makes an inode and its name; `Exists` if the name is taken.
     pub async fn create(&self, new: NewFile) -> Result<Attr, Status> {
         let created = self.client.mutate(mutation(new, None, true)).await?;
-        Ok(created.attr)
+        Ok(self.client.shown(created.attr))
     }
 
     /// Makes a regular file and opens it in the same round trip. Without `exclusive` a file that
@@ -58,6 +58,7 @@ async fn create_open(
     {
         file.install_layout(layout, recalls_of_file);
     }
+    client.acls.note(&created.attr);
     let handle = Handle::new(id, file, options, created.is_shared);
     register(client, &life, handle).await;
     let options = OpenOptions {
@@ -73,6 +74,7 @@ fn mutation(new: NewFile, open: Option<(HandleId, OpenOptions)>, exclusive: bool
         name: new.name,
         kind: new.kind,
         mode: new.mode,
+        umask: new.umask,
         uid: new.uid,
         gid: new.gid,
         open: open.map(|(handle, options)| (handle, options.access())),

@@ -10,7 +10,7 @@ impl Fs {
     pub async fn lookup(&self, parent: Ino, name: &FileName) -> Result<Attr, Status> {
         let name = name.clone();
         let attr = self.client.query(Lookup { parent, name }).await?;
-        Ok(self.client.files.overlay(attr))
+        Ok(self.client.shown(attr))
     }
 
     /// Attributes, with what this client has written and not committed yet.
@@ -21,7 +21,7 @@ impl Fs {
         if let (Some(file), Some(recalls)) = (open, recalls) {
             file.see_size(attr.size, recalls);
         }
-        Ok(self.client.files.overlay(attr))
+        Ok(self.client.shown(attr))
     }
 
     /// Where a symlink points.

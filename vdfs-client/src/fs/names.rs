@@ -9,7 +9,7 @@ impl Fs {
     /// Gives an inode another name.
     pub async fn link(&self, ino: Ino, parent: Ino, name: FileName) -> Result<Attr, Status> {
         let attr = self.client.mutate(Link { ino, parent, name }).await?;
-        Ok(self.client.files.overlay(attr))
+        Ok(self.client.shown(attr))
     }
 
     /// Removes a name of anything but a directory.

@@ -77,7 +77,11 @@ pub(super) async fn finish_open(
     let unclaimed = Unclaimed::new(client, handle);
     let opened = client.files.handle(handle)?;
     let (file, is_shared) = (opened.file.clone(), opened.is_shared);
-    let keep_cache = file.open_at_version(attr.data_version);
+    let keep_cache = file.open_at(&attr);
+    // Reads of pages that the kernel keeps do not come here: the open stands for them.
+    if keep_cache && opened.marks_access() {
+        file.note_read();
+    }
     let attr = if options.truncate {
         truncate(client, file.ino, 0, options.kill_privileges).await?
     } else {

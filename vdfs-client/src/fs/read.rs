@@ -73,6 +73,9 @@ impl Fs {
         from: Source,
     ) -> Result<Bytes, Status> {
         let file = &handle.file;
+        if handle.marks_access() {
+            file.note_read();
+        }
         let deadline = self.client.deadline();
         if file.must_flush_before_read(offset, wanted) {
             flush(&self.client, file).await?;

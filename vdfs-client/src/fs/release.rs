@@ -43,6 +43,7 @@ pub(super) async fn release_handle(client: &Arc<Client>, handle: &Handle) {
     let release = Release {
         handle: handle.id,
         tail_unknown: handle.access.write && file.is_tail_unknown(),
+        read_at: file.read_at(),
     };
     if let Err(status) = client.query_until(release, Deadline::NEVER).await {
         tracing::debug!(%status, handle = %handle.id, "released at the end of the session");

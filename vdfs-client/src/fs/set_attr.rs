@@ -26,19 +26,23 @@ impl Fs {
             attr = Some(self.set_rest(rest).await?);
         }
         match attr {
-            Some(attr) => Ok(self.client.files.overlay(attr)),
+            Some(attr) => Ok(self.client.shown(attr)),
             None => self.getattr(ino).await,
         }
     }
 
     async fn set_rest(&self, rest: SetAttr) -> Result<Attr, Status> {
-        // The commit of an earlier write must not overwrite the time that is set here.
-        if rest.mtime.is_some()
-            && let Some(file) = self.client.files.find(rest.ino)
-        {
+        let Some(file) = self.client.files.find(rest.ino) else {
+            return self.client.mutate(rest).await;
+        };
+        // The commit of an earlier write must not undo what is set here: a time, or suid.
+        if rest.mtime.is_some() || rest.mode.is_some() && file.is_killing_privileges() {
             flush(&self.client, &file).await?;
         }
-        self.client.mutate(rest).await
+        let sets_atime = rest.atime.is_some();
+        let attr = self.client.mutate(rest).await?;
+        file.attributes_set(sets_atime);
+        Ok(attr)
     }
 }
 

@@ -293,6 +293,7 @@ pub(crate) fn regular(text: &str) -> NewFile {
         name: name(text),
         kind: NewKind::Regular,
         mode: 0o644,
+        umask: 0,
         uid: 0,
         gid: 0,
     }
@@ -434,6 +435,7 @@ impl State {
             atime: time,
             mtime: time,
             ctime: time,
+            has_acl: false,
             data_version: 1,
             has_holes: false,
         };

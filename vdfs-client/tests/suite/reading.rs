@@ -16,6 +16,7 @@ const READER: OpenOptions = OpenOptions {
     append: false,
     truncate: false,
     sync: false,
+    no_atime: false,
     kill_privileges: false,
 };
 

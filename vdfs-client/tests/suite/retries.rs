@@ -165,7 +165,7 @@ fn futures_can_be_moved_between_threads() {
     check(fs.set_attr(ino, vdfs_client::AttrChanges::default()));
     check(fs.locate(ino));
     check(fs.status());
-    check(fs.readdir(ino, 0, 1, true));
+    check(fs.readdir(ino, 0, 1, true, true));
     check(fs.shutdown(Duration::ZERO));
     check(Fs::connect(fake.config()));
 }

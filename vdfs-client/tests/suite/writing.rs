@@ -15,6 +15,7 @@ pub(crate) const WRITER: OpenOptions = OpenOptions {
     append: false,
     truncate: false,
     sync: false,
+    no_atime: false,
     kill_privileges: false,
 };
 

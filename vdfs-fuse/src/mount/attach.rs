@@ -61,7 +61,9 @@ fn mount(dir: &Path, options: &MountOptions, device: OwnedFd) -> Result<OwnedFd,
 }
 
 fn mount_flags(options: &MountOptions) -> MountFlags {
-    let mut flags = MountFlags::NOATIME;
+    let mut flags = MountFlags::empty();
+    flags.set(MountFlags::NOATIME, options.no_atime);
+    flags.set(MountFlags::RELATIME, !options.no_atime);
     flags.set(MountFlags::RDONLY, options.read_only);
     flags.set(MountFlags::NOSUID, options.no_suid);
     flags.set(MountFlags::NODEV, options.no_dev);
@@ -110,12 +112,12 @@ fn fusermount_options(options: &MountOptions) -> String {
         format!("fsname={source}"),
         format!("subtype={SUBTYPE}"),
         "default_permissions".into(),
-        "noatime".into(),
     ];
     let flags = [
         (options.allow_other, "allow_other"),
         (options.read_only, "ro"),
         (options.no_exec, "noexec"),
+        (options.no_atime, "noatime"),
     ];
     words.extend(
         flags
@@ -164,7 +166,8 @@ mod tests {
         let mut options = MountOptions::new("/mnt".into(), "a:1,b:2".into(), cache);
         options.allow_other = false;
         options.read_only = true;
-        let expected = "fsname=a:1\\,b:2,subtype=vdfs,default_permissions,noatime,ro";
+        options.no_atime = true;
+        let expected = "fsname=a:1\\,b:2,subtype=vdfs,default_permissions,ro,noatime";
         assert_eq!(fusermount_options(&options), expected);
     }
 

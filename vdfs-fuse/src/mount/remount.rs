@@ -31,7 +31,11 @@ pub(crate) fn remount(dir: &Path, changes: FlagChanges) -> Result<(), MountError
 /// The flags in force (`rw,nosuid,noatime`) with the changes.
 fn changed(in_force: &str, changes: FlagChanges) -> MountFlags {
     let is_set = |word: &str| in_force.split(',').any(|flag| flag == word);
-    let mut flags = MountFlags::NOATIME;
+    let mut flags = MountFlags::empty();
+    // The daemon, which keeps access times, does as it was told when it mounted.
+    let is_without_atime = is_set("noatime");
+    flags.set(MountFlags::NOATIME, is_without_atime);
+    flags.set(MountFlags::RELATIME, !is_without_atime);
     let words = [
         (MountFlags::RDONLY, changes.read_only, "ro"),
         (MountFlags::NOSUID, changes.no_suid, "nosuid"),
@@ -63,6 +67,6 @@ mod tests {
             read_only: Some(false),
             ..FlagChanges::default()
         };
-        assert_eq!(changed("ro,noatime", to_write), MountFlags::NOATIME);
+        assert_eq!(changed("ro,relatime", to_write), MountFlags::RELATIME);
     }
 }

@@ -6,17 +6,17 @@ use vdfs_proto::meta::NewKind;
 
 use crate::door::Door;
 use crate::ops::open::{open_options, opened};
-use crate::ops::{Place, new_file};
+use crate::ops::{NewMode, Place, new_file};
 
 pub(crate) fn create(
     door: &Door,
     request: &Request,
     place: Place<'_>,
-    mode: u32,
+    mode: NewMode,
     flags: OpenFlags,
     reply: ReplyCreate,
 ) {
-    let (fs, options) = (door.fs(), open_options(request, flags));
+    let (fs, options) = (door.fs(), open_options(door, request, flags));
     let new = new_file(request, place, NewKind::Regular, mode);
     let exclusive = flags.0 & libc::O_EXCL != 0;
     door.answer(request, reply, async move {

@@ -4,13 +4,13 @@ use fuser::{ReplyEntry, Request};
 use vdfs_proto::meta::NewKind;
 
 use crate::door::Door;
-use crate::ops::{Place, new_file};
+use crate::ops::{NewMode, Place, new_file};
 
 pub(crate) fn mkdir(
     door: &Door,
     request: &Request,
     place: Place<'_>,
-    mode: u32,
+    mode: NewMode,
     reply: ReplyEntry,
 ) {
     let (fs, new) = (

@@ -5,12 +5,13 @@ use vdfs_proto::Status;
 use vdfs_proto::meta::NewKind;
 
 use crate::door::Door;
-use crate::ops::{Place, new_file};
+use crate::ops::{NewMode, Place, new_file};
 
 /// What is to be made: `st_mode` with the file type, and the device number as `stat(2)` encodes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
     pub(crate) mode: u32,
+    pub(crate) umask: u32,
     pub(crate) rdev: u32,
 }
 
@@ -35,8 +36,12 @@ pub(crate) fn mknod(
     reply: ReplyEntry,
 ) {
     let fs = door.fs();
+    let mode = NewMode {
+        mode: node.mode,
+        umask: node.umask,
+    };
     let new = node
         .kind()
-        .and_then(|kind| new_file(request, place, kind, node.mode));
+        .and_then(|kind| new_file(request, place, kind, mode));
     door.answer(request, reply, async move { fs.create(new?).await });
 }

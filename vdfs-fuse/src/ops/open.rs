@@ -22,7 +22,7 @@ pub(crate) fn open(
     flags: OpenFlags,
     reply: ReplyOpen,
 ) {
-    let (fs, ino, options) = (door.fs(), Ino(ino.0), open_options(request, flags));
+    let (fs, ino, options) = (door.fs(), Ino(ino.0), open_options(door, request, flags));
     door.answer(request, reply, async move {
         let file = fs.open(ino, options).await?;
         Ok(opened(file, options))
@@ -31,8 +31,9 @@ pub(crate) fn open(
 
 /// What a truncating open does to suid and sgid the kernel says in a flag
 /// (`FUSE_OPEN_KILL_SUIDGID`) that fuser 0.18 does not pass on; uid 0 stands for `CAP_FSETID`.
-pub(crate) fn open_options(request: &Request, flags: OpenFlags) -> OpenOptions {
+pub(crate) fn open_options(door: &Door, request: &Request, flags: OpenFlags) -> OpenOptions {
     OpenOptions {
+        no_atime: door.is_without_atime(flags),
         kill_privileges: request.uid() != 0,
         ..decode(flags)
     }
@@ -47,6 +48,7 @@ fn decode(flags: OpenFlags) -> OpenOptions {
         append: is_set(libc::O_APPEND),
         truncate: is_set(libc::O_TRUNC),
         sync: is_set(libc::O_DSYNC),
+        no_atime: false,
         kill_privileges: false,
     }
 }

@@ -1,7 +1,7 @@
 //! RENAME and RENAME2 (rename(2)).
 
 use fuser::{RenameFlags, ReplyEmpty, Request};
-use vdfs_proto::meta::Rename;
+use vdfs_proto::meta::{Rename, RenameMode};
 use vdfs_proto::{Ino, Status};
 
 use crate::door::Door;
@@ -23,45 +23,40 @@ pub(crate) fn rename(
     door.answer(request, reply, async move { fs.rename(rename?).await });
 }
 
-/// Of the flags only `RENAME_NOREPLACE` is supported; the others are known but `NotSupported`.
 fn decode(from: Place<'_>, to: Place<'_>, flags: RenameFlags) -> Result<Rename, Status> {
-    if !RenameFlags::RENAME_NOREPLACE.contains(flags) {
-        return Err(Status::NotSupported);
-    }
     Ok(Rename {
         parent: Ino(from.0.0),
         name: file_name(from.1)?,
         new_parent: Ino(to.0.0),
         new_name: file_name(to.1)?,
-        no_replace: flags.contains(RenameFlags::RENAME_NOREPLACE),
+        mode: mode(flags)?,
         found: None,
     })
 }
 
+/// `Invalid` for `RENAME_WHITEOUT`, as on any filesystem that cannot be a layer of another.
+fn mode(flags: RenameFlags) -> Result<RenameMode, Status> {
+    match flags {
+        _ if flags.is_empty() => Ok(RenameMode::Replace),
+        RenameFlags::RENAME_NOREPLACE => Ok(RenameMode::NoReplace),
+        RenameFlags::RENAME_EXCHANGE => Ok(RenameMode::Exchange),
+        _ => Err(Status::Invalid),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-
-    use fuser::INodeNo;
-
     use super::*;
 
-    fn decoded(flags: RenameFlags) -> Result<bool, Status> {
-        let place = (INodeNo(1), OsStr::new("a"));
-        decode(place, place, flags).map(|rename| rename.no_replace)
-    }
-
     #[test]
-    fn decode_takes_noreplace_and_refuses_the_rest() {
-        assert_eq!(decoded(RenameFlags::empty()), Ok(false));
-        assert_eq!(decoded(RenameFlags::RENAME_NOREPLACE), Ok(true));
-        assert_eq!(
-            decoded(RenameFlags::RENAME_EXCHANGE),
-            Err(Status::NotSupported)
-        );
-        assert_eq!(
-            decoded(RenameFlags::RENAME_WHITEOUT),
-            Err(Status::NotSupported)
-        );
+    fn mode_takes_one_flag_and_no_whiteout() {
+        assert_eq!(mode(RenameFlags::empty()), Ok(RenameMode::Replace));
+        let no_replace = RenameFlags::RENAME_NOREPLACE;
+        assert_eq!(mode(no_replace), Ok(RenameMode::NoReplace));
+        let exchange = RenameFlags::RENAME_EXCHANGE;
+        assert_eq!(mode(exchange), Ok(RenameMode::Exchange));
+        for flags in [no_replace | exchange, RenameFlags::RENAME_WHITEOUT] {
+            assert_eq!(mode(flags), Err(Status::Invalid));
+        }
     }
 }

@@ -8,10 +8,13 @@ use vdfs_proto::SymlinkTarget;
 use vdfs_proto::meta::NewKind;
 
 use crate::door::Door;
-use crate::ops::{Place, new_file};
+use crate::ops::{NewMode, Place, new_file};
 
 /// A symlink's own mode means nothing and is shown as this (symlink(7)).
-const SYMLINK_MODE: u32 = 0o777;
+const SYMLINK_MODE: NewMode = NewMode {
+    mode: 0o777,
+    umask: 0,
+};
 
 pub(crate) fn symlink(
     door: &Door,

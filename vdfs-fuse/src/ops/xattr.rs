@@ -5,9 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
 use vdfs_proto::meta::XattrMode;
-use vdfs_proto::{Ino, Status, XattrName};
+use vdfs_proto::{Acl, AclKind, Ino, Status, XattrName};
 
 use crate::door::Door;
+use crate::ops::acl;
 use crate::reply::XattrBytes;
 
 /// An attribute of an inode.
@@ -21,6 +22,10 @@ pub(crate) fn setxattr(
     flags: i32,
     reply: ReplyEmpty,
 ) {
+    if let Some(kind) = AclKind::of_name(name.as_bytes()) {
+        acl::set(door, request, (ino, kind), Acl::parse(value), reply);
+        return;
+    }
     let (fs, name, mode, value) = (
         door.fs(),
         xattr_name(name),
@@ -69,6 +74,10 @@ pub(crate) fn removexattr(
     (ino, name): Attribute<'_>,
     reply: ReplyEmpty,
 ) {
+    if let Some(kind) = AclKind::of_name(name.as_bytes()) {
+        acl::set(door, request, (ino, kind), Ok(None), reply);
+        return;
+    }
     let (fs, name) = (door.fs(), xattr_name(name));
     door.answer(request, reply, async move {
         fs.remove_xattr(Ino(ino.0), name?).await
@@ -76,12 +85,15 @@ pub(crate) fn removexattr(
 }
 
 /// The namespaces of names there are. Those of `system.` are interfaces to something that a
-/// filesystem does (ACLs), and this one does none of it.
+/// filesystem does: here, ACLs.
 const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 
 /// `NotSupported` in any other namespace, `Invalid` for one without a name in it.
 fn xattr_name(name: &OsStr) -> Result<XattrName, Status> {
     let bytes = name.as_bytes();
+    if AclKind::of_name(bytes).is_some() {
+        return XattrName::new(bytes);
+    }
     let rest = NAMESPACES
         .iter()
         .find_map(|space| bytes.strip_prefix(*space));
@@ -113,10 +125,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn xattr_name_of_an_acl_is_not_supported() {
-        let name = OsStr::new("system.posix_acl_access");
+    fn xattr_name_of_the_system_is_that_of_an_acl_or_not_supported() {
+        for name in [
+            "system.posix_acl_access",
+            "system.posix_acl_default",
+            "user.a",
+        ] {
+            assert!(xattr_name(OsStr::new(name)).is_ok(), "{name}");
+        }
+        let name = OsStr::new("system.posix_acl");
         assert_eq!(xattr_name(name), Err(Status::NotSupported));
-        assert!(xattr_name(OsStr::new("user.a")).is_ok());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use vdfs_program::{Time, TimeError};
 use crate::mount::FlagChanges;
 
 /// Options that mount(8) acts on itself and passes on, or that say what is so anyway (access times
-/// are never kept).
-const WITHOUT_EFFECT: [&str; 28] = [
+/// are kept as `relatime` says).
+const WITHOUT_EFFECT: [&str; 26] = [
     "defaults",
     "auto",
     "noauto",
@@ -24,8 +24,6 @@ const WITHOUT_EFFECT: [&str; 28] = [
     "nogroup",
     "_netdev",
     "nofail",
-    "atime",
-    "noatime",
     "relatime",
     "norelatime",
     "strictatime",
@@ -55,6 +53,7 @@ pub(super) struct Options {
     pub(super) timeout: Option<Duration>,
     pub(super) log: Option<PathBuf>,
     pub(super) allow_other: bool,
+    pub(super) no_atime: bool,
     pub(super) remount: bool,
     pub(super) flags: FlagChanges,
 }
@@ -119,6 +118,8 @@ impl Options {
             "noexec" => self.flags.no_exec = Some(true),
             "exec" => self.flags.no_exec = Some(false),
             "allow_other" => self.allow_other = true,
+            "noatime" => self.no_atime = true,
+            "atime" => self.no_atime = false,
             "remount" => self.remount = true,
             "config" | "identity" | "timeout" | "log" => {
                 return Err(OptionError::NoValue(word.to_owned()));
@@ -161,6 +162,8 @@ mod tests {
         assert_eq!(options.flags.read_only, Some(false));
         assert_eq!(options.flags.no_suid, Some(true));
         assert_eq!(options.flags.no_dev, None);
+        assert!(parse("atime,noatime").expect("known").no_atime);
+        assert!(!parse("noatime,relatime,atime").expect("known").no_atime);
         assert_eq!(options.log, Some("/b".into()));
     }
 

@@ -281,6 +281,7 @@ fn mount_options(
         no_suid: options.flags.no_suid.unwrap_or(default.no_suid),
         no_dev: options.flags.no_dev.unwrap_or(default.no_dev),
         no_exec: options.flags.no_exec.unwrap_or(default.no_exec),
+        no_atime: options.no_atime,
         ..default
     }
 }

@@ -54,6 +54,16 @@ impl Caller {
     }
 }
 
+/// Supplementary groups of a thread; none if there is no such thread to be seen.
+pub(crate) fn groups_of(tid: u32) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let groups = field(&status, "Groups").unwrap_or_default();
+    groups
+        .split_whitespace()
+        .filter_map(|group| group.parse().ok())
+        .collect()
+}
+
 /// A thread that exits has given up its memory before it closes files. One that does not must not be
 /// asked for its `stat`: while it closes files in execve(2), that read waits until they are closed,
 /// which is what it waits for.

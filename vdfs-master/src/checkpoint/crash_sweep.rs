@@ -165,6 +165,7 @@ impl Run {
             mode: 0o644,
             uid: 0,
             gid: 0,
+            umask: 0,
             open: None,
             exclusive: true,
         });

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use vdfs_proto::{DataId, Ino, SessionId};
+use vdfs_proto::{AclKind, DataId, Ino, SessionId};
 
 use super::directory::{Directory, NameHash};
 use super::dump::Progress;
@@ -39,6 +39,7 @@ pub(crate) fn flaws_of(state: &State, progress: &mut dyn FnMut(Progress)) -> Vec
     check.orphans();
     check.data_ids();
     check.owners();
+    check.acls();
     check_locks(state, &mut |flaw| check.say(flaw));
     check.weights();
     check.flaws
@@ -229,6 +230,19 @@ impl Check<'_> {
                 self.say(format!(
                     "extended attributes of {ino}, which is not there, or none"
                 ));
+            }
+        }
+    }
+
+    /// Modes and access ACLs show each other.
+    fn acls(&mut self) {
+        for (ino, inode) in self.state.inodes.iter() {
+            let acl = self.state.acl(ino, AclKind::Access);
+            let fits = acl
+                .as_ref()
+                .is_none_or(|acl| !acl.is_minimal() && acl.mode_bits() == inode.mode() & 0o777);
+            if inode.has_acl() != acl.is_some() || !fits {
+                self.say(format!("the mode of {ino} is not what its ACL says"));
             }
         }
     }

@@ -136,6 +136,7 @@ impl State {
         self.take_data_id(*place);
         let old = *self.file_mut(*ino);
         *self.file_mut(*ino) = FileBody::new(*place, old.version + 1);
+        self.drop_capabilities(*ino);
         self.inodes.get_mut(*ino).modify(at, at, *kill_privileges);
         self.queue_reap(old.data, applied);
         self.truncated(*ino)
@@ -158,6 +159,7 @@ impl State {
             unreachable!("asked for a truncation");
         };
         let kept = self.set_size(*ino, *size);
+        self.drop_capabilities(*ino);
         let inode = self.inodes.get_mut(*ino);
         inode.modify(at, at, *kill_privileges);
         if !trims {
@@ -224,6 +226,7 @@ impl State {
         file.chunks = file.chunks.max(chunks);
         file.holes |= commit.holes;
         file.version += 1;
+        self.drop_capabilities(commit.ino);
         let inode = self.inodes.get_mut(commit.ino);
         inode.modify(commit.mtime, at, commit.kill_privileges);
         Committed {

@@ -9,6 +9,10 @@ use vdfs_proto::{Attr, DataId, FileKind, Ino, Layout, SymlinkTarget, Timestamp};
 use super::directory::Directory;
 
 const SGID: u16 = 0o2000;
+/// The bits of `st_mode` that are not its type.
+pub(crate) const MODE_BITS: u16 = 0o7777;
+/// Beside them in [`Inode::bits`]: it has an access ACL among its extended attributes.
+const HAS_ACL: u16 = 0o100_000;
 const NANOS_PER_SEC: i64 = 1_000_000_000;
 
 /// Nanoseconds since 1970: years 1678 to 2262; times beyond are cut to that, as the kernel does
@@ -39,7 +43,8 @@ pub(crate) struct Inode {
     /// Names of anything but a directory; of a directory 1, and its subdirectories count in
     /// [`Directory`].
     pub(crate) nlink: u16,
-    pub(crate) mode: u16,
+    /// The mode, and [`HAS_ACL`].
+    bits: u16,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) atime: Nanos,
@@ -120,6 +125,22 @@ impl FileBody {
 }
 
 impl Inode {
+    /// One that is made at `at`, with one name.
+    pub(crate) fn new((mode, uid, gid): (u16, u32, u32), at: Timestamp, body: Body) -> Self {
+        let at = Nanos::from(at);
+        Inode {
+            generation: 0,
+            nlink: 1,
+            bits: mode & MODE_BITS,
+            uid,
+            gid,
+            atime: at,
+            mtime: at,
+            ctime: at,
+            body,
+        }
+    }
+
     pub(crate) fn free(generation: u32, next: Option<u32>) -> Self {
         Inode::idle(generation, Body::Free { next })
     }
@@ -133,7 +154,7 @@ impl Inode {
         Inode {
             generation,
             nlink: 0,
-            mode: 0,
+            bits: 0,
             uid: 0,
             gid: 0,
             atime: never,
@@ -199,7 +220,7 @@ impl Inode {
         Attr {
             ino,
             kind: self.kind(),
-            mode: self.mode,
+            mode: self.mode(),
             nlink,
             uid: self.uid,
             gid: self.gid,
@@ -208,6 +229,7 @@ impl Inode {
             atime: self.atime.into(),
             mtime: self.mtime.into(),
             ctime: self.ctime.into(),
+            has_acl: self.has_acl(),
             data_version,
             has_holes: self.file().is_some_and(|file| file.holes),
         }
@@ -219,11 +241,27 @@ impl Inode {
         if self.kind() == FileKind::Directory {
             return;
         }
-        self.mode = without_privileges(self.mode);
+        self.set_mode(without_privileges(self.mode()));
     }
 
     pub(crate) fn is_setgid(&self) -> bool {
-        self.mode & SGID != 0
+        self.bits & SGID != 0
+    }
+
+    pub(crate) fn mode(&self) -> u16 {
+        self.bits & MODE_BITS
+    }
+
+    pub(crate) fn set_mode(&mut self, mode: u16) {
+        self.bits = self.bits & HAS_ACL | mode & MODE_BITS;
+    }
+
+    pub(crate) fn has_acl(&self) -> bool {
+        self.bits & HAS_ACL != 0
+    }
+
+    pub(crate) fn set_has_acl(&mut self, has_acl: bool) {
+        self.bits = self.mode() | if has_acl { HAS_ACL } else { 0 };
     }
 
     /// The bytes have changed.
@@ -239,6 +277,10 @@ impl Inode {
 /// The mode of a directory made in a setgid directory.
 pub(crate) fn inherit_setgid(mode: u16) -> u16 {
     mode | SGID
+}
+
+pub(crate) fn without_setgid(mode: u16) -> u16 {
+    mode & !SGID
 }
 
 /// Resolves `UTIME_NOW`.

@@ -48,6 +48,7 @@ impl State {
             Mutation::RemoveXattr(remove) => self.plan_remove_xattr(remove),
             Mutation::Lock(lock) => self.plan_lock(facts.session, &lock),
             Mutation::Unlock(unlock) => self.plan_unlock(facts.session, &unlock),
+            Mutation::SetAcl(set) => self.plan_set_acl(set, facts),
         }
     }
 
@@ -75,6 +76,10 @@ impl State {
                 self.apply_rename(at, change, applied);
                 Mutated::Rename(())
             }
+            Change::Exchange { .. } => {
+                self.apply_exchange(at, change);
+                Mutated::Rename(())
+            }
             Change::Nothing => Mutated::Rename(()),
             Change::SetAttr { .. } => Mutated::SetAttr(self.apply_set_attr(at, change)),
             Change::Renew { .. }
@@ -84,7 +89,8 @@ impl State {
             | Change::SetXattr { .. }
             | Change::RemoveXattr { .. }
             | Change::Lock { .. }
-            | Change::Unlock { .. } => unreachable!("not a change of names"),
+            | Change::Unlock { .. }
+            | Change::SetAcl { .. } => unreachable!("not a change of names"),
         }
     }
 

@@ -50,6 +50,7 @@ impl Core {
         match query {
             Query::Open(open) => self.open_file(session, open),
             Query::Release(release) => {
+                self.note_read(session, release);
                 self.release_handle(session, release.handle, release.tail_unknown);
                 Ok(Answer::Release(()))
             }
@@ -64,6 +65,10 @@ impl Core {
             Query::WaitLock(wait) => {
                 self.wait_for_lock(ticket, session, wait)?;
                 Err(Wait::Arranged)
+            }
+            Query::ReadDir(read) => {
+                self.note_listing(read);
+                Ok(Answer::ReadDir(self.state.readdir(read)?))
             }
             Query::GetAttr(get) => Ok(Answer::GetAttr(self.attr_or_last(get.ino)?)),
             Query::StatFs(_) => Ok(Answer::StatFs(self.stats())),
@@ -205,10 +210,10 @@ impl State {
                 Ok(Answer::Lookup(self.attr(ino)?))
             }
             Query::ReadLink(read) => Ok(Answer::ReadLink(self.readlink(read.ino)?)),
-            Query::ReadDir(read) => Ok(Answer::ReadDir(self.readdir(read)?)),
             Query::GetXattr(get) => Ok(Answer::GetXattr(self.get_xattr(get)?)),
             Query::ListXattr(list) => Ok(Answer::ListXattr(self.list_xattr(list.ino)?)),
             Query::GetAttr(_)
+            | Query::ReadDir(_)
             | Query::StatFs(_)
             | Query::Open(_)
             | Query::Release(_)

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use vdfs_proto::meta::{Commit, LockAsked, NewKind};
 use vdfs_proto::session::OpenSession;
 use vdfs_proto::{
-    DataId, FileName, Ino, LockOwner, LockRange, OpId, SessionId, Status, StoreId, SymlinkTarget,
-    Timestamp, VolumeId, XattrName,
+    Acl, AclKind, DataId, FileName, Ino, LockOwner, LockRange, OpId, SessionId, Status, StoreId,
+    SymlinkTarget, Timestamp, VolumeId, XattrName,
 };
 
 use super::inode::NewData;
@@ -55,6 +55,11 @@ pub(crate) enum Record {
     /// Bytes behind the committed size may lie on the volumes.
     TailUnknown {
         ino: Ino,
+    },
+    /// The inode was read.
+    Accessed {
+        ino: Ino,
+        at: Timestamp,
     },
     /// Orphans that nobody has open any more.
     Dropped {
@@ -113,6 +118,7 @@ pub(crate) enum Change {
         mode: u16,
         uid: u32,
         gid: u32,
+        acls: NewAcls,
     },
     /// A create of a name that exists: opens it.
     Existing {
@@ -140,6 +146,13 @@ pub(crate) enum Change {
         new_name: FileName,
         /// The replaced inode outlives its last name.
         keep: bool,
+    },
+    /// Each of two names gets what the other one stood for.
+    Exchange {
+        parent: Ino,
+        name: FileName,
+        new_parent: Ino,
+        new_name: FileName,
     },
     /// A rename that changes nothing: both names are links to one inode.
     Nothing,
@@ -187,6 +200,19 @@ pub(crate) enum Change {
         owner: LockOwner,
         range: LockRange,
     },
+    SetAcl {
+        ino: Ino,
+        kind: AclKind,
+        acl: Option<Acl>,
+        kill_setgid: bool,
+    },
+}
+
+/// What a new inode inherits; boxed, since next to none does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NewAcls {
+    pub(crate) access: Option<Box<Acl>>,
+    pub(crate) default: Option<Box<Acl>>,
 }
 
 /// [`NewKind`] with its place.

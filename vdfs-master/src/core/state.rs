@@ -14,7 +14,7 @@ use vdfs_proto::{
 
 use super::cow::CowMap;
 use super::directory::{Directory, NameHash};
-use super::inode::{Body, Inode, Nanos};
+use super::inode::{Body, Inode};
 use super::inodes::Inodes;
 use super::limits::{GENERATIONS_SKIPPED, IDS_SKIPPED};
 use super::locks::LockTable;
@@ -170,6 +170,7 @@ impl State {
             Record::TailTrim { ino } => self.apply_tail_trim(*ino),
             Record::Renewed { ino, place } => self.apply_renewed(*ino, *place, &mut applied),
             Record::TailUnknown { ino } => self.mark_tail_unknown(*ino),
+            Record::Accessed { ino, at } => self.apply_accessed(*ino, *at),
             Record::Dropped { inos } => self.apply_dropped(inos, &mut applied),
             Record::SessionOpened {
                 session,
@@ -219,6 +220,9 @@ impl State {
                 self.apply_unlock(op.session, (*ino, *owner), *range);
                 return Some(Mutated::Unlock(()));
             }
+            Change::SetAcl { .. } => {
+                return Some(Mutated::SetAcl(self.apply_set_acl(at, change)));
+            }
             _ => {}
         }
         Some(self.apply_to_names(at, change, applied))
@@ -266,16 +270,6 @@ impl State {
 }
 
 fn root_inode(config: &FsConfig, at: Timestamp) -> Inode {
-    let at = Nanos::from(at);
-    Inode {
-        generation: 0,
-        nlink: 1,
-        mode: 0o755,
-        uid: config.root_uid,
-        gid: config.root_gid,
-        atime: at,
-        mtime: at,
-        ctime: at,
-        body: Body::Directory(Arc::new(Directory::new(Ino::ROOT))),
-    }
+    let body = Body::Directory(Arc::new(Directory::new(Ino::ROOT)));
+    Inode::new((0o755, config.root_uid, config.root_gid), at, body)
 }

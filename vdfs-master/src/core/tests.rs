@@ -1,5 +1,7 @@
 //! The core as its shell sees it: inputs in, effects out.
 
+mod accesses;
+mod acls;
 mod append;
 mod budgeting;
 mod chaos;

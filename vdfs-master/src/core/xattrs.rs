@@ -1,4 +1,5 @@
-//! Extended attributes: bytes under names. What the names mean is the kernel's matter.
+//! Extended attributes: bytes under names. What the names mean is the kernel's matter, but for those
+//! in `acls`.
 
 use vdfs_proto::limits::{XATTR_TOTAL_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use vdfs_proto::meta::{RemoveXattr, SetXattr, XattrMode};
@@ -38,14 +39,25 @@ impl State {
         if present.is_none_or(|present| present.len() < value.len()) {
             facts.growth?;
         }
-        let others: usize = xattrs.map_or(0, |xattrs| {
-            let all = xattrs.iter().filter(|(other, _)| **other != name);
+        self.check_xattr_room(ino, &name, &value)?;
+        Ok(Change::SetXattr { ino, name, value })
+    }
+
+    /// `NoSpace` if the inode's attributes would be too large together.
+    pub(crate) fn check_xattr_room(
+        &self,
+        ino: Ino,
+        name: &XattrName,
+        value: &[u8],
+    ) -> Result<(), Status> {
+        let others: usize = self.xattrs_of(ino)?.map_or(0, |xattrs| {
+            let all = xattrs.iter().filter(|(other, _)| *other != name);
             all.map(|(name, value)| bytes_of(name, value)).sum()
         });
-        if others + bytes_of(&name, &value) > XATTR_TOTAL_BYTES_MAX {
-            return Err(Status::NoSpace);
+        match others + bytes_of(name, value) <= XATTR_TOTAL_BYTES_MAX {
+            true => Ok(()),
+            false => Err(Status::NoSpace),
         }
-        Ok(Change::SetXattr { ino, name, value })
     }
 
     pub(crate) fn plan_remove_xattr(&self, request: RemoveXattr) -> Result<Change, Status> {
@@ -65,13 +77,25 @@ impl State {
         value: &[u8],
     ) {
         self.inodes.get_mut(ino).ctime = at.into();
-        self.change_xattrs(ino, |xattrs| xattrs.insert(name.clone(), value.to_vec()));
+        self.store_xattr(ino, name, value);
     }
 
     pub(crate) fn apply_remove_xattr(&mut self, at: Timestamp, ino: Ino, name: &XattrName) {
         self.inodes.get_mut(ino).ctime = at.into();
-        let removed = self.change_xattrs(ino, |xattrs| xattrs.remove(name));
+        let removed = self.take_xattr(ino, name);
         assert!(removed.is_some(), "planned");
+    }
+
+    pub(crate) fn store_xattr(&mut self, ino: Ino, name: &XattrName, value: &[u8]) {
+        self.change_xattrs(ino, |xattrs| xattrs.insert(name.clone(), value.to_vec()));
+    }
+
+    /// Gives what was there.
+    pub(crate) fn take_xattr(&mut self, ino: Ino, name: &XattrName) -> Option<Vec<u8>> {
+        if !self.xattrs.get(ino)?.contains_key(name) {
+            return None;
+        }
+        self.change_xattrs(ino, |xattrs| xattrs.remove(name))
     }
 }
 

@@ -174,6 +174,7 @@ fn mkdir(name: &str) -> Mutation {
         name: file_name(name),
         kind: NewKind::Directory,
         mode: 0o755,
+        umask: 0,
         uid: 0,
         gid: 0,
         open: None,

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use vdfs_proto::{
-    Chain, ChainTable, ChunkSize, DataId, Epoch, FileKind, FileName, Ino, Member, MemberState,
-    SessionId, StoreId, SymlinkTarget, Timestamp, VolumeId, VolumeInfo, XattrName,
+    Acl, AclKind, Chain, ChainTable, ChunkSize, DataId, Epoch, FileKind, FileName, Ino, Member,
+    MemberState, SessionId, StoreId, SymlinkTarget, Timestamp, VolumeId, VolumeInfo, XattrName,
 };
 
 use super::escape::unescape;
@@ -274,17 +274,13 @@ fn take_inode(state: &mut State, line: InodeLine) -> Taken {
         return Err("not the inode of the next slot");
     }
     let body = body_of(line.is).ok_or("not an inode")?;
-    state.inodes.restore_slot(Inode {
-        generation: line.generation,
-        nlink: line.nlink,
-        mode: line.mode,
-        uid: line.uid,
-        gid: line.gid,
-        atime: Nanos(line.atime_ns),
-        mtime: Nanos(line.mtime_ns),
-        ctime: Nanos(line.ctime_ns),
-        body,
-    });
+    let owned = (line.mode, line.uid, line.gid);
+    let mut inode = Inode::new(owned, Timestamp::default(), body);
+    (inode.generation, inode.nlink) = (line.generation, line.nlink);
+    inode.atime = Nanos(line.atime_ns);
+    inode.mtime = Nanos(line.mtime_ns);
+    inode.ctime = Nanos(line.ctime_ns);
+    state.inodes.restore_slot(inode);
     Ok(())
 }
 
@@ -345,6 +341,16 @@ fn take_xattr(state: &mut State, line: &XattrLine) -> Taken {
     let name = unescape(&line.name).and_then(|name| XattrName::new(&name).ok());
     let name = name.ok_or("not the name of an attribute")?;
     let value = unescape(&line.value).ok_or("not the value of an attribute")?;
-    state.change_xattrs(Ino(line.ino), |xattrs| xattrs.insert(name, value));
+    let ino = Ino(line.ino);
+    let kind = AclKind::of_name(name.as_bytes());
+    if kind.is_some() {
+        let acl = Acl::parse(&value).map_err(|_| "not an ACL")?;
+        acl.ok_or("an empty ACL")?;
+    }
+    if kind == Some(AclKind::Access) {
+        state.inode(ino).map_err(|_| "an ACL of no inode")?;
+        state.inodes.get_mut(ino).set_has_acl(true);
+    }
+    state.change_xattrs(ino, |xattrs| xattrs.insert(name, value));
     Ok(())
 }

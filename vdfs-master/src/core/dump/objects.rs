@@ -293,7 +293,7 @@ impl InodeLine {
             slot,
             generation: inode.generation,
             nlink: inode.nlink,
-            mode: inode.mode,
+            mode: inode.mode(),
             uid: inode.uid,
             gid: inode.gid,
             atime_ns: inode.atime.0,

@@ -3,11 +3,9 @@
 use vdfs_proto::meta::SetAttr;
 use vdfs_proto::{Attr, Status, Timestamp};
 
-use crate::core::inode::resolve_time;
+use crate::core::inode::{MODE_BITS, resolve_time};
 use crate::core::record::Change;
 use crate::core::state::State;
-
-const MODE_BITS: u16 = 0o7777;
 
 impl State {
     pub(super) fn plan_set_attr(&self, set: &SetAttr, at: Timestamp) -> Result<Change, Status> {
@@ -36,12 +34,18 @@ impl State {
         else {
             unreachable!("asked for a setattr");
         };
+        if uid.is_some() || gid.is_some() {
+            self.drop_capabilities(*ino);
+        }
+        if let Some(mode) = mode {
+            self.follow_mode(*ino, *mode);
+        }
         let inode = self.inodes.get_mut(*ino);
         // Privileges fall with the old mode; a mode that is set in the same call is what is wanted.
         if *kill_privileges {
             inode.kill_privileges();
         }
-        inode.mode = mode.unwrap_or(inode.mode);
+        inode.set_mode(mode.unwrap_or(inode.mode()));
         inode.uid = uid.unwrap_or(inode.uid);
         inode.gid = gid.unwrap_or(inode.gid);
         inode.atime = atime.map_or(inode.atime, Into::into);

@@ -4,15 +4,13 @@ use std::sync::Arc;
 
 use vdfs_proto::limits;
 use vdfs_proto::meta::{Create, Created, Mutated, NewKind};
-use vdfs_proto::{FileKind, Ino, Status, Timestamp};
+use vdfs_proto::{AclKind, FileKind, Ino, Status, Timestamp};
 
 use super::Facts;
 use crate::core::directory::Directory;
-use crate::core::inode::{Body, FileBody, Inode, inherit_setgid};
-use crate::core::record::{Change, NewBody};
+use crate::core::inode::{Body, FileBody, Inode, MODE_BITS, inherit_setgid};
+use crate::core::record::{Change, NewAcls, NewBody};
 use crate::core::state::State;
-
-const MODE_BITS: u16 = 0o7777;
 
 impl State {
     pub(super) fn plan_create(&self, create: Create, facts: &Facts<'_>) -> Result<Change, Status> {
@@ -29,7 +27,8 @@ impl State {
             return Err(Status::NoSpace);
         }
         let ino = self.inodes.next_ino().ok_or(Status::NoSpace)?;
-        let (mode, gid) = self.inherit(&create)?;
+        let (mode, acls) = self.inherit_acls(&create);
+        let (mode, gid) = self.inherit_group(&create, mode)?;
         Ok(Change::Create {
             parent: create.parent,
             name: create.name,
@@ -38,7 +37,28 @@ impl State {
             mode,
             uid: create.uid,
             gid,
+            acls,
         })
+    }
+
+    /// Mode and ACLs, as a default ACL of the directory hands them down instead of the umask (acl(5)).
+    /// A symlink has neither.
+    fn inherit_acls(&self, create: &Create) -> (u16, NewAcls) {
+        let mode = create.mode & MODE_BITS;
+        if matches!(create.kind, NewKind::Symlink(_)) {
+            return (mode, NewAcls::default());
+        }
+        let Some(default) = self.acl(create.parent, AclKind::Default) else {
+            return (mode & !create.umask, NewAcls::default());
+        };
+        let access = default.for_new(mode);
+        let mode = mode & !0o777 | access.mode_bits();
+        let is_directory = create.kind == NewKind::Directory;
+        let acls = NewAcls {
+            access: (!access.is_minimal()).then(|| Box::new(access)),
+            default: is_directory.then(|| Box::new(default)),
+        };
+        (mode, acls)
     }
 
     fn plan_existing(&self, ino: Ino, create: &Create) -> Result<Change, Status> {
@@ -53,8 +73,7 @@ impl State {
     }
 
     /// Mode and group, as a setgid directory hands them down (inode(7)).
-    fn inherit(&self, create: &Create) -> Result<(u16, u32), Status> {
-        let mode = create.mode & MODE_BITS;
+    fn inherit_group(&self, create: &Create, mode: u16) -> Result<(u16, u32), Status> {
         let parent = self.inode(create.parent)?;
         if !parent.is_setgid() {
             return Ok((mode, create.gid));
@@ -83,6 +102,7 @@ impl State {
             mode,
             uid,
             gid,
+            acls,
         } = change
         else {
             unreachable!("asked for a create");
@@ -91,18 +111,10 @@ impl State {
         if matches!(body, Body::Directory(_)) {
             self.count_subdirectory(*parent, 1);
         }
-        let inode = Inode {
-            generation: ino.generation(),
-            nlink: 1,
-            mode: *mode,
-            uid: *uid,
-            gid: *gid,
-            atime: at.into(),
-            mtime: at.into(),
-            ctime: at.into(),
-            body,
-        };
+        let inode = Inode::new((*mode, *uid, *gid), at, body);
         self.occupy(*ino, inode);
+        self.store_acl(*ino, AclKind::Access, acls.access.as_deref());
+        self.store_acl(*ino, AclKind::Default, acls.default.as_deref());
         self.add_name(at, *parent, name, *ino);
         self.created(*ino, true)
     }

@@ -1,6 +1,6 @@
 //! rename(2).
 
-use vdfs_proto::meta::Rename;
+use vdfs_proto::meta::{Rename, RenameMode};
 use vdfs_proto::{FileName, Ino, Status, Timestamp};
 
 use super::Facts;
@@ -11,11 +11,14 @@ impl State {
     pub(super) fn plan_rename(&self, rename: Rename, facts: &Facts<'_>) -> Result<Change, Status> {
         let ino = self.lookup(rename.parent, &rename.name)?;
         let replaced = self.find(rename.new_parent, &rename.new_name)?;
-        if replaced.is_some() && rename.no_replace {
-            return Err(Status::Exists);
-        }
-        if replaced == Some(ino) {
-            return Ok(Change::Nothing);
+        match (rename.mode, replaced) {
+            (RenameMode::NoReplace, Some(_)) => return Err(Status::Exists),
+            (_, Some(other)) if other == ino => return Ok(Change::Nothing),
+            (RenameMode::Exchange, _) => {
+                let other = replaced.ok_or(Status::NotFound)?;
+                return self.plan_exchange(rename, ino, other);
+            }
+            (RenameMode::Replace | RenameMode::NoReplace, _) => {}
         }
         if self.is_within(rename.new_parent, ino) {
             return Err(Status::Invalid);
@@ -39,6 +42,27 @@ impl State {
             new_parent: rename.new_parent,
             new_name: rename.new_name,
             keep: replaced.is_some_and(keeps),
+        })
+    }
+
+    fn plan_exchange(&self, rename: Rename, ino: Ino, other: Ino) -> Result<Change, Status> {
+        let Rename {
+            parent,
+            name,
+            new_parent,
+            new_name,
+            mode: _,
+            // Nothing is removed.
+            found: _,
+        } = rename;
+        if self.is_within(new_parent, ino) || self.is_within(parent, other) {
+            return Err(Status::Invalid);
+        }
+        Ok(Change::Exchange {
+            parent,
+            name,
+            new_parent,
+            new_name,
         })
     }
 
@@ -90,13 +114,31 @@ impl State {
         self.move_inode(at, ino, *parent, *new_parent);
     }
 
-    fn replace_name(&mut self, at: Timestamp, parent: Ino, name: &FileName, ino: Ino) {
+    pub(super) fn apply_exchange(&mut self, at: Timestamp, change: &Change) {
+        let Change::Exchange {
+            parent,
+            name,
+            new_parent,
+            new_name,
+        } = change
+        else {
+            unreachable!("asked for an exchange");
+        };
+        let ino = self.lookup(*parent, name).expect("planned for a name");
+        let other = self.replace_name(at, *new_parent, new_name, ino);
+        self.replace_name(at, *parent, name, other);
+        self.move_inode(at, ino, *parent, *new_parent);
+        self.move_inode(at, other, *new_parent, *parent);
+    }
+
+    /// Gives what the name stood for.
+    fn replace_name(&mut self, at: Timestamp, parent: Ino, name: &FileName, ino: Ino) -> Ino {
         let hash = self.hash(name);
         let inode = self.inodes.get_mut(parent);
         inode.mtime = at.into();
         inode.ctime = at.into();
         let directory = inode.directory_mut().expect("a parent is a directory");
-        directory.replace(hash, name, ino);
+        directory.replace(hash, name, ino)
     }
 
     fn end_replaced(

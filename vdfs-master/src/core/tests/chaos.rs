@@ -17,7 +17,7 @@ use vdfs_proto::{
 };
 
 use super::world::{
-    CHUNK_BYTES, READ, WRITE, World, create_in, name, next_events, registration, truncate,
+    CHUNK_BYTES, READ, WRITE, World, create_in, name, next_events, now, registration, truncate,
 };
 use crate::core::{CoreReply, Input, Ticket};
 
@@ -235,19 +235,7 @@ impl Chaos {
                 by,
                 handle,
                 tail_unknown,
-            } => {
-                let handle = HandleId(handle);
-                self.clients[by]
-                    .handles
-                    .retain(|open| open.handle != handle);
-                self.ask(
-                    by,
-                    Release {
-                        handle,
-                        tail_unknown,
-                    },
-                );
-            }
+            } => self.release(by, HandleId(handle), tail_unknown),
             Step::Truncate { by, file, size } => {
                 if let Some(ino) = self.ino(file) {
                     self.mutate(by, Mutation::Truncate(truncate(ino, size)));
@@ -305,6 +293,17 @@ impl Chaos {
             }
             step => self.take_fault(step),
         }
+    }
+
+    fn release(&mut self, by: usize, handle: HandleId, tail_unknown: bool) {
+        let handles = &mut self.clients[by].handles;
+        handles.retain(|open| open.handle != handle);
+        let release = Release {
+            handle,
+            tail_unknown,
+            read_at: Some(now(self.world.now_ms).wall),
+        };
+        self.ask(by, release);
     }
 
     fn take_fault(&mut self, step: Step) {

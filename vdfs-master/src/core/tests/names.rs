@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use vdfs_proto::meta::{
-    Create, GetXattr, Link, ListXattr, NewKind, ReadLink, RemoveXattr, Rename, Rmdir, SetAttr,
-    SetXattr, Unlink, XattrMode,
+    Create, GetXattr, Link, ListXattr, NewKind, ReadLink, RemoveXattr, Rename, RenameMode, Rmdir,
+    SetAttr, SetXattr, Unlink, XattrMode,
 };
 use vdfs_proto::{Ino, Status, SymlinkTarget, XattrName};
 
@@ -18,7 +18,7 @@ fn rename_in(from: Ino, text: &str, to: Ino, new_text: &str) -> Rename {
         name: name(text),
         new_parent: to,
         new_name: name(new_text),
-        no_replace: false,
+        mode: RenameMode::Replace,
         found: None,
     }
 }
@@ -177,7 +177,7 @@ fn rename_refuses_loops_and_wrong_kinds() {
         Err(Status::NotFound)
     );
     let no_replace = Rename {
-        no_replace: true,
+        mode: RenameMode::NoReplace,
         ..rename_in(root, "f", root, "outer")
     };
     assert_eq!(go(no_replace), Err(Status::Exists));
@@ -331,6 +331,7 @@ fn readdir_is_stable_while_entries_come_and_go() {
         cookie: 0,
         entries_max: 100,
         with_attrs: false,
+        marks_access: false,
     };
     let half = world.ask(session, read.clone()).expect("a directory");
     for entry in half.entries.iter().take(50) {
@@ -346,13 +347,66 @@ fn readdir_is_stable_while_entries_come_and_go() {
     assert_eq!((rest.entries.len(), rest.at_end), (100, true));
 }
 
+#[test]
+fn exchange_swaps_names_parents_and_link_counts() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let left = mkdir(&mut world, session, Ino::ROOT, "left");
+    let right = mkdir(&mut world, session, Ino::ROOT, "right");
+    let dir = mkdir(&mut world, session, left, "dir");
+    let below = mkdir(&mut world, session, dir, "below");
+    let file = world.create(session, create_in(right, "file", NewKind::Regular));
+    let exchange = |parent, text: &str, new_parent, new_text: &str| Rename {
+        mode: RenameMode::Exchange,
+        ..rename_in(parent, text, new_parent, new_text)
+    };
+    world.pass(10);
+    let swap = exchange(left, "dir", right, "file");
+    world.mutate(session, swap).expect("exchanges");
+    let nlink = |world: &mut World, ino| world.attr(session, ino).expect("there").nlink;
+    assert_eq!((nlink(&mut world, left), nlink(&mut world, right)), (2, 3));
+    assert_eq!(world.names(session, left), ["dir"]);
+    let moved = world.attr(session, file.attr.ino).expect("there");
+    assert!(moved.ctime > moved.mtime && moved.nlink == 1);
+    // Neither may get into itself.
+    for (from, text, to, new_text) in [
+        (right, "file", dir, "below"),
+        (dir, "below", right, "file"),
+        (Ino::ROOT, "right", below, "none"),
+    ] {
+        let refused = world.mutate(session, exchange(from, text, to, new_text));
+        let expected = match new_text {
+            "none" => Status::NotFound,
+            _ => Status::Invalid,
+        };
+        assert_eq!(refused, Err(expected), "{text} and {new_text}");
+    }
+    let swap = exchange(Ino::ROOT, "left", right, "file");
+    world
+        .mutate(session, swap)
+        .expect("directories of two parents");
+    assert_eq!(
+        (nlink(&mut world, Ino::ROOT), nlink(&mut world, right)),
+        (4, 3)
+    );
+    world.restart(true);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Make(u8, u8, bool),
     Remove(u8, u8),
     RemoveDirectory(u8, u8),
     Link(u8, u8, u8, u8),
-    Move(u8, u8, u8, u8, bool),
+    Move(u8, u8, u8, u8, RenameMode),
+}
+
+fn modes() -> impl Strategy<Value = RenameMode> {
+    prop_oneof![
+        Just(RenameMode::Replace),
+        Just(RenameMode::NoReplace),
+        Just(RenameMode::Exchange),
+    ]
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -363,7 +417,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (dir(), file()).prop_map(|(d, n)| Step::Remove(d, n)),
         1 => (dir(), file()).prop_map(|(d, n)| Step::RemoveDirectory(d, n)),
         1 => (dir(), file(), dir(), file()).prop_map(|(a, b, c, d)| Step::Link(a, b, c, d)),
-        3 => (dir(), file(), dir(), file(), any::<bool>())
+        3 => (dir(), file(), dir(), file(), modes())
             .prop_map(|(a, b, c, d, e)| Step::Move(a, b, c, d, e)),
     ]
 }
@@ -484,15 +538,18 @@ impl Model {
         &mut self,
         (from, text): (u32, &str),
         (to, new_text): (u32, &str),
-        no_replace: bool,
+        mode: RenameMode,
     ) -> Result<(), Status> {
         let id = self.find(from, text).ok_or(Status::NotFound)?;
         let replaced = self.find(to, new_text);
-        if replaced.is_some() && no_replace {
+        if replaced.is_some() && mode == RenameMode::NoReplace {
             return Err(Status::Exists);
         }
         if replaced == Some(id) {
             return Ok(());
+        }
+        if mode == RenameMode::Exchange {
+            return self.exchange((from, text, id), (to, new_text, replaced));
         }
         if self.contains(id, to) {
             return Err(Status::Invalid);
@@ -508,6 +565,22 @@ impl Model {
             self.drop_link(replaced);
         }
         self.names(from).remove(text);
+        self.names(to).insert(new_text.into(), id);
+        Ok(())
+    }
+}
+
+impl Model {
+    fn exchange(
+        &mut self,
+        (from, text, id): (u32, &str, u32),
+        (to, new_text, other): (u32, &str, Option<u32>),
+    ) -> Result<(), Status> {
+        let other = other.ok_or(Status::NotFound)?;
+        if self.contains(id, to) || self.contains(other, from) {
+            return Err(Status::Invalid);
+        }
+        self.names(from).insert(text.into(), other);
         self.names(to).insert(new_text.into(), id);
         Ok(())
     }
@@ -566,18 +639,15 @@ impl Pair {
                 assert_eq!(done, self.model.rmdir(dir, &text));
             }
             Step::Link(dir, text, to, new_text) => self.link(dir, text, to, new_text),
-            Step::Move(dir, text, to, new_text, no_replace) => {
+            Step::Move(dir, text, to, new_text, mode) => {
                 let ((dir, from), text) = (self.directory(dir), text.to_string());
                 let ((to, into), new_text) = (self.directory(to), new_text.to_string());
                 let rename = Rename {
-                    no_replace,
+                    mode,
                     ..rename_in(from, &text, into, &new_text)
                 };
                 let done = self.world.mutate(self.session, rename);
-                assert_eq!(
-                    done,
-                    self.model.rename((dir, &text), (to, &new_text), no_replace)
-                );
+                assert_eq!(done, self.model.rename((dir, &text), (to, &new_text), mode));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Every mutation is done once, whatever is lost on the way.
 
-use vdfs_proto::meta::{Create, Mutated, Mutation, NewKind, Release, Rename};
+use vdfs_proto::meta::{Create, Mutated, Mutation, NewKind, Release, Rename, RenameMode};
 use vdfs_proto::{HandleId, Ino, OpId, SessionId, Status};
 
 use super::world::{WRITE, World, create_in, name, truncate};
@@ -39,7 +39,7 @@ fn retry_of_a_rename_is_not_done_again() {
         name: name("a"),
         new_parent: Ino::ROOT,
         new_name: name("b"),
-        no_replace: false,
+        mode: RenameMode::Replace,
         found: None,
     });
     let op = world.op(session, 4);
@@ -89,6 +89,7 @@ fn retried_create_registers_its_handle_again() {
     let release = Release {
         handle: HandleId(1),
         tail_unknown: false,
+        read_at: None,
     };
     world.ask(session, release).expect("releases");
     let again = world.send_mutation(op, create_f());

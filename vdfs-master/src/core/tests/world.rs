@@ -7,7 +7,7 @@ use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::meta::{
     Access, Answer, Commit, Create, Created, Extend, GetAttr, GetLayout, Lookup, MutateRequest,
     Mutated, Mutation, NewKind, Open, Opened, Query, QueryRequest, ReadDir, Release, Rename,
-    Truncate, Unlink,
+    RenameMode, Truncate, Unlink,
 };
 use vdfs_proto::operation::Operation;
 use vdfs_proto::session::{
@@ -85,6 +85,7 @@ pub(super) fn create_in(parent: Ino, text: &str, kind: NewKind) -> Create {
         name: name(text),
         kind,
         mode: 0o644,
+        umask: 0,
         uid: 10,
         gid: 20,
         open: None,
@@ -453,7 +454,7 @@ impl World {
             name: name(from),
             new_parent: Ino::ROOT,
             new_name: name(to),
-            no_replace: false,
+            mode: RenameMode::Replace,
             found: None,
         };
         self.mutate(session, rename)
@@ -495,6 +496,7 @@ impl World {
         let release = Release {
             handle,
             tail_unknown,
+            read_at: None,
         };
         self.ask(session, release).expect("can be released");
     }
@@ -552,6 +554,7 @@ impl World {
                 cookie,
                 entries_max: 3,
                 with_attrs: true,
+                marks_access: false,
             };
             let listing = self.ask(session, read).expect("a directory");
             for entry in &listing.entries {

@@ -7,7 +7,8 @@ use vdfs_proto::limits::XATTR_VALUE_BYTES_MAX;
 use vdfs_proto::meta::{
     Access, AcquireAppend, Commit, Create, Extend, GetAttr, GetLayout, GetXattr, Link, ListXattr,
     Lock, LockAsked, Lookup, Mutation, NewKind, Open, Query, ReadLink, Release, RemoveXattr,
-    Rename, ReturnAppend, Rmdir, SetAttr, SetXattr, Truncate, Unlink, Unlock, XattrMode,
+    Rename, RenameMode, ReturnAppend, Rmdir, SetAttr, SetXattr, Truncate, Unlink, Unlock,
+    XattrMode,
 };
 use vdfs_proto::{
     DataId, FileName, HandleId, Ino, LockKind, LockOwner, LockRange, SymlinkTarget, Timestamp,
@@ -118,6 +119,7 @@ fn release() -> impl Strategy<Value = Query> {
         Query::Release(Release {
             handle,
             tail_unknown,
+            read_at: None,
         })
     })
 }
@@ -205,6 +207,7 @@ fn create(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
             mode,
             uid: id,
             gid: id,
+            umask: 0,
             open,
             exclusive,
         })
@@ -216,12 +219,16 @@ fn rename(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
     let rename = (place(model), place(model), no_replace, found(model));
     rename.prop_map(
         |((parent, name), (new_parent, new_name), no_replace, found)| {
+            let mode = match no_replace {
+                true => RenameMode::NoReplace,
+                false => RenameMode::Replace,
+            };
             Mutation::Rename(Rename {
                 parent,
                 name,
                 new_parent,
                 new_name,
-                no_replace,
+                mode,
                 found,
             })
         },

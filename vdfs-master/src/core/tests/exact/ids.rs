@@ -104,6 +104,7 @@ impl Ids {
             Mutation::Commit(commit) => *commit = self.core_commit(commit),
             Mutation::Extend(Extend { commit }) => *commit = self.core_commit(commit),
             Mutation::SetXattr(set) => to_core(&mut set.ino),
+            Mutation::SetAcl(set) => to_core(&mut set.ino),
             Mutation::RemoveXattr(remove) => to_core(&mut remove.ino),
             Mutation::Lock(lock) => to_core(&mut lock.ino),
             Mutation::Unlock(unlock) => to_core(&mut unlock.ino),
@@ -167,6 +168,7 @@ impl Ids {
             Mutated::Create(created) => Mutated::Create(self.model_created(created, expected)),
             Mutated::Link(attr) => Mutated::Link(self.model_attr(attr)),
             Mutated::SetAttr(attr) => Mutated::SetAttr(self.model_attr(attr)),
+            Mutated::SetAcl(attr) => Mutated::SetAcl(self.model_attr(attr)),
             Mutated::Lock(attr) => Mutated::Lock(self.model_attr(attr)),
             Mutated::Truncate(truncated) => {
                 let layout = match expected {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use vdfs_proto::attr::SetTime;
 use vdfs_proto::limits::{LINKS_MAX, XATTR_TOTAL_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use vdfs_proto::meta::{
-    Create, Created, Link, Mutated, NewKind, RemoveXattr, Rename, Rmdir, SetAttr, SetXattr, Unlink,
-    XattrMode,
+    Create, Created, Link, Mutated, NewKind, RemoveXattr, Rename, RenameMode, Rmdir, SetAttr,
+    SetXattr, Unlink, XattrMode,
 };
 use vdfs_proto::{DataId, FileKind, FileName, Ino, SessionId, Status, Timestamp};
 
@@ -202,7 +202,7 @@ impl Model {
         let ino = self.lookup(rename.parent, &rename.name)?;
         let replaced = self.entries(rename.new_parent)?.get(&rename.new_name);
         let replaced = replaced.copied();
-        if rename.no_replace && replaced.is_some() {
+        if rename.mode == RenameMode::NoReplace && replaced.is_some() {
             return Err(Status::Exists);
         }
         if replaced == Some(ino) {

@@ -108,6 +108,7 @@ impl System {
                 cookie,
                 entries_max,
                 with_attrs: true,
+                marks_access: false,
             };
             let listing = self.world.ask(self.observer, read).expect("a directory");
             for entry in &listing.entries {
