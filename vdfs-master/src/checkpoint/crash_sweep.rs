@@ -354,6 +354,19 @@ fn checkpoint_with_any_flipped_bit_or_missing_end_costs_nothing() {
 }
 
 #[test]
+fn checkpoint_damaged_that_was_the_only_one_is_no_generation() {
+    let mut run = Run::new();
+    run.perform(Step::Checkpoint).expect("the disk is good");
+    let name = checkpoint::list(&run.disk).expect("lists");
+    let name = format!("checkpoint-{:020}", name[0]);
+    run.disk.damage(&name, |bytes| bytes[50] ^= 1);
+    let all = run.records.len() as u64;
+    run.check_start(&run.disk, all, &"the log is whole");
+    let left = checkpoint::list(&run.disk).expect("lists");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn checkpoints_damaged_both_are_refused_with_the_file_and_the_way_out() {
     let (run, names) = two_generations();
     let disk = copy(&run);

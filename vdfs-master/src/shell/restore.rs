@@ -39,6 +39,10 @@ pub(crate) fn restore(
         replay(&mut core, record)
     });
     let log = opened.map_err(|error| blame(error, loaded.damaged))?;
+    // Also if the log alone was enough: as a generation, a damaged one would have it purged.
+    for useless in loaded.useless {
+        checkpoint::set_aside(&**disk, useless)?;
+    }
     if let Some(cut) = log.cut() {
         tracing::warn!(
             file = cut.file, off = cut.offset, len = cut.bytes, why = %cut.fault,
@@ -88,34 +92,32 @@ struct Loaded {
     synced: u64,
     /// Why newer ones cannot be loaded.
     damaged: Option<CheckpointError>,
+    /// Which these are.
+    useless: Vec<u64>,
 }
 
 fn load_newest(disk: &Arc<dyn Disk>) -> Result<Loaded, MasterError> {
     let all = checkpoint::list(&**disk)?;
     let synced = all.first().copied().unwrap_or(0);
-    let mut damaged = None;
-    for (newer, &records) in all.iter().enumerate() {
+    let (mut core, mut damaged, mut useless) = (None, None, Vec::new());
+    for records in all {
         match checkpoint::load(disk, records) {
-            Ok(core) => {
-                for &useless in &all[..newer] {
-                    checkpoint::set_aside(&**disk, useless)?;
-                }
-                return Ok(Loaded {
-                    core: Some(core),
-                    synced,
-                    damaged,
-                });
+            Ok(loaded) => {
+                core = Some(loaded);
+                break;
             }
             Err(error) => {
                 tracing::warn!(%error, "a checkpoint cannot be loaded, trying the one before");
                 damaged = Some(error);
+                useless.push(records);
             }
         }
     }
     Ok(Loaded {
-        core: None,
+        core,
         synced,
         damaged,
+        useless,
     })
 }
 

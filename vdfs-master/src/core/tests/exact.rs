@@ -15,6 +15,8 @@ mod restores;
 mod storage;
 mod system;
 
+use std::fmt;
+
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use vdfs_proto::OpId;
@@ -31,7 +33,7 @@ const SILENCE_MS: u64 = 12_000;
 /// Silence of a volume after which it may come with another store.
 const VOLUME_SILENCE_MS: u64 = 3_000;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Transition {
     Mutate {
         by: usize,
@@ -106,6 +108,34 @@ enum Restore {
     Newest,
     /// A bit of the newest checkpoint has flipped.
     OlderCheckpoint,
+}
+
+/// A line each, whatever the attributes hold.
+impl fmt::Debug for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Transition::Mutate {
+                by,
+                slot,
+                mutation,
+                fate,
+            } => format!("{by}:{slot} {fate:?} {mutation:?}"),
+            Transition::Ask { by, query } => format!("{by} {query:?}"),
+            Transition::AskKilled { by, query } => format!("{by} killed {query:?}"),
+            Transition::Retry { by, slot, back } => format!("{by}:{slot} again, {back} back"),
+            Transition::RetryFormer { by, slot } => format!("{by}:{slot} again, of before"),
+            Transition::Begin { by } => format!("{by} begins"),
+            Transition::Close { by } => format!("{by} closes"),
+            Transition::Expire { by } => format!("{by} is silent"),
+            Transition::Pass { ms } => format!("{ms} ms pass"),
+            Transition::Sync => "sync".to_owned(),
+            Transition::Checkpoint => "checkpoint".to_owned(),
+            Transition::Restart { from } => format!("restart from {from:?}"),
+            Transition::Crash { lose, torn } => format!("crash, loses {lose}, torn: {torn}"),
+            Transition::LoseVolume => "the volume loses its store".to_owned(),
+        };
+        write!(f, "{text:.300}")
+    }
 }
 
 impl Transition {
