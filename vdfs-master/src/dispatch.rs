@@ -95,7 +95,11 @@ impl Service for Dispatch {
         let caller = handlers::caller(peer);
         let ask = |request: Request| self.desk.ask(peer, &caller, &request);
         let calls: Vec<Result<Call, Status>> = requests.into_iter().map(ask).collect();
-        self.desk.turns.run_queued();
+        // Never for heartbeats alone: a turn may wait for the disk.
+        let is_queued = |call: &Result<Call, Status>| matches!(call, Ok(call) if matches!(call.asked, Asked::Waits(_)));
+        if calls.iter().any(is_queued) {
+            self.desk.turns.run_queued();
+        }
         let finish = |call| match call {
             Ok(call) => self.finish(call),
             Err(status) => Begun::Done(Err(status)),

@@ -53,6 +53,22 @@ fn busy_world() -> World {
     world
 }
 
+fn assert_same(found: &str, expected: &str) {
+    let at = found
+        .bytes()
+        .zip(expected.bytes())
+        .position(|(a, b)| a != b);
+    let Some(at) = at else {
+        return assert_eq!(found.len(), expected.len(), "one is longer");
+    };
+    let around = at.saturating_sub(200)..(at + 100).min(found.len()).min(expected.len());
+    panic!(
+        "{}\n  differs from\n{}",
+        &found[around.clone()],
+        &expected[around]
+    );
+}
+
 fn restored(core: &Core) -> Core {
     let image = core.image();
     assert_eq!(image.records(), core.records());
@@ -66,7 +82,7 @@ fn restored(core: &Core) -> Core {
 fn image_restores_the_same_state_and_the_log_goes_on_from_it() {
     let mut world = busy_world();
     let core = restored(&world.core);
-    assert!(core.dump() == world.core.dump());
+    assert_same(&core.dump(), &world.core.dump());
     let at = world.log.len();
     let mut core = core;
     let session = world.open_session("b");
@@ -74,7 +90,7 @@ fn image_restores_the_same_state_and_the_log_goes_on_from_it() {
     for record in &world.log[at..] {
         core.replay(record).expect("fits");
     }
-    assert!(core.dump() == world.core.dump());
+    assert_same(&core.dump(), &world.core.dump());
     core.check();
 }
 
@@ -93,7 +109,7 @@ fn image_is_one_instant_while_the_state_goes_on() {
         .sections()
         .map(|(name, bytes)| (name.to_owned(), bytes));
     let core = Core::from_image(sections).expect("a whole image");
-    assert!(core.dump() == then);
+    assert_same(&core.dump(), &then);
 }
 
 #[test]

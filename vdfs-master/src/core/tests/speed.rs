@@ -54,7 +54,8 @@ impl Bare {
     fn mutate(&mut self, mutation: Mutation) {
         let op = OpId {
             session: self.session,
-            slot: (self.next % 32) as u16,
+            // The world's own ops are in slot 0.
+            slot: 1 + (self.next % 31) as u16,
             seq: self.next,
         };
         let peer = self.world.peer.clone();

@@ -186,7 +186,7 @@ impl World {
 
     pub(super) fn sync(&mut self) {
         self.sync_wanted = false;
-        let records = self.log.len() as u64;
+        let records = self.core.records();
         self.step(Input::LogDurable { records });
     }
 
