@@ -161,9 +161,13 @@ fn punch_and_zero_range_change_bytes_and_room(way: Way) {
     let second = vdfs.second_mount();
     let path = vdfs.dir().join("dense");
     let mut bytes = pattern::bytes(1, 0, 16 * MIB as usize);
+    let free_at_first = free_bytes(&vdfs.dir());
     fs::write(&path, &bytes).expect("written");
     let elsewhere = second.dir().join("dense");
     assert!(fs::read(&elsewhere).expect("read") == bytes);
+    eventually("df shows the file", Duration::from_secs(10), || {
+        free_bytes(&vdfs.dir()) + 16 * MIB <= free_at_first
+    });
     let free_before = free_bytes(&vdfs.dir());
     let mtime_before = fs::metadata(&path)
         .expect("stat")
