@@ -11,9 +11,7 @@ use vdfs_tests::{Options, Way, on_up_and_on_a_cluster, within};
 
 on_up_and_on_a_cluster!(
     wal_from_8_processes_loses_nothing,
-    #[ignore = "not run yet with locks across mounts"]
     rollback_journal_from_two_mounts_loses_nothing,
-    #[ignore = "not run yet with locks across mounts"]
     wal_from_a_second_mount_is_refused,
     #[ignore = "long: 10,000 transactions"]
     wal_from_8_processes_loses_nothing_long,
