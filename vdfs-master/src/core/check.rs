@@ -9,7 +9,7 @@ use vdfs_proto::{AclKind, DataId, Ino, SessionId};
 use super::directory::{Directory, NameHash};
 use super::dump::Progress;
 use super::inode::{Body, Inode};
-use super::live::Live;
+use super::live::{Live, Parked, Seat};
 use super::locks::check_locks;
 use super::state::State;
 use super::weight::Weights;
@@ -274,6 +274,7 @@ pub(crate) fn check_live(state: &State, live: &Live) {
         assert!(state.sessions.contains(*session), "{session} has ended");
     }
     check_handles(state, live);
+    check_seats(live);
     live.lock_queues.check();
     for (session, _) in live.in_progress.keys() {
         assert!(
@@ -285,6 +286,40 @@ pub(crate) fn check_live(state: &State, live: &Live) {
         assert!(
             live.sessions.contains_key(&asked.recall.session),
             "{asked:?} of nobody"
+        );
+    }
+}
+
+/// Whoever waits is found by its ticket.
+fn check_seats(live: &Live) {
+    for ((session, slot), waiting) in &live.in_progress {
+        let Some(ticket) = waiting.ticket else {
+            continue;
+        };
+        let seat = live.seats.get(&ticket);
+        assert!(
+            matches!(seat, Some(Seat::Op(of, at)) if (of, at) == (session, slot)),
+            "{ticket:?} waits for {session} {slot} at {seat:?}"
+        );
+    }
+    let queues = live.works.values().map(|work| &work.waiters);
+    let queues = queues
+        .chain(live.append_waiters.values())
+        .chain([&live.resume_waiters]);
+    for parked in queues.flatten() {
+        if let Parked::Query(ticket, _) = parked {
+            let seat = live.seats.get(ticket);
+            assert!(
+                matches!(seat, Some(Seat::Query(_))),
+                "{ticket:?} at {seat:?}"
+            );
+        }
+    }
+    for opening in &live.opening {
+        let seat = live.seats.get(&opening.ticket);
+        assert!(
+            matches!(seat, Some(Seat::Opening)),
+            "{opening:?} at {seat:?}"
         );
     }
 }

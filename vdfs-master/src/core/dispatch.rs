@@ -9,7 +9,7 @@ use vdfs_proto::{DataId, Ino, OpId, SessionId, Status};
 
 use super::inode::NewData;
 use super::limits::WAITERS_MAX;
-use super::live::{InProgress, Parked};
+use super::live::{InProgress, Parked, Seat};
 use super::namespace::Facts;
 use super::record::Record;
 use super::replies::{Novelty, Outcome};
@@ -105,6 +105,9 @@ impl Core {
             ticket: Some(ticket),
         };
         self.live.in_progress.insert((op.session, op.slot), waiting);
+        self.live
+            .seats
+            .insert(ticket, Seat::Op(op.session, op.slot));
         self.execute(request);
         Ok(())
     }
@@ -118,7 +121,11 @@ impl Core {
             // A slot is used again only after its answer.
             return Err(Status::StaleRequest);
         }
-        if let Some(before) = waiting.ticket.replace(ticket) {
+        let before = waiting.ticket.replace(ticket);
+        self.live
+            .seats
+            .insert(ticket, Seat::Op(op.session, op.slot));
+        if let Some(before) = before {
             self.live.reply(before, Err(Status::Busy));
         }
         Ok(true)
@@ -300,7 +307,10 @@ impl Core {
     pub(crate) fn redispatch(&mut self, parked: VecDeque<Parked>) {
         for request in parked {
             match request {
-                Parked::Query(ticket, request) => self.take_query(ticket, request),
+                Parked::Query(ticket, request) => {
+                    self.live.seats.remove(&ticket);
+                    self.take_query(ticket, request);
+                }
                 Parked::Mutation(request) => self.resume_mutation(request),
             }
         }
@@ -335,6 +345,9 @@ impl Core {
             WaitFor::Resumes => &mut self.live.resume_waiters,
         };
         if waiters.len() < WAITERS_MAX {
+            if let Parked::Query(ticket, _) = parked {
+                self.live.seats.insert(ticket, Seat::Query(wait));
+            }
             waiters.push_back(parked);
             return;
         }
@@ -346,27 +359,43 @@ impl Core {
         }
     }
 
+    /// The caller waits no more. Looks only where it sat.
     pub(crate) fn abandon(&mut self, ticket: Ticket) {
-        for waiting in self.live.in_progress.values_mut() {
-            if waiting.ticket == Some(ticket) {
-                waiting.ticket = None;
+        match self.live.seats.remove(&ticket) {
+            Some(Seat::Op(session, slot)) => {
+                let waiting = self.live.in_progress.get_mut(&(session, slot));
+                if let Some(waiting) = waiting.filter(|waiting| waiting.ticket == Some(ticket)) {
+                    waiting.ticket = None;
+                }
             }
+            Some(Seat::Query(wait)) => self.leave_queue(ticket, wait),
+            Some(Seat::Opening) => self.live.opening.retain(|opening| opening.ticket != ticket),
+            Some(Seat::Events(session)) => {
+                if let Some(live) = self.live.sessions.get_mut(&session) {
+                    live.outbox.abandon(ticket);
+                }
+            }
+            Some(Seat::Commands(volume)) => {
+                if let Some(live) = self.live.volumes.get_mut(&volume) {
+                    live.outbox.abandon(ticket);
+                }
+            }
+            // It has none while it waits for a lock, of which each file has a queue of its own.
+            None => self.abandon_lock_wait(ticket),
         }
-        let keep = |parked: &Parked| !matches!(parked, Parked::Query(of, _) if *of == ticket);
-        for work in self.live.works.values_mut() {
-            work.waiters.retain(keep);
-        }
-        for waiters in self.live.append_waiters.values_mut() {
-            waiters.retain(keep);
-        }
-        self.live.resume_waiters.retain(keep);
-        self.abandon_lock_wait(ticket);
-        self.live.opening.retain(|opening| opening.ticket != ticket);
-        for session in self.live.sessions.values_mut() {
-            session.outbox.abandon(ticket);
-        }
-        for volume in self.live.volumes.values_mut() {
-            volume.outbox.abandon(ticket);
+    }
+
+    fn leave_queue(&mut self, ticket: Ticket, wait: WaitFor) {
+        let waiters = match wait {
+            WaitFor::Work(ino) => self.live.works.get_mut(&ino).map(|work| &mut work.waiters),
+            WaitFor::Append(ino) => self.live.append_waiters.get_mut(&ino),
+            WaitFor::Resumes => Some(&mut self.live.resume_waiters),
+        };
+        let is_it = |parked: &Parked| matches!(parked, Parked::Query(of, _) if *of == ticket);
+        if let Some(waiters) = waiters
+            && let Some(index) = waiters.iter().position(is_it)
+        {
+            waiters.remove(index);
         }
     }
 }

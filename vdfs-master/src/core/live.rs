@@ -11,6 +11,7 @@ use vdfs_proto::{ChainTable, DataId, HandleId, Ino, OpId, SessionId, VolumeId};
 
 use super::budget::Budget;
 use super::departed::Departed;
+use super::dispatch::WaitFor;
 use super::limits::LOW_SPACE_FRACTION;
 use super::lingering::Lingering;
 use super::lock_queues::LockQueues;
@@ -47,6 +48,8 @@ pub(crate) struct Live {
     /// Callers that wait for the end of their predecessor.
     pub(crate) opening: Vec<Opening>,
     pub(crate) opens: Opens,
+    /// Where each caller waits that is not answered yet, so that one who has gone is found at once.
+    pub(crate) seats: BTreeMap<Ticket, Seat>,
     /// Mutations that are parked, with who waits for each.
     pub(crate) in_progress: BTreeMap<(SessionId, u16), InProgress>,
     pub(crate) works: BTreeMap<Ino, Work>,
@@ -163,6 +166,18 @@ pub(crate) struct InProgress {
 
 /// A request that is taken up again later.
 #[derive(Debug)]
+/// Where a caller waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seat {
+    /// For a mutation in progress.
+    Op(SessionId, u16),
+    Query(WaitFor),
+    /// For the end of its predecessor.
+    Opening,
+    Events(SessionId),
+    Commands(VolumeId),
+}
+
 pub(crate) enum Parked {
     Mutation(MutateRequest),
     Query(Ticket, QueryRequest),
@@ -207,6 +222,7 @@ impl Live {
             opens: Opens::default(),
             in_progress: BTreeMap::new(),
             works: BTreeMap::new(),
+            seats: BTreeMap::new(),
             append_waiters: BTreeMap::new(),
             resume_waiters: VecDeque::new(),
             lock_queues: LockQueues::new(0),
@@ -232,6 +248,7 @@ impl Live {
     pub(crate) fn reply(&mut self, ticket: Ticket, outcome: Result<CoreReply, vdfs_proto::Status>) {
         self.effects.push(Effect::Reply { ticket, outcome });
     }
+        self.seats.remove(&ticket);
 
     /// Queues a command. A volume that is not registered is told what it missed when it registers.
     pub(crate) fn send(&mut self, volume: VolumeId, command: Command, sent: Sent) {

@@ -13,7 +13,7 @@ use vdfs_proto::volume::Fence;
 use vdfs_proto::{HandleId, Ino, SessionId, Status};
 
 use super::limits::LABEL_BYTES_MAX;
-use super::live::{LiveSession, Opening};
+use super::live::{LiveSession, Opening, Seat};
 use super::record::Record;
 use super::replies::Slots;
 use super::state::{Closing, Session, State};
@@ -167,6 +167,7 @@ impl Core {
             .iter()
             .position(|other| other.open.identity == new.open.identity && other.owner == new.owner);
         let before = same.map(|index| opening.remove(index));
+        self.live.seats.insert(new.ticket, Seat::Opening);
         opening.push(new);
         if let Some(before) = before {
             self.live.reply(before.ticket, Err(Status::Busy));
@@ -258,7 +259,9 @@ impl Core {
         let live = self.live.sessions.get_mut(&next.session);
         let live = live.expect("heard above");
         live.clock_ahead_ms = Some(clock_ahead_ms);
-        if let Some(before) = live.outbox.poll(next.seen, ticket, now_ms) {
+        let before = live.outbox.poll(next.seen, ticket, now_ms);
+        self.live.seats.insert(ticket, Seat::Events(next.session));
+        if let Some(before) = before {
             self.live.reply(before, Ok(events(Vec::new())));
         }
         Ok(())

@@ -14,7 +14,7 @@ use vdfs_proto::{ChainTable, Status, VolumeId, VolumeInfo};
 
 use super::inode::NewData;
 use super::limits::LABEL_BYTES_MAX;
-use super::live::{AfterDurable, LiveVolume, Sent};
+use super::live::{AfterDurable, LiveVolume, Seat, Sent};
 use super::record::{Record, VolumeRegistered};
 use super::truncation::MASTER_SESSION;
 use super::{Core, CoreReply, Effect, Grant, Heard, Ticket};
@@ -245,6 +245,7 @@ impl Core {
         for session in std::mem::take(&mut live.untold_fences) {
             self.fenced_at(next.volume, session);
         }
+        self.live.seats.insert(ticket, Seat::Commands(next.volume));
         if let Some(before) = before {
             let reply = self.commands(Vec::new());
             self.live.reply(before, Ok(reply));
