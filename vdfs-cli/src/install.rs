@@ -23,7 +23,7 @@ use vdfs_program::Failure;
 pub(crate) use volume::VolumeName;
 
 const NEXT: &str = "\
-next, as root: systemd-sysusers && systemctl daemon-reload
+next, as root: systemd-sysusers && sysctl --system && systemctl daemon-reload
 a master:      systemctl enable --now vdfs-master
 a volume:      vdfs install --volume 1 --ram SIZE --master ADDR
 a mount:       mount -t vdfs ADDR DIR";

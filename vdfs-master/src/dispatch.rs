@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use vdfs_net::{Begun, Outcome, PeerIdentity, Request, Response, Service};
 use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
-use vdfs_proto::handshake::Role;
+use vdfs_proto::handshake::{Purpose, Role};
 use vdfs_proto::meta::{AdminReply, AdminRequest};
 use vdfs_proto::volume::{VolumeReply, VolumeRequest};
 
@@ -96,7 +96,9 @@ impl Service for Dispatch {
         let ask = |request: Request| self.desk.ask(peer, &caller, &request);
         let calls: Vec<Result<Call, Status>> = requests.into_iter().map(ask).collect();
         // Never for heartbeats alone: a turn may wait for the disk.
-        let is_queued = |call: &Result<Call, Status>| matches!(call, Ok(call) if matches!(call.asked, Asked::Waits(_)));
+        let is_queued = |call: &Result<Call, Status>| {
+            matches!(call, Ok(call) if matches!(call.asked, Asked::Waits(_)))
+        };
         if calls.iter().any(is_queued) {
             self.desk.turns.run_queued();
         }
@@ -147,7 +149,7 @@ impl Desk {
         self.metrics.count(call.op, answer.is_err(), time);
         log(&call.peer, call.op, time, &answer);
         let mut reply = answer?;
-        complete(&mut reply, &self.certificates);
+        complete(&mut reply, &self.certificates, &self.metrics);
         Ok(Response {
             body: handlers::encode(&reply),
             payload: Bytes::new(),
@@ -165,9 +167,11 @@ async fn wait(desk: Arc<Desk>, mut call: Call) -> Outcome {
 }
 
 /// What the core's report lacks, because it is not the core's.
-fn complete(reply: &mut CoreReply, certificates: &Certificates) {
+fn complete(reply: &mut CoreReply, certificates: &Certificates, metrics: &Metrics) {
     if let CoreReply::Admin(AdminReply::GetStatus(report)) = reply {
         report.certificates = certificates.ending();
+        report.net = metrics.net();
+        report.ops = metrics.ops();
     }
 }
 
@@ -201,7 +205,27 @@ async fn inspect(inspector: Arc<Inspector>, role: Role, request: AdminRequest) -
     Ok(CoreReply::Admin(reply))
 }
 
+/// The thread of heartbeats does nothing else: on it a turn could cost a volume its lease.
 fn admit(peer: &PeerIdentity, caller: &Peer, request: &Request) -> Result<Admitted, Status> {
+    let admitted = admit_method(peer, caller, request)?;
+    let is_heartbeat = matches!(
+        &admitted.request,
+        CoreRequest::Volume {
+            request: VolumeRequest::Heartbeat(_),
+            ..
+        }
+    );
+    match request.purpose == Purpose::Heartbeat && !is_heartbeat {
+        true => Err(Status::NotSupported),
+        false => Ok(admitted),
+    }
+}
+
+fn admit_method(
+    peer: &PeerIdentity,
+    caller: &Peer,
+    request: &Request,
+) -> Result<Admitted, Status> {
     if !request.payload.is_empty() {
         return Err(Status::Malformed);
     }
@@ -228,11 +252,14 @@ mod tests {
     use vdfs_proto::ClusterId;
     use vdfs_proto::VolumeId;
     use vdfs_proto::codec::encode;
-    use vdfs_proto::handshake::{Purpose, Role};
+    use vdfs_proto::handshake::Role;
     use vdfs_proto::ids::SessionId;
-    use vdfs_proto::meta::{AdminRequest, GetStatus, Query, QueryRequest, StatFs};
+    use vdfs_proto::meta::{
+        AdminRequest, GetStatus, MutateRequest, Mutation, Query, QueryRequest, StatFs, Unlink,
+    };
     use vdfs_proto::session::{CloseSession, SessionRequest};
-    use vdfs_proto::volume::NextCommands;
+    use vdfs_proto::volume::{Heartbeat, NextCommands};
+    use vdfs_proto::{FileName, Ino, OpId};
 
     use super::*;
 
@@ -267,6 +294,17 @@ mod tests {
             session,
             query: Query::StatFs(StatFs {}),
         };
+        let mutate = MutateRequest {
+            op: OpId {
+                session,
+                slot: 0,
+                seq: 1,
+            },
+            mutation: Mutation::Unlink(Unlink {
+                parent: Ino::ROOT,
+                name: FileName::new(b"f").expect("a name"),
+            }),
+        };
         let close = SessionRequest::CloseSession(CloseSession { session });
         let commands = NextCommands {
             volume: VolumeId(1),
@@ -274,9 +312,11 @@ mod tests {
             registration: 1,
             seen: 0,
             wall: vdfs_proto::Timestamp::default(),
+            net: vdfs_proto::NetTotals::default(),
             results: Vec::new(),
         };
         vec![
+            request(Method::Mutate, encode(&mutate)),
             request(Method::Query, encode(&query)),
             request(Method::Session, encode(&close)),
             request(
@@ -308,11 +348,42 @@ mod tests {
 
     #[test]
     fn admit_goes_by_the_role_of_the_certificate() {
-        let all_but_volume = [Method::Query, Method::Session, Method::Admin];
+        let all_but_volume = [
+            Method::Mutate,
+            Method::Query,
+            Method::Session,
+            Method::Admin,
+        ];
         assert_eq!(admits(Role::Client), all_but_volume);
         assert_eq!(admits(Role::Admin), all_but_volume);
         assert_eq!(admits(Role::Volume), [Method::Volume]);
         assert_eq!(admits(Role::Master), []);
+    }
+
+    #[test]
+    fn admit_lets_nothing_but_heartbeats_onto_the_thread_of_heartbeats() {
+        let on_that_thread = |request: Request| Request {
+            purpose: Purpose::Heartbeat,
+            ..request
+        };
+        for role in [Role::Client, Role::Admin, Role::Volume] {
+            for request in requests() {
+                let admitted = admit(&peer(role), &on_that_thread(request));
+                let status = admitted.expect_err("no heartbeat");
+                let expected = [Status::NotSupported, Status::WrongRole];
+                assert!(expected.contains(&status), "{role:?}: {status}");
+            }
+        }
+        let beat = VolumeRequest::Heartbeat(Heartbeat {
+            volume: VolumeId(1),
+            incarnation: 1,
+            capacity_bytes: 0,
+            used_bytes: 0,
+        });
+        let beat = on_that_thread(request(Method::Volume, encode(&beat)));
+        admit(&peer(Role::Volume), &beat).expect("a heartbeat");
+        let refused = admit(&peer(Role::Client), &beat);
+        assert_eq!(refused.expect_err("a client's"), Status::WrongRole);
     }
 
     #[test]
@@ -326,7 +397,7 @@ mod tests {
     #[test]
     fn admit_refuses_malformed_bodies_and_payloads() {
         let peer = peer(Role::Client);
-        for mut request in requests().into_iter().take(3) {
+        for mut request in requests().into_iter().take(4) {
             request.body = Bytes::from([&request.body[..], &[0]].concat());
             assert_eq!(
                 admit_from(&peer, &request).expect_err("a byte too many"),

@@ -1,9 +1,12 @@
-//! Counts by operation, kept in memory for whoever is in the process.
+//! Counts by operation, and of the door: for the status, and for whoever is in the process.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use vdfs_net::quic::NetCounters;
+use vdfs_proto::{NetTotals, OpTotals};
 
 /// What became of one kind of operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct OpCount {
 #[derive(Debug, Default)]
 pub struct Metrics {
     ops: Mutex<BTreeMap<&'static str, OpCount>>,
+    /// Of the door that others come in by, if there is one.
+    net: OnceLock<Arc<NetCounters>>,
 }
 
 impl Metrics {
@@ -28,6 +33,27 @@ impl Metrics {
         op.count += 1;
         op.errors += u64::from(is_error);
         op.time += time;
+    }
+
+    /// The first door given counts.
+    pub(crate) fn count_door(&self, counters: Arc<NetCounters>) {
+        self.net.get_or_init(|| counters);
+    }
+
+    pub(crate) fn net(&self) -> NetTotals {
+        self.net
+            .get()
+            .map_or_else(NetTotals::default, |net| net.totals())
+    }
+
+    pub(crate) fn ops(&self) -> Vec<OpTotals> {
+        let totals = |(name, op): (&&str, &OpCount)| OpTotals {
+            name: (*name).to_owned(),
+            count: op.count,
+            errors: op.errors,
+            time_us: op.time.as_micros() as u64,
+        };
+        self.ops.lock().iter().map(totals).collect()
     }
 
     pub fn snapshot(&self) -> BTreeMap<&'static str, OpCount> {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use vdfs_net::host::Host;
+use vdfs_net::quic::NetCounters;
 use vdfs_net::{Identity, Service};
 
 use crate::certificates::Certificates;
@@ -224,6 +225,11 @@ impl Master {
     pub fn note_certificate(&self, own: &Identity) {
         self.certificates
             .note(own.role(), own.node(), own.not_after());
+    }
+
+    /// The status tells what the door has seen; the first one given counts.
+    pub fn count_door(&self, counters: Arc<NetCounters>) {
+        self.metrics.count_door(counters);
     }
 
     /// What was fixed when the filesystem was made.

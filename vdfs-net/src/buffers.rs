@@ -9,6 +9,7 @@
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,6 +21,12 @@ use crate::limits::BUFFERS_KEPT_BYTES;
 const KEPT_BYTES_MIN: usize = 64 << 10;
 
 static KEPT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static KEPT_BYTES_MAX: AtomicUsize = AtomicUsize::new(BUFFERS_KEPT_BYTES);
+
+/// For a process whose memory is a contract: keeps at most `bytes`, if that is less than otherwise.
+pub fn keep_at_most(bytes: usize) {
+    KEPT_BYTES_MAX.fetch_min(bytes, Ordering::Relaxed);
+}
 
 /// Bytes that are being gathered. Grows like a `Vec`, but not for what it was made for.
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl Drop for Buffer {
         buffer.clear();
         let mut kept = KEPT.lock();
         let kept_bytes: usize = kept.iter().map(Vec::capacity).sum();
-        if kept_bytes + buffer.capacity() <= BUFFERS_KEPT_BYTES {
+        if kept_bytes + buffer.capacity() <= KEPT_BYTES_MAX.load(Ordering::Relaxed) {
             kept.push(buffer);
         }
     }

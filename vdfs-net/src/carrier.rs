@@ -77,6 +77,12 @@ pub trait Service: Send + Sync + 'static {
     /// the wait for the reply, so an effect that has begun is owned by somebody else.
     fn handle(&self, peer: Arc<PeerIdentity>, request: Request) -> BoxFuture<'static, Outcome>;
 
+    /// Bytes of payload that the answer to `request` may have: room for them is made before it is
+    /// handled. No more than that come back.
+    fn answer_payload_bytes(&self, _request: &Request) -> usize {
+        0
+    }
+
     /// Begins, in their order, requests of one peer that have come together: what can be shared
     /// between them (a write to a log) is. Gives for each what became of it.
     fn handle_batch(&self, peer: &Arc<PeerIdentity>, requests: Vec<Request>) -> Vec<Begun> {

@@ -5,18 +5,22 @@
 //! that control and heartbeats never queue behind bulk. Control and heartbeat requests travel on a
 //! few long-lived *lanes*; each bulk transfer has a stream of its own.
 //!
-//! Invariant: before a frame of a service is read, the peer's chain, validity, cluster and (at the
-//! dialler) role and node have been verified in the TLS handshake, and its hello was accepted.
+//! Invariant: before a frame of a service is read, the peer's chain, validity, cluster and role (at the
+//! dialler the node too) have been verified in the TLS handshake, and its hello was accepted:
+//! [`admission`] says who may come for what.
 //! Which operation a role may use is the service's business ([`crate::rpc::require_role`]).
 //!
 //! Left out: 0-RTT and session tickets (a replayed mutation, a ticket that outlives its
 //! certificate), migration, and more than one thread an endpoint.
 
+mod admission;
+mod allowance;
 mod batch_cap;
 mod bulk;
 mod close;
 mod connector;
 mod counters;
+mod crowd;
 mod frames;
 mod handshake;
 mod lane;
@@ -31,6 +35,7 @@ mod tests;
 mod tls;
 mod transfer;
 mod verifier;
+mod windows;
 mod wire;
 
 use std::io;
@@ -42,8 +47,9 @@ use crate::address;
 use crate::carrier::{Connector, Service, Target};
 use crate::host::Host;
 use crate::identity::Identity;
-use crate::limits::STALL_TIMEOUT;
+use crate::limits::{PAYLOADS_BYTES, SOCKET_BUFFER_BYTES, STALL_TIMEOUT};
 use connector::QuicConnector;
+use crowd::Crowd;
 use profile::Transports;
 use reactor::{Common, Reactor, Stop};
 use server::Door;
@@ -63,6 +69,10 @@ pub struct QuicConfig {
     pub mtu: Option<u16>,
     /// How long a peer may leave a frame half sent, or a reply unread.
     pub stall: Duration,
+    /// Payloads that a server reads or answers at once, in bytes; at least two of the longest.
+    pub payloads_bytes: usize,
+    /// What is asked for the socket's buffers, in bytes; the kernel may give less.
+    pub socket_buffer_bytes: usize,
 }
 
 impl Default for QuicConfig {
@@ -71,6 +81,8 @@ impl Default for QuicConfig {
             profile: Profile::default(),
             mtu: None,
             stall: STALL_TIMEOUT,
+            payloads_bytes: PAYLOADS_BYTES,
+            socket_buffer_bytes: SOCKET_BUFFER_BYTES,
         }
     }
 }
@@ -115,8 +127,8 @@ impl QuicEndpoint {
         QuicEndpoint::start(identity, address::anywhere(0), None, config)
     }
 
-    /// Binds `listen` and starts the thread. Without a `service` connections are refused; the
-    /// endpoint can still dial whatever `listen` is, if the peers can be reached from there:
+    /// Binds `listen` and starts the thread. Masters and volumes accept there, and refuse as long as
+    /// there is no `service`; clients and admins only dial. An endpoint dials whatever `listen` is, if the peers can be reached from there:
     /// [`address::anywhere`] reaches all.
     pub fn start(
         identity: &Identity,
@@ -129,17 +141,17 @@ impl QuicEndpoint {
             source,
         };
         let tls = Tls::new(identity)?;
-        let server_config = tls.server()?;
         let host = Host::here().map_err(StartError::Host)?;
-        let (socket, beside) = wire::sockets(identity.role(), listen).map_err(bind_error)?;
+        let (socket, beside) = wire::sockets(identity.role(), listen, config.socket_buffer_bytes)
+            .map_err(bind_error)?;
         let local_addr = socket.local_addr().map_err(bind_error)?;
         let counters = Arc::new(NetCounters::default());
         let common = Common {
-            server_config,
             transports: Transports::new(config.profile, config.mtu),
+            crowd: Arc::new(Crowd::new()),
             cluster: identity.cluster(),
             host,
-            door: Arc::new(Door::new(service, counters.clone(), config.stall)),
+            door: Arc::new(Door::new(service, counters.clone(), &config)),
             counters,
             tls: Arc::new(tls),
             failures: Arc::default(),
@@ -186,7 +198,7 @@ impl QuicEndpoint {
         self.traffic.shared.common.door.set_service(service);
     }
 
-    pub fn counters(&self) -> &NetCounters {
+    pub fn counters(&self) -> &Arc<NetCounters> {
         &self.traffic.shared.common.counters
     }
 

@@ -2,24 +2,23 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Once;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind as bind_to, socket_with, sockopt};
 
-use crate::limits::SOCKET_BUFFER_BYTES;
-
-/// Binds with buffers as large as the kernel gives.
-pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+/// Binds with buffers of `buffer_bytes`, or as large as the kernel gives.
+pub(crate) fn bind(addr: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
     let socket = bind_plain(addr)?;
-    enlarge_buffers(&socket)?;
+    enlarge_buffers(&socket, buffer_bytes)?;
     Ok(socket)
 }
 
 /// The same, beside other sockets that were bound so by this user.
-pub(crate) fn bind_shared(addr: SocketAddr) -> io::Result<UdpSocket> {
+pub(crate) fn bind_shared(addr: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
     let socket = open(addr)?;
     sockopt::set_socket_reuseport(&socket, true)?;
     bind_to(&socket, &addr)?;
-    enlarge_buffers(&socket)?;
+    enlarge_buffers(&socket, buffer_bytes)?;
     Ok(socket)
 }
 
@@ -43,8 +42,7 @@ fn open(addr: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// The forced sizes need `CAP_NET_ADMIN`; the others are cut to `net.core.{r,w}mem_max`.
-fn enlarge_buffers(socket: &UdpSocket) -> io::Result<()> {
-    let bytes = SOCKET_BUFFER_BYTES;
+fn enlarge_buffers(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
     if sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_err() {
         sockopt::set_socket_recv_buffer_size(socket, bytes)?;
     }
@@ -53,7 +51,26 @@ fn enlarge_buffers(socket: &UdpSocket) -> io::Result<()> {
     }
     let given = sockopt::socket_recv_buffer_size(socket)?;
     tracing::debug!(asked = bytes, given, "UDP receive buffer");
+    if given < bytes {
+        SMALL_BUFFERS.call_once(|| warn_of_small_buffers(bytes, given));
+    }
     Ok(())
+}
+
+static SMALL_BUFFERS: Once = Once::new();
+
+fn warn_of_small_buffers(asked: usize, given: usize) {
+    tracing::warn!(
+        asked,
+        given,
+        "small UDP buffers make transfers slow; allow larger ones with: \
+         sysctl -w net.core.rmem_max={asked} net.core.wmem_max={asked}"
+    );
+}
+
+/// What the kernel has given, in bytes; it counts with it what packets take beside what they bring.
+pub(crate) fn receive_buffer_bytes(socket: &UdpSocket) -> io::Result<usize> {
+    Ok(sockopt::socket_recv_buffer_size(socket)?)
 }
 
 /// The largest IP packet that the first link towards `ip` carries, in bytes; `None` if there is no

@@ -22,6 +22,7 @@ pub mod operation;
 pub mod session;
 pub mod status;
 pub mod sums;
+pub mod totals;
 pub mod volume;
 
 pub use acl::{Acl, AclKind};
@@ -35,3 +36,4 @@ pub use layout::{Chain, ChainSet, ChainTable, Layout, Member, MemberState, Volum
 pub use lock::{LockKind, LockOwner, LockRange, LockRanges};
 pub use name::{FileName, SymlinkTarget, XattrName};
 pub use status::{RetryClass, Status};
+pub use totals::{NetTotals, OpTotals};

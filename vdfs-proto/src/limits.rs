@@ -75,8 +75,9 @@ pub const CHAIN_MEMBERS_MAX: usize = 3;
 /// A session that is silent for its lease is ended, after it was fenced at every volume.
 pub const SESSION_LEASE_MS: u64 = 10_000;
 /// How long a `NextEvents` or `NextCommands` is parked when there is nothing to say; it renews the
-/// lease, so it must be well below it.
-pub const EVENTS_PARK_MS: u64 = 2_000;
+/// lease. A cut of the network may be shorter than the lease by this and by what a new dial takes, and
+/// ends no session.
+pub const EVENTS_PARK_MS: u64 = 1_000;
 /// A volume that the master has not heard for this long is away (T of the protocol).
 pub const VOLUME_LEASE_MS: u64 = 2_500;
 /// Time between two heartbeats of a volume.

@@ -10,6 +10,7 @@ use crate::layout::{ChainTable, Layout, MemberState, VolumeInfo};
 use crate::lock::{LockKind, LockOwner, LockRange};
 use crate::name::{FileName, SymlinkTarget, XattrName};
 use crate::operation::operations;
+use crate::totals::{NetTotals, OpTotals};
 
 /// A change of the namespace. A retry carries the same op id and gets the first answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -589,6 +590,9 @@ pub struct StatusReport {
     pub history_lost: Option<String>,
     /// Certificates seen, and the master's own, that end within [`CERTIFICATE_WARNING_SECS`].
     pub certificates: Vec<CertificateEnd>,
+    /// Of the master's door.
+    pub net: NetTotals,
+    pub ops: Vec<OpTotals>,
     pub uptime_ms: u64,
 }
 
@@ -653,6 +657,8 @@ pub struct VolumeStatus {
     pub waiting_names: Vec<String>,
     /// Its clock less the master's.
     pub clock_ahead_ms: Option<i64>,
+    /// Of its door, when it last told.
+    pub net: NetTotals,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

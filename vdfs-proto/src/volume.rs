@@ -11,6 +11,7 @@ use crate::ids::{DataId, OpId, SessionId, StoreId, VolumeId};
 use crate::layout::{ChainTable, Layout};
 use crate::operation::operations;
 use crate::status::Status;
+use crate::totals::NetTotals;
 
 operations!(
     /// Volume to master.
@@ -86,6 +87,8 @@ pub struct NextCommands {
     pub seen: u64,
     /// The volume's clock, so that the master can say whose differs.
     pub wall: Timestamp,
+    /// What its door has seen, for the status.
+    pub net: NetTotals,
     /// What became of commands since the last `NextCommands`. A repeated result is harmless.
     pub results: Vec<(u64, Result<(), Status>)>,
 }

@@ -15,9 +15,27 @@ pub const REAPED_IDS_MAX: u32 = 1 << 16;
 pub const ENDED_SESSIONS_MAX: usize = 1 << 16;
 /// The smallest budget, in bytes: tables of a useful size and a few chunks.
 pub const BUDGET_BYTES_MIN: u64 = 4 << 20;
-/// Part of the budget left to buffers of requests in flight: one 64th, at most this many bytes,
-/// which is four of the longest transfers.
-pub const BUFFERS_BYTES_MAX: u64 = 16 << 20;
+/// Part of the budget left to transfers: one 32nd, at most this many bytes. They are enforced as
+/// [`payloads_bytes`], half of it again in buffers that are kept for the next, and what peers may send
+/// ahead, at most 8 MiB. Below a budget of 1 GiB, of which that would be too large a part, they may
+/// together exceed their part by at most 20 MiB.
+pub const BUFFERS_BYTES_MAX: u64 = 32 << 20;
+/// Payloads in flight of a volume with a budget of `budget_bytes`, in bytes: half of its part for
+/// transfers, but always two of the longest.
+pub const fn payloads_bytes(budget_bytes: u64) -> usize {
+    let half = buffers_bytes(budget_bytes) as usize / 2;
+    let least = 2 * vdfs_proto::limits::PAYLOAD_BYTES_MAX;
+    if half > least { half } else { least }
+}
+/// The part of `budget_bytes` that is left to transfers, in bytes.
+pub const fn buffers_bytes(budget_bytes: u64) -> u64 {
+    let part = budget_bytes / 32;
+    if part < BUFFERS_BYTES_MAX {
+        part
+    } else {
+        BUFFERS_BYTES_MAX
+    }
+}
 /// Below this much free space a budget of at least [`LOW_SPACE_BUDGET_BYTES`] is low.
 pub const LOW_SPACE_BYTES: u64 = 256 << 20;
 /// Smaller budgets go by 5 % alone: 256 MiB would be all of them.

@@ -52,6 +52,13 @@ impl Service for DataService {
         }
         .boxed()
     }
+
+    fn answer_payload_bytes(&self, request: &Request) -> usize {
+        match decode(&request.body) {
+            Ok(DataRequest::Read(read)) => read.len as usize,
+            Ok(DataRequest::Write(_)) | Err(_) => 0,
+        }
+    }
 }
 
 fn dispatch(node: &Node, peer: &PeerIdentity, request: &Request) -> Outcome {

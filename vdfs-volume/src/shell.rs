@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 use vdfs_net::carrier::{Carrier, Service};
+use vdfs_net::quic::NetCounters;
 use vdfs_proto::{Status, StoreId};
 
 use crate::node::Node;
@@ -108,6 +109,11 @@ impl Volume {
     pub fn service(&self) -> Arc<dyn Service> {
         let hook = self.panic_hook.clone();
         Arc::new(DataService::new(self.node.clone(), hook))
+    }
+
+    /// The master is told what the door has seen; the first door given counts.
+    pub fn count_door(&self, counters: Arc<NetCounters>) {
+        self.link.net.get_or_init(|| counters);
     }
 
     pub fn store_id(&self) -> StoreId {

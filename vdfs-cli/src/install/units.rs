@@ -9,6 +9,7 @@ const MASTER: &str = include_str!("../../../systemd/vdfs-master.service");
 const VOLUME: &str = include_str!("../../../systemd/vdfs-volume@.service");
 const RAM: &str = include_str!("../../../systemd/var-lib-vdfs-volumes-1-ram.mount");
 const USER: &str = include_str!("../../../systemd/vdfs.sysusers.conf");
+const SYSCTL: &str = include_str!("../../../systemd/vdfs.sysctl.conf");
 const EXAMPLES: [(&str, &str); 6] = [
     (
         "client.toml",
@@ -41,6 +42,7 @@ pub(super) fn files(prefix: &Path) -> Vec<File> {
         File::text(units.join("vdfs-volume@.service"), service(VOLUME, prefix)),
         File::text(units.join(ram_unit_name("1")), RAM),
         File::text(prefix.join("lib/sysusers.d/vdfs.conf"), USER),
+        File::text(prefix.join("lib/sysctl.d/vdfs.conf"), SYSCTL),
     ];
     let example = |(name, text): (&str, &str)| File::text(examples.join(name), text);
     files.extend(EXAMPLES.map(example));
@@ -75,6 +77,14 @@ pub(super) fn ram_unit(volume: &str, size_bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sysctl_allows_the_buffers_that_are_asked_for() {
+        let bytes = vdfs_net::limits::SOCKET_BUFFER_BYTES;
+        for key in ["rmem_max", "wmem_max"] {
+            assert!(SYSCTL.contains(&format!("\nnet.core.{key} = {bytes}\n")));
+        }
+    }
 
     #[test]
     fn service_names_the_programs_of_the_prefix() {

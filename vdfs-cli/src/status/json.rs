@@ -3,6 +3,7 @@
 use serde::Serialize;
 use vdfs_proto::MemberState;
 use vdfs_proto::meta::{CertificateEnd, SessionStatus, VolumeState, VolumeStatus};
+use vdfs_proto::{NetTotals, OpTotals};
 
 use super::Findings;
 use super::health::Health;
@@ -29,6 +30,8 @@ pub(super) struct StatusJson<'a> {
     lost_names: &'a [String],
     counted: bool,
     certificates: Vec<CertificateJson<'a>>,
+    net: &'a NetTotals,
+    ops: &'a [OpTotals],
     uptime_s: u64,
 }
 
@@ -51,6 +54,7 @@ struct VolumeJson<'a> {
     waiting_files: u64,
     waiting_names: &'a [String],
     clock_ahead_ms: Option<i64>,
+    net: &'a NetTotals,
 }
 
 /// One that ends within 30 days.
@@ -111,6 +115,8 @@ impl<'a> StatusJson<'a> {
             lost_names: &report.lost_names,
             counted: report.is_counted,
             certificates: report.certificates.iter().map(certificate).collect(),
+            net: &report.net,
+            ops: &report.ops,
             uptime_s: report.uptime_ms / 1000,
         }
     }
@@ -142,6 +148,7 @@ fn volume(volume: &VolumeStatus) -> VolumeJson<'_> {
         waiting_files: volume.waiting_files,
         waiting_names: &volume.waiting_names,
         clock_ahead_ms: volume.clock_ahead_ms,
+        net: &volume.net,
     }
 }
 
@@ -213,6 +220,10 @@ pub(super) mod tests {
                 waiting_files: 0,
                 waiting_names: vec![],
                 clock_ahead_ms: None,
+                net: NetTotals {
+                    stalls: 2,
+                    ..NetTotals::default()
+                },
             }],
             sessions: vec![SessionStatus {
                 id: SessionId(5),
@@ -232,6 +243,16 @@ pub(super) mod tests {
             log_trouble: None,
             history_lost: None,
             certificates: vec![],
+            net: NetTotals {
+                accepts_refused: 3,
+                ..NetTotals::default()
+            },
+            ops: vec![OpTotals {
+                name: "Open".into(),
+                count: 9,
+                errors: 1,
+                time_us: 80,
+            }],
             uptime_ms: 61_000,
         }
     }
@@ -245,6 +266,13 @@ pub(super) mod tests {
             problems: vec![],
         };
         let json = serde_json::to_value(StatusJson::of(&findings)).expect("serialises");
+        let net = |refused: u64, stalls: u64| {
+            serde_json::json!({
+                "accepts": 0, "accepts_refused": refused, "address_proofs": 0, "requests": 0,
+                "frames_malformed": 0, "frames_oversized": 0, "stalls": stalls,
+                "packets_sent": 0, "packets_lost": 0,
+            })
+        };
         let expected = serde_json::json!({
             "health": "ok",
             "problems": [],
@@ -253,6 +281,7 @@ pub(super) mod tests {
                 "name": "volume-1", "addr": "127.0.0.1:7401", "host": "here",
                 "state": "serving", "ram_bytes": 4096, "used_bytes": 3072, "silent_s": 0,
                 "chains": 256, "waiting_files": 0, "waiting_names": [], "clock_ahead_ms": null,
+                "net": net(0, 2),
             }],
             "capacity_bytes": 4096, "used_bytes": 3072, "files": 7, "files_max": 100,
             "metadata_bytes": 2000, "metadata_limit_bytes": 8000,
@@ -265,7 +294,8 @@ pub(super) mod tests {
                 },
             ],
             "lost_files": 0, "lost_bytes": 0, "lost_names": [], "counted": true,
-            "certificates": [], "uptime_s": 61,
+            "certificates": [], "uptime_s": 61, "net": net(3, 0),
+            "ops": [{ "name": "Open", "count": 9, "errors": 1, "time_us": 80 }],
         });
         assert_eq!(json, expected);
     }

@@ -56,7 +56,10 @@ impl Servers {
         let identity = issuer.keep(Role::Master, MASTER_NODE, &plan.state.identity());
         let identity = identity.map_err(Failure::of)?;
         master.note_certificate(&identity);
-        let door = plan.doors.open(0, &identity, Some(master.service()))?;
+        let door = plan
+            .doors
+            .open(0, &identity, Some(master.service()), QuicConfig::default())?;
+        master.count_door(door.counters().clone());
         let doors = plan.doors.behind(door.local_addr());
         let switchboard = Switchboard::default();
         switchboard.attach(Role::Master, MASTER_NODE, master.service());
@@ -74,7 +77,7 @@ impl Servers {
             let identity = issuer
                 .keep(Role::Volume, &node, &dir)
                 .map_err(Failure::of)?;
-            let door = doors.open(number, &identity, None)?;
+            let door = doors.open(number, &identity, None, plan.volume_tuning())?;
             servers.start_volume(plan, identity.node(), door)?;
         }
         Ok(servers)
@@ -91,6 +94,7 @@ impl Servers {
             .connector(Role::Volume, node)
             .carrier(&self.master_target());
         let volume = Volume::start(config, master).map_err(Failure::of)?;
+        volume.count_door(door.counters().clone());
         door.set_service(volume.service());
         self.switchboard
             .attach(Role::Volume, node, volume.service());
@@ -197,6 +201,14 @@ impl Plan<'_> {
         })
     }
 
+    fn volume_tuning(&self) -> QuicConfig {
+        let budget_bytes = self.parameters.volume_budget_bytes();
+        QuicConfig {
+            payloads_bytes: vdfs_volume::limits::payloads_bytes(budget_bytes),
+            ..QuicConfig::default()
+        }
+    }
+
     fn volume_config(&self, node: &str, addr: SocketAddr) -> Result<VolumeConfig, Failure> {
         let mounted = self.mounted.clone();
         Ok(VolumeConfig {
@@ -251,9 +263,9 @@ impl Doors {
         index: u32,
         identity: &Identity,
         service: Option<Arc<dyn Service>>,
+        tuning: QuicConfig,
     ) -> Result<QuicEndpoint, Failure> {
-        let start =
-            |addr, service| QuicEndpoint::start(identity, addr, service, QuicConfig::default());
+        let start = |addr, service| QuicEndpoint::start(identity, addr, service, tuning);
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let opened = match self {
             Doors::At(addr) => {

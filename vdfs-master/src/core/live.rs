@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vdfs_proto::meta::{MutateRequest, QueryRequest};
 use vdfs_proto::session::{Event, OpenHandle, OpenSession, Right};
 use vdfs_proto::volume::{Command, Register};
-use vdfs_proto::{ChainTable, DataId, HandleId, Ino, OpId, SessionId, VolumeId};
+use vdfs_proto::{ChainTable, DataId, HandleId, Ino, NetTotals, OpId, SessionId, VolumeId};
 
 use super::budget::Budget;
 use super::departed::Departed;
@@ -108,6 +108,8 @@ pub(crate) struct LiveVolume {
     pub(crate) used_bytes: u64,
     /// Its wall clock less the master's, when it last told it.
     pub(crate) clock_ahead_ms: Option<i64>,
+    /// What its door has seen, when it last told.
+    pub(crate) net: NetTotals,
     pub(crate) outbox: Outbox<Command>,
     pub(crate) sent: BTreeMap<u64, Sent>,
     /// Free slots of the master's own session there.
@@ -164,8 +166,6 @@ pub(crate) struct InProgress {
     pub(crate) ticket: Option<Ticket>,
 }
 
-/// A request that is taken up again later.
-#[derive(Debug)]
 /// Where a caller waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Seat {
@@ -178,6 +178,8 @@ pub(crate) enum Seat {
     Commands(VolumeId),
 }
 
+/// A request that is taken up again later.
+#[derive(Debug)]
 pub(crate) enum Parked {
     Mutation(MutateRequest),
     Query(Ticket, QueryRequest),
@@ -220,9 +222,9 @@ impl Live {
             closings: BTreeMap::new(),
             opening: Vec::new(),
             opens: Opens::default(),
+            seats: BTreeMap::new(),
             in_progress: BTreeMap::new(),
             works: BTreeMap::new(),
-            seats: BTreeMap::new(),
             append_waiters: BTreeMap::new(),
             resume_waiters: VecDeque::new(),
             lock_queues: LockQueues::new(0),
@@ -246,9 +248,9 @@ impl Live {
     }
 
     pub(crate) fn reply(&mut self, ticket: Ticket, outcome: Result<CoreReply, vdfs_proto::Status>) {
+        self.seats.remove(&ticket);
         self.effects.push(Effect::Reply { ticket, outcome });
     }
-        self.seats.remove(&ticket);
 
     /// Queues a command. A volume that is not registered is told what it missed when it registers.
     pub(crate) fn send(&mut self, volume: VolumeId, command: Command, sent: Sent) {
@@ -303,6 +305,7 @@ impl LiveVolume {
             capacity_bytes: 0,
             used_bytes: 0,
             clock_ahead_ms: None,
+            net: NetTotals::default(),
             outbox: Outbox::new(term),
             sent: BTreeMap::new(),
             free_slots: (0..vdfs_proto::limits::DATA_SLOTS_PER_SESSION).collect(),

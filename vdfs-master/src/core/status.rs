@@ -7,7 +7,7 @@ use vdfs_proto::meta::{
     VolumeStatus,
 };
 use vdfs_proto::{
-    Chain, ChainId, DataId, MemberState, SessionId, Status, Timestamp, VolumeId, VolumeInfo,
+    Chain, ChainId, DataId, MemberState, NetTotals, SessionId, Status, Timestamp, VolumeId, VolumeInfo,
 };
 
 use super::Core;
@@ -49,6 +49,8 @@ impl Core {
             log_trouble,
             history_lost: self.live.history_lost.clone(),
             certificates: Vec::new(),
+            net: NetTotals::default(),
+            ops: Vec::new(),
             uptime_ms: now_ms.saturating_sub(self.live.started_ms),
         }
     }
@@ -167,6 +169,7 @@ impl Core {
             waiting_files: waiting.map_or(0, |tally| tally.files),
             waiting_names: waiting.map_or(Vec::new(), |tally| tally.names.clone()),
             clock_ahead_ms: live.clock_ahead_ms,
+            net: live.net,
         }
     }
 

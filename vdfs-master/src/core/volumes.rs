@@ -241,6 +241,7 @@ impl Core {
         let clock_ahead_ms = self.clock_ahead_ms(next.wall);
         let live = self.registered_volume(node, next)?;
         live.clock_ahead_ms = Some(clock_ahead_ms);
+        live.net = next.net;
         let before = live.outbox.poll(next.seen, ticket, now_ms);
         for session in std::mem::take(&mut live.untold_fences) {
             self.fenced_at(next.volume, session);

@@ -72,6 +72,7 @@ impl Server {
         let door = opened.map_err(|error| {
             Failure::of(error).way_out("name another address or port with --listen IP:PORT")
         })?;
+        master.count_door(door.counters().clone());
         state
             .write_addr(door.dialable_addr())
             .map_err(Failure::of)?;

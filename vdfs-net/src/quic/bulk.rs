@@ -10,12 +10,14 @@ use futures::stream::FuturesUnordered;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use vdfs_proto::Status;
 use vdfs_proto::codec::encode;
 use vdfs_proto::frame::{FrameKind, Method};
 use vdfs_proto::handshake::Purpose;
 use vdfs_proto::limits::{FRAME_BODY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
+use super::allowance::{Part, Taken};
 use super::close::CloseReason;
 use super::frames::{put_frame, read_answer};
 use super::server::{Door, joined, told_to_stop};
@@ -84,7 +86,11 @@ async fn exchange(
         &request.body,
         &request.payload,
     );
-    outflow.send(head, request.payload).await?;
+    match outflow.send(head, request.payload).await {
+        // A peer that wants no more of it says why.
+        Ok(()) | Err(Break::Gone) => {}
+        Err(broken) => return Err(broken),
+    }
     read_response(Inflow::new(recv, Duration::MAX), stall).await
 }
 
@@ -92,7 +98,7 @@ async fn exchange(
 async fn read_response(mut inflow: Inflow, stall: Duration) -> Result<Outcome, Break> {
     inflow.await_first().await?;
     inflow.set_stall(stall);
-    let (header, body) = inflow.frame().await?;
+    let (header, body) = inflow.frame(FRAME_BODY_BYTES_MAX).await?;
     let payload = inflow.payload(&header).await?;
     let outcome = read_answer(&header, body).map_err(Break::Violation)?;
     Ok(outcome.map(|response| Response {
@@ -109,12 +115,17 @@ pub(super) async fn serve(
     stop: watch::Receiver<bool>,
 ) -> CloseReason {
     connection.set_max_concurrent_bi_streams(BULK_STREAMS_MAX.into());
+    let host = Host {
+        door: door.clone(),
+        part: door.allowance.part_of(peer),
+        peer: peer.clone(),
+    };
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
             streams = connection.accept_bi() => match streams {
                 Ok(streams) => {
-                    running.spawn(serve_transfer(streams, door.clone(), peer.clone(), stop.clone()));
+                    running.spawn(host.clone().serve_transfer(streams));
                 }
                 Err(_) => return CloseReason::Done,
             },
@@ -132,45 +143,84 @@ pub(super) async fn serve(
     CloseReason::ShuttingDown
 }
 
-/// The result is what it means for the connection.
-async fn serve_transfer(
-    (send, recv): (SendStream, RecvStream),
+/// What the transfers of a connection have in common.
+#[derive(Clone)]
+struct Host {
     door: Arc<Door>,
+    part: Part,
     peer: Arc<PeerIdentity>,
-    stop: watch::Receiver<bool>,
-) -> Option<CloseReason> {
-    let mut outflow = Outflow::new(send, door.stall());
-    let request = match read_request(Inflow::new(recv, door.stall())).await {
-        Ok(request) => request,
-        Err(broken) => return broken.close_reason(),
-    };
-    let outcome = tokio::select! {
-        outcome = door.handle(peer, request) => outcome,
-        () = outflow.until_stopped() => return None,
-    };
-    if let Err(broken) = send_outcome(&mut outflow, outcome).await {
-        return broken.close_reason();
-    }
-    if *stop.borrow() {
-        // The close that follows must not overtake the response.
-        outflow.until_stopped().await;
-    }
-    None
 }
 
-async fn read_request(mut inflow: Inflow) -> Result<Request, Break> {
-    let (header, body) = inflow.frame().await?;
-    if header.kind != FrameKind::Request {
-        return Err(Break::Violation(Status::Malformed));
+impl Host {
+    /// The result is what it means for the connection.
+    async fn serve_transfer(self, (send, recv): (SendStream, RecvStream)) -> Option<CloseReason> {
+        let mut outflow = Outflow::new(send, self.door.stall());
+        let inflow = Inflow::new(recv, self.door.stall());
+        self.try_transfer(&mut outflow, inflow)
+            .await
+            .err()
+            .and_then(Break::close_reason)
     }
-    let method = Method::from_wire(header.method).map_err(Break::Violation)?;
-    let payload = inflow.payload(&header).await?;
-    Ok(Request {
-        method,
-        body,
-        payload,
-        purpose: Purpose::Bulk,
-    })
+
+    /// Ends when the peer has the answer, so that its memory is free.
+    async fn try_transfer(&self, outflow: &mut Outflow, inflow: Inflow) -> Result<(), Break> {
+        let request = self.read_request(inflow).await?;
+        let (outcome, _taken) = tokio::select! {
+            answered = self.answer(request) => answered,
+            () = outflow.until_stopped() => return Err(Break::Gone),
+        };
+        send_outcome(outflow, outcome).await?;
+        let received = timeout(self.door.stall(), outflow.until_stopped()).await;
+        received.map_err(|_| Break::Stalled)
+    }
+
+    /// `Ok(Err(_))`: there is no room for the payload, and it is not read.
+    async fn read_request(&self, mut inflow: Inflow) -> Result<Result<Loaded, Status>, Break> {
+        let (header, body) = inflow.frame(FRAME_BODY_BYTES_MAX).await?;
+        if header.kind != FrameKind::Request {
+            return Err(Break::Violation(Status::Malformed));
+        }
+        let method = Method::from_wire(header.method).map_err(Break::Violation)?;
+        let payload_bytes = header.payload_bytes().map_err(Break::Violation)?;
+        let taken = match self.part.take(payload_bytes).await {
+            Ok(taken) => taken,
+            Err(status) => return Ok(Err(status)),
+        };
+        let payload = inflow.payload(&header).await?;
+        let request = Request {
+            method,
+            body,
+            payload,
+            purpose: Purpose::Bulk,
+        };
+        Ok(Ok(Loaded { request, taken }))
+    }
+
+    /// The answer, and the memory that it lies in.
+    async fn answer(&self, request: Result<Loaded, Status>) -> (Outcome, Taken) {
+        match self.try_answer(request).await {
+            Ok((outcome, taken)) => (outcome, taken),
+            Err(status) => (Err(status), Taken::default()),
+        }
+    }
+
+    async fn try_answer(
+        &self,
+        request: Result<Loaded, Status>,
+    ) -> Result<(Outcome, Taken), Status> {
+        let Loaded { request, taken } = request?;
+        let answer_bytes = self.door.answer_payload_bytes(&request);
+        let for_answer = self.part.take(answer_bytes).await?;
+        let outcome = self.door.handle(self.peer.clone(), request).await;
+        drop(taken);
+        Ok((outcome, for_answer))
+    }
+}
+
+/// A request, and the memory that its payload lies in.
+struct Loaded {
+    request: Request,
+    taken: Taken,
 }
 
 async fn send_outcome(outflow: &mut Outflow, outcome: Outcome) -> Result<(), Break> {

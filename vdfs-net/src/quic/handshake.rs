@@ -7,20 +7,22 @@ use bytes::{Bytes, BytesMut};
 use quinn::Connection;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
-use tokio::time::timeout;
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::frame::FrameKind;
-use vdfs_proto::handshake::{Hello, PROTOCOL_VERSION, Purpose, Welcome};
+use vdfs_proto::handshake::{Hello, PROTOCOL_VERSION, Purpose, Role, Welcome};
 use vdfs_proto::{ClusterId, Status};
 
+use super::admission::Admission;
 use super::close::CloseReason;
+use super::crowd::Counted;
 use super::frames::put_frame;
+use super::reactor::{Common, Shared};
 use super::transfer::{Break, Inflow, Outflow};
 use crate::address;
 use crate::carrier::PeerIdentity;
 use crate::host::Host;
 use crate::identity::Leaf;
-use crate::limits::HELLO_TIMEOUT;
+use crate::limits::{HELLO_BYTES_MAX, HELLO_TIMEOUT};
 
 /// Why a dialled peer did not welcome us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,8 @@ pub(super) async fn greet(
         .send(hello, Bytes::new())
         .await
         .map_err(Rejection::Broken)?;
-    let (header, body) = inflow.frame().await.map_err(Rejection::Broken)?;
+    let answer = inflow.frame(HELLO_BYTES_MAX).await;
+    let (header, body) = answer.map_err(Rejection::Broken)?;
     check_answer(header.kind, &body)
 }
 
@@ -70,23 +73,26 @@ fn check_answer(kind: FrameKind, body: &[u8]) -> Result<(), Rejection> {
     }
 }
 
+/// Who was welcomed, and for what.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) peer: Arc<PeerIdentity>,
+    pub(super) purpose: Purpose,
+    /// Among those of its certificate.
+    pub(super) _seat: Counted<(Role, String)>,
+}
+
 /// The other side. An error says how to close the connection.
 pub(super) async fn welcome(
     connection: &Connection,
-    cluster: ClusterId,
-    host: &Host,
-) -> Result<(Arc<PeerIdentity>, Purpose), CloseReason> {
-    let exchange = answer_hello(connection, cluster, host);
-    timeout(HELLO_TIMEOUT, exchange)
-        .await
-        .unwrap_or(Err(CloseReason::Stalled))
-}
-
-async fn answer_hello(
-    connection: &Connection,
-    cluster: ClusterId,
-    host: &Host,
-) -> Result<(Arc<PeerIdentity>, Purpose), CloseReason> {
+    shared: &Shared,
+) -> Result<Guest, CloseReason> {
+    let Common {
+        cluster,
+        host,
+        crowd,
+        ..
+    } = &shared.common;
     let Leaf { name, not_after } = peer_leaf(connection).ok_or(CloseReason::Refused)?;
     let (send, recv) = connection
         .accept_bi()
@@ -94,16 +100,20 @@ async fn answer_hello(
         .map_err(|_| CloseReason::Done)?;
     let mut outflow = Outflow::new(send, HELLO_TIMEOUT);
     let hello = read_hello(recv).await.map_err(close_reason)?;
-    if let Err(status) = check_hello(&hello, cluster) {
-        let refusal = frame(FrameKind::Error, &status);
-        outflow
-            .send(refusal, Bytes::new())
-            .await
-            .map_err(close_reason)?;
-        // The close would overtake the refusal.
-        outflow.until_stopped().await;
-        return Err(CloseReason::Refused);
-    }
+    let seat = check_hello(&hello, *cluster)
+        .and_then(|()| check_purpose(shared.admission, name.role, hello.purpose))
+        .and_then(|()| {
+            crowd
+                .seat(name.role, name.node.as_str())
+                .ok_or(Status::Busy)
+        });
+    let seat = match seat {
+        Ok(seat) => seat,
+        Err(status) => {
+            refuse(outflow, status).await?;
+            return Err(CloseReason::Refused);
+        }
+    };
     let welcome = Welcome {
         version: PROTOCOL_VERSION,
         boot_id: host.boot_id.clone(),
@@ -122,12 +132,25 @@ async fn answer_hello(
         same_host: host.is_same(&hello.boot_id, hello.net_namespace),
         certificate_ends: Some(not_after),
     };
-    Ok((Arc::new(peer), hello.purpose))
+    Ok(Guest {
+        peer: Arc::new(peer),
+        purpose: hello.purpose,
+        _seat: seat,
+    })
+}
+
+async fn refuse(mut outflow: Outflow, status: Status) -> Result<(), CloseReason> {
+    let refusal = frame(FrameKind::Error, &status);
+    let sent = outflow.send(refusal, Bytes::new()).await;
+    sent.map_err(close_reason)?;
+    // The close would overtake the refusal.
+    outflow.until_stopped().await;
+    Ok(())
 }
 
 async fn read_hello(stream: quinn::RecvStream) -> Result<Hello, Break> {
     let mut inflow = Inflow::new(stream, HELLO_TIMEOUT);
-    let (header, body) = inflow.frame().await?;
+    let (header, body) = inflow.frame(HELLO_BYTES_MAX).await?;
     match header.kind {
         FrameKind::Request if header.method == 0 => decode(&body).map_err(Break::Violation),
         _ => Err(Break::Violation(Status::Malformed)),
@@ -141,6 +164,13 @@ fn check_hello(hello: &Hello, cluster: ClusterId) -> Result<(), Status> {
     match hello.cluster == cluster {
         true => Ok(()),
         false => Err(Status::WrongCluster),
+    }
+}
+
+fn check_purpose(admission: Admission, role: Role, purpose: Purpose) -> Result<(), Status> {
+    match admission.takes(role, purpose) {
+        true => Ok(()),
+        false => Err(Status::WrongRole),
     }
 }
 

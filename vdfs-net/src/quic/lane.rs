@@ -16,14 +16,14 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use vdfs_proto::Status;
-use vdfs_proto::frame::{FrameHeader, FrameKind};
+use vdfs_proto::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 
 use super::close::CloseReason;
 use super::frames::{FrameBuffer, put_frame, read_answer};
 use crate::carrier::{Outcome, Request};
-use crate::limits::{CREDIT_BYTES, LANE_CREDITS};
+use crate::limits::{CREDIT_BYTES, LANE_CREDITS, LANE_OUTBOX_BYTES_MAX};
 
 const SEGMENTS: usize = 32;
 
@@ -34,8 +34,11 @@ pub(super) fn credits(body_bytes: usize) -> usize {
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// Frames that the writer has not taken yet; bounded by the credits.
+    /// Frames that the writer has not taken yet.
     outbox: Mutex<BytesMut>,
+    /// Bytes that may still be put there. Credits alone do not bound it: a dropped call gives its
+    /// credits back, but its frame and its cancel still lie there.
+    room: Semaphore,
     filled: Notify,
     /// `None` once the lane has ended.
     waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Outcome>>>>,
@@ -47,6 +50,7 @@ impl Lane {
     pub(super) fn new() -> Arc<Lane> {
         Arc::new(Lane {
             outbox: Mutex::default(),
+            room: Semaphore::new(LANE_OUTBOX_BYTES_MAX),
             filled: Notify::new(),
             waiting: Mutex::new(Some(HashMap::new())),
             credits: Semaphore::new(LANE_CREDITS),
@@ -63,10 +67,24 @@ impl Lane {
         let cost = credits(request.body.len()) as u32;
         let credits = self.credits.acquire_many(cost).await;
         let _credits = credits.map_err(|_| Status::Disconnected)?;
-        self.submit(&request)?.await
+        let frame_bytes = FRAME_HEADER_BYTES + request.body.len();
+        let for_frame = self.take_room(frame_bytes).await?;
+        let for_cancel = self.take_room(FRAME_HEADER_BYTES).await?;
+        // Given back by the writer.
+        for_frame.forget();
+        self.submit(&request, for_cancel)?.await
     }
 
-    fn submit(&self, request: &Request) -> Result<Reply<'_>, Status> {
+    async fn take_room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Status> {
+        let room = self.room.acquire_many(bytes as u32).await;
+        room.map_err(|_| Status::Disconnected)
+    }
+
+    fn submit<'a>(
+        &'a self,
+        request: &Request,
+        for_cancel: SemaphorePermit<'a>,
+    ) -> Result<Reply<'a>, Status> {
         let tag = self.last_tag.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
         self.waiting
@@ -79,6 +97,7 @@ impl Lane {
             lane: self,
             tag,
             receiver,
+            for_cancel: Some(for_cancel),
         })
     }
 
@@ -106,6 +125,7 @@ impl Lane {
     /// Ends every call that waits, and every later one, with `Disconnected`, and then the connection.
     pub(super) fn end(&self) {
         self.credits.close();
+        self.room.close();
         // Dropped outside the lock: a dropped sender wakes its caller.
         let waiting = self.waiting.lock().take();
         drop(waiting);
@@ -126,11 +146,13 @@ impl Lane {
     async fn write_requests(&self, mut stream: SendStream) -> CloseReason {
         while self.is_open() {
             let batch = mem::take(&mut *self.outbox.lock());
+            let bytes = batch.len();
             if batch.is_empty() {
                 self.filled.notified().await;
             } else if stream.write_chunk(batch.freeze()).await.is_err() {
                 break;
             }
+            self.room.add_permits(bytes);
         }
         CloseReason::Done
     }
@@ -171,6 +193,8 @@ struct Reply<'a> {
     lane: &'a Lane,
     tag: u64,
     receiver: oneshot::Receiver<Outcome>,
+    /// Room in the outbox.
+    for_cancel: Option<SemaphorePermit<'a>>,
 }
 
 impl Future for Reply<'_> {
@@ -185,7 +209,39 @@ impl Future for Reply<'_> {
 impl Drop for Reply<'_> {
     fn drop(&mut self) {
         if self.lane.take_waiting(self.tag).is_some() {
+            let room = self.for_cancel.take().expect("taken with the request");
+            room.forget();
             self.lane.put(FrameKind::Cancel, None, self.tag);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use vdfs_proto::frame::Method;
+    use vdfs_proto::handshake::Purpose;
+
+    use super::*;
+
+    #[test]
+    fn calls_that_are_dropped_before_the_writer_comes_fill_no_more_than_the_outbox() {
+        let lane = Lane::new();
+        let request = Request {
+            method: Method::Query,
+            body: vec![0; CREDIT_BYTES].into(),
+            payload: Bytes::new(),
+            purpose: Purpose::Control,
+        };
+        for _ in 0..4 * LANE_OUTBOX_BYTES_MAX / CREDIT_BYTES {
+            let answer = lane.call(request.clone()).now_or_never();
+            assert!(answer.is_none(), "nobody answers");
+        }
+        let bytes = lane.outbox.lock().len();
+        assert!(bytes <= LANE_OUTBOX_BYTES_MAX, "{bytes} bytes");
+        assert!(
+            bytes > LANE_OUTBOX_BYTES_MAX - 2 * CREDIT_BYTES,
+            "{bytes} bytes"
+        );
     }
 }

@@ -17,7 +17,7 @@ use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use quinn::{RecvStream, SendStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use vdfs_proto::Status;
 use vdfs_proto::frame::{FrameHeader, FrameKind, Method};
@@ -52,16 +52,16 @@ struct Parked {
 #[derive(Default)]
 struct Batch {
     requests: Vec<Request>,
-    /// Tag and credits of each.
+    /// Tag and length of the body of each.
     tags: Vec<(u64, usize)>,
     credits: usize,
 }
 
 impl Batch {
     fn push(&mut self, tag: u64, request: Request) {
-        let credits = credits(request.body.len());
-        self.credits += credits;
-        self.tags.push((tag, credits));
+        let body_bytes = request.body.len();
+        self.credits += credits(body_bytes);
+        self.tags.push((tag, body_bytes));
         self.requests.push(request);
     }
 }
@@ -231,13 +231,16 @@ impl LaneServer {
             return Ok(());
         }
         let begun = self.door.handle_batch(&self.peer, batch.requests);
-        for (begun, (tag, credits)) in begun.into_iter().zip(batch.tags) {
+        for (begun, (tag, body_bytes)) in begun.into_iter().zip(batch.tags) {
             if self.parked.contains_key(&tag) {
                 return Err(Status::Malformed);
             }
             match begun {
                 Begun::Done(outcome) => self.answer(tag, outcome),
-                Begun::Waits(handler) => self.park(tag, credits, handler),
+                Begun::Waits(handler) => match self.door.park(body_bytes) {
+                    Some(room) => self.park(tag, credits(body_bytes), with(room, handler)),
+                    None => self.answer(tag, Err(Status::Busy)),
+                },
             }
         }
         Ok(())
@@ -322,3 +325,12 @@ fn check_reply(outcome: Outcome) -> Outcome {
     }
     Ok(response)
 }
+
+/// Holds `room` as long as the handler is there.
+fn with(
+    room: OwnedSemaphorePermit,
+    handler: BoxFuture<'static, Outcome>,
+) -> BoxFuture<'static, Outcome> {
+    handler.inspect(move |_| drop(room)).boxed()
+}
+

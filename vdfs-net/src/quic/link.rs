@@ -117,10 +117,11 @@ fn plain_refusal(reason: &str) -> String {
 /// TLS alerts (RFC 8446, 6.2) about certificates.
 fn alert_words(alert: u64) -> &'static str {
     match alert {
-        45 => "it has expired",
+        45 => "it has expired, or is not valid yet",
         48 => "it is of another cluster",
         116 => "there is none",
-        42 | 43 | 46 | 49 => "it is not of this cluster, or not in order",
+        49 => "its role has no business there",
+        42 | 43 | 46 => "it is not of this cluster, or not in order",
         _ => "the handshake fails",
     }
 }
@@ -365,7 +366,8 @@ fn open_channel(shared: &Arc<Shared>, connection: Connection, purpose: Purpose) 
                 1
             };
             let lanes: Vec<_> = (0..count).map(|_| Lane::new()).collect();
-            tokio::spawn(run_lanes(shared, connection, EndLanes(lanes.clone())));
+            let ends = EndLanes(lanes.clone());
+            tokio::spawn(run_lanes(shared, connection, purpose, ends));
             Channel::Lanes(lanes)
         }
     }
@@ -376,6 +378,7 @@ async fn run_bulk(
     connection: Connection,
     mut transfers: mpsc::Receiver<Transfer>,
 ) {
+    let _share = shared.windows.join(&connection, Purpose::Bulk);
     let _closing = Closing {
         connection: &connection,
         counters: &shared.common.counters,
@@ -396,7 +399,8 @@ impl Drop for EndLanes {
     }
 }
 
-async fn run_lanes(shared: Arc<Shared>, connection: Connection, lanes: EndLanes) {
+async fn run_lanes(shared: Arc<Shared>, connection: Connection, purpose: Purpose, lanes: EndLanes) {
+    let _share = shared.windows.join(&connection, purpose);
     let _closing = Closing {
         connection: &connection,
         counters: &shared.common.counters,

@@ -2,7 +2,8 @@
 //!
 //! On the loopback the kernel joins and splits datagrams for nothing and loses none unless the
 //! receiver's buffer is full: a large fixed datagram, and flow control in place of congestion
-//! control. Elsewhere the datagram is found by probing, up to what the first link carries, and Cubic
+//! control. Who dials a loopback address that is forwarded to a link with smaller packets (a published
+//! port of a container) gets no answer, and has to dial the address behind it. Elsewhere the datagram is found by probing, up to what the first link carries, and Cubic
 //! shares the link.
 
 use std::net::SocketAddr;
@@ -13,7 +14,9 @@ use quinn::congestion::CubicConfig;
 use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::loopback_window::LoopbackWindowConfig;
-use crate::limits::{DATAGRAM_BYTES_MAX, HELLO_STREAMS_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
+use crate::limits::{
+    BULK_WINDOW_BYTES, DATAGRAM_BYTES_MAX, HELLO_STREAMS_MAX, IDLE_TIMEOUT, KEEP_ALIVE,
+};
 use crate::socket::route_mtu;
 
 /// The datagram on the loopback, in bytes, measured best: ten of them are one send.
@@ -28,12 +31,6 @@ const LOOPBACK_ROUTE_MTU: u32 = 65_535;
 /// Every path carries it (RFC 9000, 14).
 const MTU_MIN: u16 = 1200;
 
-/// Bytes that the peer may send before they are read. On the loopback this bounds what is in
-/// flight, so it stays well below the socket's buffer.
-const LOOPBACK_WINDOW_BYTES: u32 = 4 << 20;
-const LAN_WINDOW_BYTES: u32 = 32 << 20;
-/// One stream may use a quarter, two of the largest transfers.
-const LAN_STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// Bytes that wait here for the peer's acknowledgement.
 const SEND_WINDOW_BYTES: u64 = 64 << 20;
 /// The first congestion window on a LAN: 10 Gbit/s times 200 us, doubled.
@@ -62,7 +59,8 @@ impl Transports {
         Transports { profile, mtu }
     }
 
-    pub(super) fn for_peer(&self, addr: SocketAddr) -> Arc<TransportConfig> {
+    /// The peer may send `window_bytes` before [`super::windows`] gives the connection its share.
+    pub(super) fn for_peer(&self, addr: SocketAddr, window_bytes: u32) -> Arc<TransportConfig> {
         let route_mtu = route_mtu(addr.ip());
         let near = match self.profile {
             Profile::ByAddress => route_mtu.is_some_and(|mtu| mtu >= LOOPBACK_ROUTE_MTU),
@@ -73,6 +71,7 @@ impl Transports {
             true => loopback(),
             false => lan(lan_mtu(route_mtu)),
         };
+        transport.receive_window(window_bytes.into());
         if let Some(mtu) = self.mtu {
             fix_mtu(&mut transport, mtu);
         }
@@ -94,10 +93,11 @@ fn base() -> TransportConfig {
     transport
         .max_concurrent_bidi_streams(HELLO_STREAMS_MAX.into())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(BULK_WINDOW_BYTES.into())
         .send_window(SEND_WINDOW_BYTES)
         .send_fairness(false)
         .initial_rtt(Duration::from_millis(10))
-        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("ten seconds fit")))
+        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("some seconds fit")))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .persistent_congestion_threshold(8)
         .datagram_receive_buffer_size(None)
@@ -117,10 +117,7 @@ fn ack_frequency() -> AckFrequencyConfig {
 
 fn loopback() -> TransportConfig {
     let mut transport = base();
-    transport
-        .receive_window(LOOPBACK_WINDOW_BYTES.into())
-        .stream_receive_window(LOOPBACK_WINDOW_BYTES.into())
-        .congestion_controller_factory(Arc::new(LoopbackWindowConfig));
+    transport.congestion_controller_factory(Arc::new(LoopbackWindowConfig));
     fix_mtu(&mut transport, LOOPBACK_MTU);
     transport
 }
@@ -134,8 +131,6 @@ fn lan(mtu_max: u16) -> TransportConfig {
     cubic.initial_window(LAN_INITIAL_WINDOW_BYTES);
     let mut transport = base();
     transport
-        .receive_window(LAN_WINDOW_BYTES.into())
-        .stream_receive_window(LAN_STREAM_WINDOW_BYTES.into())
         .initial_mtu(MTU_MIN)
         .mtu_discovery_config(Some(discovery))
         .congestion_controller_factory(Arc::new(cubic));

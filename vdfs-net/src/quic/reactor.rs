@@ -16,16 +16,20 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use vdfs_proto::ClusterId;
 
+use super::admission::Admission;
 use super::batch_cap::BatchCap;
 use super::counters::NetCounters;
+use super::crowd::Crowd;
 use super::profile::Transports;
 use super::server::{self, Door};
 use super::tls::{Tls, TlsError};
+use super::windows::Windows;
 use super::wire::{MarkedIds, Wire};
 use super::{DialFailure, StartError};
 use crate::carrier::Target;
 use crate::host::Host;
-use crate::limits::{CARRIERS_IDLE_MAX, DATAGRAM_BYTES_MAX};
+use crate::limits::{CARRIERS_IDLE_MAX, DATAGRAM_BYTES_MAX, HELLO_WINDOW_BYTES};
+use crate::socket;
 
 /// How long the peers are given to hear that the endpoint closes.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -34,8 +38,8 @@ const FAREWELL: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Common {
     pub(super) tls: Arc<Tls>,
-    pub(super) server_config: ServerConfig,
     pub(super) transports: Transports,
+    pub(super) crowd: Arc<Crowd>,
     pub(super) cluster: ClusterId,
     pub(super) host: Host,
     pub(super) door: Arc<Door>,
@@ -45,12 +49,6 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn server_config(&self, peer: SocketAddr) -> Arc<ServerConfig> {
-        let mut config = self.server_config.clone();
-        config.transport_config(self.transports.for_peer(peer));
-        Arc::new(config)
-    }
-
     pub(super) fn client_config(
         &self,
         target: &Target,
@@ -59,7 +57,7 @@ impl Common {
     ) -> Result<ClientConfig, TlsError> {
         let mut config = ClientConfig::new(self.tls.client(target)?);
         config
-            .transport_config(self.transports.for_peer(addr))
+            .transport_config(self.transports.for_peer(addr, HELLO_WINDOW_BYTES))
             .initial_dst_cid_provider(wire.first_ids());
         Ok(config)
     }
@@ -78,7 +76,10 @@ pub(super) struct Shared {
     /// `None` once the reactor has ended, so that its socket is closed.
     endpoint: Mutex<Option<quinn::Endpoint>>,
     pub(super) runtime: runtime::Handle,
-    pub(super) wire: Wire,
+    pub(super) admission: Admission,
+    /// `None`: it only dials.
+    server: Option<ServerConfig>,
+    pub(super) windows: Windows,
     pub(super) common: Common,
 }
 
@@ -86,12 +87,20 @@ impl Shared {
     pub(super) fn endpoint(&self) -> Option<quinn::Endpoint> {
         self.endpoint.lock().clone()
     }
+
+    /// For a peer that was accepted at `peer`.
+    pub(super) fn server_config(&self, peer: SocketAddr) -> Arc<ServerConfig> {
+        let mut config = self.server.clone().expect("a socket that accepts");
+        let transports = &self.common.transports;
+        config.transport_config(transports.for_peer(peer, HELLO_WINDOW_BYTES));
+        Arc::new(config)
+    }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
-            .field("wire", &self.wire)
+            .field("admission", &self.admission)
             .finish_non_exhaustive()
     }
 }
@@ -122,19 +131,25 @@ impl Reactor {
     ) -> Result<Reactor, StartError> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StartError::Thread)?;
-        let server = common.server_config.clone();
+        let server = common.tls.role();
+        let admission = Admission { server, wire };
+        let server = admission.takes_anybody();
+        let server = server.then(|| common.tls.server(admission)).transpose()?;
+        let buffer_bytes = socket::receive_buffer_bytes(&socket).map_err(StartError::Socket)?;
         let endpoint = open_endpoint(
             &runtime,
             socket,
             BatchCap::around,
             (&common.tls, wire),
-            server,
+            server.clone(),
         );
         let endpoint = endpoint.map_err(StartError::Socket)?;
         let shared = Arc::new(Shared {
             endpoint: Mutex::new(Some(endpoint.clone())),
             runtime: runtime.handle().clone(),
-            wire,
+            admission,
+            server,
+            windows: Windows::of_buffer(buffer_bytes),
             common,
         });
         let (stop, stopped) = oneshot::channel();
@@ -169,7 +184,7 @@ pub(super) fn open_endpoint(
     socket: std::net::UdpSocket,
     wrap: impl FnOnce(Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket>,
     (tls, wire): (&Tls, Wire),
-    server_config: ServerConfig,
+    server: Option<ServerConfig>,
 ) -> io::Result<quinn::Endpoint> {
     let mut config = EndpointConfig::new(Arc::new(tls.reset_key()));
     let connection_ids = tls.connection_ids();
@@ -183,7 +198,7 @@ pub(super) fn open_endpoint(
     let _in_runtime = runtime.enter();
     let tokio = Arc::new(TokioRuntime);
     let socket = quinn::Runtime::wrap_udp_socket(&*tokio, socket)?;
-    quinn::Endpoint::new_with_abstract_socket(config, Some(server_config), wrap(socket), tokio)
+    quinn::Endpoint::new_with_abstract_socket(config, server, wrap(socket), tokio)
 }
 
 fn spawn(
@@ -192,7 +207,7 @@ fn spawn(
     endpoint: quinn::Endpoint,
     stopped: oneshot::Receiver<Stop>,
 ) -> Result<JoinHandle<()>, StartError> {
-    let name = shared.wire.thread_name();
+    let name = shared.admission.wire.thread_name();
     let run = move || {
         runtime.block_on(run(shared.clone(), endpoint, stopped));
         shared.endpoint.lock().take();

@@ -1,5 +1,6 @@
 //! Accepts connections and serves them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,38 +8,48 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use quinn::{Connection, Incoming};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
 use vdfs_proto::Status;
 use vdfs_proto::handshake::Purpose;
+use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 
+use super::QuicConfig;
+use super::allowance::Allowance;
 use super::bulk;
 use super::close::{CloseReason, Closing};
 use super::counters::NetCounters;
-use super::handshake;
+use super::crowd::{Counted, Knock};
+use super::handshake::{self, Guest};
 use super::lane_server::LaneServer;
 use super::reactor::Shared;
 use crate::address;
 use crate::carrier::{Begun, Outcome, PeerIdentity, Request, Service};
-use crate::limits::{CONNECTIONS_MAX, CONTROL_LANES};
+use crate::limits::{CONNECTIONS_MAX, CONTROL_LANES, HELLO_TIMEOUT, PARKED_BYTES_MAX};
 
 /// The way from a connection to the service, which may be replaced while connections live.
 pub(super) struct Door {
     service: RwLock<Option<Arc<dyn Service>>>,
     counters: Arc<NetCounters>,
     stall: Duration,
+    pub(super) allowance: Allowance,
+    /// For the bodies of control requests that wait.
+    parked: Arc<Semaphore>,
 }
 
 impl Door {
     pub(super) fn new(
         service: Option<Arc<dyn Service>>,
         counters: Arc<NetCounters>,
-        stall: Duration,
+        config: &QuicConfig,
     ) -> Door {
         Door {
             service: RwLock::new(service),
             counters,
-            stall,
+            stall: config.stall,
+            allowance: Allowance::new(config.payloads_bytes),
+            parked: Arc::new(Semaphore::new(PARKED_BYTES_MAX)),
         }
     }
 
@@ -53,6 +64,21 @@ impl Door {
     /// How long a peer may leave a frame half sent, or a reply unread.
     pub(super) fn stall(&self) -> Duration {
         self.stall
+    }
+
+    /// Room for a request with a body of `body_bytes` to wait in; `None` if there is none.
+    pub(super) fn park(&self, body_bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let parked = self.parked.clone();
+        parked.try_acquire_many_owned(body_bytes as u32).ok()
+    }
+
+    /// Bytes of payload that the answer may have.
+    pub(super) fn answer_payload_bytes(&self, request: &Request) -> usize {
+        let service = self.service.read();
+        let bytes = service
+            .as_ref()
+            .map_or(0, |service| service.answer_payload_bytes(request));
+        bytes.min(PAYLOAD_BYTES_MAX)
     }
 
     pub(super) fn handle(
@@ -93,8 +119,8 @@ pub(super) async fn accept(
     loop {
         tokio::select! {
             Some(incoming) = endpoint.accept() => {
-                if let Some(incoming) = admit(&shared, incoming, connections.len()) {
-                    connections.spawn(serve(shared.clone(), incoming, stop.clone()));
+                if let Some(knocking) = admit(&shared, incoming, connections.len()) {
+                    connections.spawn(serve(shared.clone(), knocking, stop.clone()));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -105,59 +131,127 @@ pub(super) async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-fn admit(shared: &Shared, incoming: Incoming, connections: usize) -> Option<Incoming> {
-    if shared.common.door.is_open() && connections < CONNECTIONS_MAX {
-        return Some(incoming);
+/// A peer on its way in.
+struct Knocking {
+    incoming: Incoming,
+    since: Instant,
+    half_open: Counted<IpAddr>,
+}
+
+fn admit(shared: &Shared, incoming: Incoming, connections: usize) -> Option<Knocking> {
+    let peer = address::plain(incoming.remote_address());
+    let counters = &shared.common.counters;
+    let has_proven = incoming.remote_address_validated();
+    let knock = match shared.common.door.is_open() && connections < CONNECTIONS_MAX {
+        true => shared.common.crowd.knock(peer.ip(), has_proven),
+        false => Knock::Full,
+    };
+    match knock {
+        Knock::Enter(half_open) => {
+            return Some(Knocking {
+                incoming,
+                since: Instant::now(),
+                half_open,
+            });
+        }
+        Knock::Prove => {
+            counters.address_proofs.add(1);
+            incoming.retry().expect("it has not proven its address yet");
+        }
+        Knock::Full => {
+            tracing::warn!(%peer, connections, "connection refused");
+            counters.accepts_refused.add(1);
+            incoming.refuse();
+        }
     }
-    tracing::warn!(peer = %address::plain(incoming.remote_address()), connections, "connection refused");
-    shared.common.counters.accepts_refused.add(1);
-    incoming.refuse();
     None
 }
 
-async fn serve(shared: Arc<Shared>, incoming: Incoming, stop: watch::Receiver<bool>) {
+async fn serve(shared: Arc<Shared>, knocking: Knocking, stop: watch::Receiver<bool>) {
+    let Knocking {
+        incoming,
+        since,
+        half_open,
+    } = knocking;
     let peer = address::plain(incoming.remote_address());
-    let config = shared.common.server_config(peer);
+    let config = shared.server_config(peer);
+    let welcome_until = since + HELLO_TIMEOUT;
     let accepted = match incoming.accept_with(config) {
-        Ok(connecting) => connecting.await,
-        Err(error) => Err(error),
+        Ok(connecting) => timeout_at(welcome_until, connecting).await,
+        Err(error) => Ok(Err(error)),
     };
+    let counters = &shared.common.counters;
     match accepted {
-        Ok(connection) => serve_connection(&shared, &connection, stop).await,
-        Err(error) => {
-            shared.common.counters.accepts_refused.add(1);
+        Ok(Ok(connection)) => {
+            let hosting = Hosting {
+                shared: &shared,
+                connection: &connection,
+                stop,
+            };
+            hosting.run(welcome_until, half_open).await;
+        }
+        Ok(Err(error)) => {
+            counters.accepts_refused.add(1);
             tracing::warn!(%peer, %error, "handshake failed");
+        }
+        Err(_) => {
+            counters.stalls.add(1);
+            tracing::warn!(%peer, "handshake stalled");
         }
     }
 }
 
-async fn serve_connection(shared: &Shared, connection: &Connection, stop: watch::Receiver<bool>) {
-    let _closing = Closing {
-        connection,
-        counters: &shared.common.counters,
-    };
-    let reason = tokio::select! {
-        reason = serve_purpose(shared, connection, stop) => reason,
-        _ = connection.closed() => CloseReason::Done,
-    };
-    reason.close(connection, &shared.common.counters);
+/// A connection that is being served.
+struct Hosting<'a> {
+    shared: &'a Shared,
+    connection: &'a Connection,
+    stop: watch::Receiver<bool>,
 }
 
-async fn serve_purpose(
+impl Hosting<'_> {
+    async fn run(self, welcome_until: Instant, half_open: Counted<IpAddr>) {
+        let (connection, counters) = (self.connection, &self.shared.common.counters);
+        let _closing = Closing {
+            connection,
+            counters,
+        };
+        let reason = tokio::select! {
+            reason = self.welcome_and_serve(welcome_until, half_open) => reason,
+            _ = connection.closed() => CloseReason::Done,
+        };
+        reason.close(connection, counters);
+    }
+
+    async fn welcome_and_serve(
+        self,
+        welcome_until: Instant,
+        half_open: Counted<IpAddr>,
+    ) -> CloseReason {
+        let welcome = handshake::welcome(self.connection, self.shared);
+        let guest = match timeout_at(welcome_until, welcome).await {
+            Ok(Ok(guest)) => guest,
+            Ok(Err(reason)) => return reason,
+            Err(_) => return CloseReason::Stalled,
+        };
+        drop(half_open);
+        serve_guest(self.shared, self.connection, guest, self.stop).await
+    }
+}
+
+async fn serve_guest(
     shared: &Shared,
     connection: &Connection,
+    guest: Guest,
     stop: watch::Receiver<bool>,
 ) -> CloseReason {
-    let welcomed = handshake::welcome(connection, shared.common.cluster, &shared.common.host).await;
-    let (peer, purpose) = match welcomed {
-        Ok(welcomed) => welcomed,
-        Err(reason) => return reason,
-    };
-    if !shared.wire.carries(purpose) {
-        return CloseReason::Refused;
-    }
+    let Guest {
+        peer,
+        purpose,
+        _seat,
+    } = guest;
     shared.common.counters.accepts.add(1);
     tracing::debug!(addr = ?peer.addr, role = peer.role.as_str(), node = peer.node, ?purpose, "accepted");
+    let _share = shared.windows.join(connection, purpose);
     match purpose {
         Purpose::Control => {
             serve_lanes(shared, connection, peer, purpose, CONTROL_LANES, stop).await

@@ -5,6 +5,8 @@ mod calls;
 mod certificates;
 mod heartbeats;
 mod hosts;
+mod knocking;
+mod memory;
 mod raw_peer;
 mod reconnect;
 mod shutdown;
@@ -161,8 +163,15 @@ impl Cluster {
         self.authority.issue(role, node).expect("issued")
     }
 
+    /// A master takes control and heartbeats.
     fn serve(&self, service: Arc<dyn Service>) -> QuicEndpoint {
         let identity = self.identity(Role::Master, "m-1");
+        serve_as(&identity, LOCALHOST, service, QuicConfig::default())
+    }
+
+    /// A volume takes control and bulk.
+    fn serve_volume(&self, service: Arc<dyn Service>) -> QuicEndpoint {
+        let identity = self.identity(Role::Volume, "v-1");
         serve_as(&identity, LOCALHOST, service, QuicConfig::default())
     }
 
@@ -193,7 +202,17 @@ fn master_at(addr: SocketAddr) -> Target {
 }
 
 fn carrier(client: &QuicEndpoint, server: &QuicEndpoint) -> Arc<dyn Carrier> {
-    client.connector().carrier(&master_at(server.local_addr()))
+    client.connector().carrier(&target_of(server))
+}
+
+/// What dials `server`, and nothing else.
+fn target_of(server: &QuicEndpoint) -> Target {
+    let tls = &server.traffic.shared.common.tls;
+    Target {
+        addr: server.local_addr(),
+        role: tls.role(),
+        node: Some(tls.node().to_owned()),
+    }
 }
 
 fn control(body: impl Into<Bytes>) -> Request {

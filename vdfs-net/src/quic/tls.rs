@@ -13,11 +13,13 @@ use rustls::crypto::tls13::{Hkdf, OkmBlock};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{RootCertStore, SupportedCipherSuite};
-use vdfs_proto::handshake::ALPN;
+use vdfs_proto::handshake::{ALPN, Role};
 
+use super::admission::Admission;
 use super::verifier::{ClientVerifier, ServerVerifier};
 use crate::carrier::Target;
 use crate::identity::Identity;
+use crate::limits::{HALF_OPEN_MAX, KNOCK_BYTES_MAX};
 
 /// Why an identity cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +55,21 @@ impl Tls {
         })
     }
 
-    /// Accepts any role of this cluster; what each may do is checked per operation.
-    pub(super) fn server(&self) -> Result<ServerConfig, TlsError> {
+    pub(super) fn role(&self) -> Role {
+        self.identity.role()
+    }
+
+    #[cfg(test)]
+    pub(super) fn node(&self) -> &str {
+        self.identity.node()
+    }
+
+    /// Accepts the roles of this cluster that `admission` takes.
+    pub(super) fn server(&self, admission: Admission) -> Result<ServerConfig, TlsError> {
         let chain_verifier =
             WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone())
                 .build()?;
-        let verifier = ClientVerifier::new(chain_verifier, self.identity.cluster());
+        let verifier = ClientVerifier::new(chain_verifier, self.identity.cluster(), admission);
         let mut tls = rustls::ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
@@ -68,7 +79,11 @@ impl Tls {
         tls.send_tls13_tickets = 0;
         tls.max_early_data_size = 0;
         let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-        server.migration(false);
+        server
+            .migration(false)
+            .max_incoming(HALF_OPEN_MAX)
+            .incoming_buffer_size(KNOCK_BYTES_MAX)
+            .incoming_buffer_size_total(HALF_OPEN_MAX as u64 * KNOCK_BYTES_MAX);
         Ok(server)
     }
 

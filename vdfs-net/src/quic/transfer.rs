@@ -72,12 +72,19 @@ impl Inflow {
         }
     }
 
-    /// Header and body; the bound of the body is checked before memory is taken.
-    pub(super) async fn frame(&mut self) -> Result<(FrameHeader, Bytes), Break> {
+    /// Header and body; that the body has at most `body_bytes_max` is checked before memory is taken.
+    pub(super) async fn frame(
+        &mut self,
+        body_bytes_max: usize,
+    ) -> Result<(FrameHeader, Bytes), Break> {
         let header = self.exact(FRAME_HEADER_BYTES).await?;
         let header = header.first_chunk().expect("exactly a header");
         let header = FrameHeader::decode(header).map_err(Break::Violation)?;
-        let body = self.exact(header.body_bytes as usize).await?;
+        let body_bytes = header.body_bytes as usize;
+        if body_bytes > body_bytes_max {
+            return Err(Break::Violation(Status::TooLarge));
+        }
+        let body = self.exact(body_bytes).await?;
         Ok((header, body))
     }
 

@@ -20,6 +20,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use vdfs_proto::ClusterId;
 use vdfs_proto::handshake::Role;
 
+use super::admission::Admission;
 use crate::carrier::Target;
 use crate::identity::{Leaf, LeafError, PeerName};
 
@@ -147,17 +148,36 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-/// At the server: the dialler must be of this cluster, in any role.
+/// At the server: the dialler must be of this cluster, in a role that has to do with the server.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     cluster: ClusterId,
+    admission: Admission,
 }
 
 impl ClientVerifier {
     /// `chain` checks chain and validity.
-    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, cluster: ClusterId) -> ClientVerifier {
-        ClientVerifier { chain, cluster }
+    pub(super) fn new(
+        chain: Arc<dyn ClientCertVerifier>,
+        cluster: ClusterId,
+        admission: Admission,
+    ) -> ClientVerifier {
+        ClientVerifier {
+            chain,
+            cluster,
+            admission,
+        }
+    }
+
+    /// The alert that it becomes says that the role is the reason.
+    fn check_role(&self, name: &PeerName) -> Result<(), Error> {
+        if self.admission.takes_role(name.role) {
+            return Ok(());
+        }
+        let (role, node) = (name.role.as_str(), name.node.as_str());
+        tracing::warn!(role, node, "a peer in this role has no business here");
+        Err(CertificateError::ApplicationVerificationFailure.into())
     }
 }
 
@@ -175,7 +195,7 @@ impl ClientCertVerifier for ClientVerifier {
         let verified = self
             .chain
             .verify_client_cert(end_entity, intermediates, now)?;
-        read_name(end_entity, self.cluster)?;
+        self.check_role(&read_name(end_entity, self.cluster)?)?;
         Ok(verified)
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator, InvalidCid};
 use vdfs_proto::handshake::{Purpose, Role};
 
-use crate::{address, socket, sys};
+use crate::{socket, sys};
 
 /// One of the two ways of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,29 +99,33 @@ impl ConnectionIdGenerator for MarkedIds {
 pub(super) fn sockets(
     role: Role,
     listen: SocketAddr,
+    buffer_bytes: usize,
 ) -> io::Result<(UdpSocket, Option<UdpSocket>)> {
+    // Whatever leads from the one address leads from the other.
+    let beside = SocketAddr::new(listen.ip(), 0);
+    let bind = |addr| socket::bind(addr, buffer_bytes);
     match role {
-        Role::Master => bind_pair(listen),
-        Role::Volume => Ok((
-            socket::bind(listen)?,
-            Some(socket::bind(address::anywhere(0))?),
-        )),
-        Role::Client | Role::Admin => Ok((socket::bind(listen)?, None)),
+        Role::Master => bind_pair(listen, buffer_bytes),
+        Role::Volume => Ok((bind(listen)?, Some(bind(beside)?))),
+        Role::Client | Role::Admin => Ok((bind(listen)?, None)),
     }
 }
 
 /// Two sockets at one port. Where the kernel cannot tell them apart, one for everything.
-fn bind_pair(listen: SocketAddr) -> io::Result<(UdpSocket, Option<UdpSocket>)> {
+fn bind_pair(
+    listen: SocketAddr,
+    buffer_bytes: usize,
+) -> io::Result<(UdpSocket, Option<UdpSocket>)> {
     // Fails if anybody has the port, which a shared bind does not. It also finds a free port.
-    let alone = socket::bind(listen)?;
+    let alone = socket::bind_plain(listen)?;
     let addr = alone.local_addr()?;
     drop(alone);
-    let traffic = socket::bind_shared(addr)?;
+    let traffic = socket::bind_shared(addr, buffer_bytes)?;
     if let Err(error) = sys::steer_group(&traffic, &BY_MARK) {
         tracing::warn!(%error, "heartbeats share a thread with everything else");
         return Ok((traffic, None));
     }
-    let heartbeats = socket::bind_shared(addr)?;
+    let heartbeats = socket::bind_shared(addr, buffer_bytes)?;
     Ok((traffic, Some(heartbeats)))
 }
 
@@ -158,6 +162,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::address;
+
+    const BUFFER: usize = 1 << 20;
 
     fn long_header(id: &[u8]) -> Vec<u8> {
         [&[0xc0, 0, 0, 0, 1, id.len() as u8], id].concat()
@@ -170,10 +177,10 @@ mod tests {
     #[test]
     fn datagram_reaches_the_socket_that_its_id_names() {
         for listen in [(Ipv4Addr::LOCALHOST, 0).into(), address::anywhere(0)] {
-            let (traffic, heartbeats) = sockets(Role::Master, listen).expect("bound");
+            let (traffic, heartbeats) = sockets(Role::Master, listen, BUFFER).expect("bound");
             let heartbeats = heartbeats.expect("this kernel can steer");
             let to = address::dialable(traffic.local_addr().expect("bound"));
-            let sender = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bound");
+            let sender = socket::bind_plain((Ipv4Addr::LOCALHOST, 0).into()).expect("bound");
             for (wire, socket) in [(Wire::Traffic, traffic), (Wire::Heartbeats, heartbeats)] {
                 let wait = Some(Duration::from_secs(10));
                 socket.set_read_timeout(wait).expect("set");
@@ -197,11 +204,11 @@ mod tests {
     #[test]
     fn port_of_a_pair_is_nobody_elses() {
         let listen = (Ipv4Addr::LOCALHOST, 0).into();
-        let (traffic, _heartbeats) = sockets(Role::Master, listen).expect("bound");
+        let (traffic, _heartbeats) = sockets(Role::Master, listen, BUFFER).expect("bound");
         let addr = traffic.local_addr().expect("bound");
-        let taken = sockets(Role::Master, addr).expect_err("in use");
+        let taken = sockets(Role::Master, addr, BUFFER).expect_err("in use");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-        let taken = socket::bind(addr).expect_err("in use");
+        let taken = socket::bind_plain(addr).expect_err("in use");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
     }
 }

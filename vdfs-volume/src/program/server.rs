@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vdfs_net::buffers;
 use vdfs_net::{Identity, QuicConfig, QuicEndpoint, Rotation, StateDir, Target};
 use vdfs_program::{Blame, Daemon, Failure, Size, human, notify};
 use vdfs_proto::handshake::Role;
 
 use super::{Options, PROGRAM};
 use crate::PanicHook;
+use crate::limits;
 use crate::ram::{self, Ram};
 use crate::shell::{Registration, Volume, VolumeConfig};
 
@@ -76,7 +78,14 @@ impl Server {
     pub fn start(config: &ServerConfig) -> Result<Server, Failure> {
         let state = StateDir::open(&config.state).map_err(Failure::of)?;
         let identity = load_identity(config)?;
-        let door = QuicEndpoint::start(&identity, config.listen, None, QuicConfig::default());
+        let budget_bytes = budget_bytes(config, &state)?;
+        let payloads_bytes = limits::payloads_bytes(budget_bytes);
+        buffers::keep_at_most(payloads_bytes / 2);
+        let tuning = QuicConfig {
+            payloads_bytes,
+            ..QuicConfig::default()
+        };
+        let door = QuicEndpoint::start(&identity, config.listen, None, tuning);
         let door = door.map_err(|error| {
             Failure::of(error).way_out("name another address or port with --listen IP:PORT")
         })?;
@@ -89,11 +98,12 @@ impl Server {
             name: name.clone(),
             host: config.host.clone().unwrap_or_default(),
             ram_dir: state.ram(),
-            budget_bytes: budget_bytes(config, &state)?,
+            budget_bytes,
             addr,
             panic_hook: PanicHook::default(),
         };
         let volume = Volume::start(volume_config, Arc::new(carrier)).map_err(Failure::of)?;
+        volume.count_door(door.counters().clone());
         door.set_service(volume.service());
         state.write_addr(addr).map_err(Failure::of)?;
         Ok(Server {

@@ -1,17 +1,18 @@
 //! Registration and orders: one conversation with the master, from which everything else follows.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 use vdfs_net::carrier::Carrier;
+use vdfs_net::quic::NetCounters;
 use vdfs_net::rpc;
 use vdfs_proto::frame::Method;
 use vdfs_proto::limits::EVENTS_PARK_MS;
 use vdfs_proto::volume::{Commands, NextCommands, Register, Registered};
-use vdfs_proto::{Status, Timestamp, VolumeId};
+use vdfs_proto::{NetTotals, Status, Timestamp, VolumeId};
 
 use super::VolumeConfig;
 use super::commands;
@@ -50,6 +51,8 @@ pub(super) struct Link {
     /// The heartbeat was told that the master does not know us.
     pub(super) unknown: Notify,
     pub(super) pulse: Pulse,
+    /// Of the door that clients come in by, if there is one.
+    pub(super) net: OnceLock<Arc<NetCounters>>,
     registered: watch::Sender<Registration>,
 }
 
@@ -75,6 +78,7 @@ impl Link {
             known: RwLock::new(None),
             unknown: Notify::new(),
             pulse: Pulse::default(),
+            net: OnceLock::new(),
             registered,
         })
     }
@@ -250,6 +254,10 @@ impl Conversation {
             registration: known.registration,
             seen: self.seen,
             wall: Timestamp::from_system(SystemTime::now()),
+            net: link
+                .net
+                .get()
+                .map_or_else(NetTotals::default, |net| net.totals()),
             results: self.results.iter().copied().collect(),
         };
         let call = rpc::call_operation(&*link.master, Method::Volume, message, COMMANDS_DEADLINE);

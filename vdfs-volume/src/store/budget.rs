@@ -23,7 +23,7 @@ pub(super) struct Budget {
 impl Budget {
     /// Of a contract of `bytes`; the part for buffers is taken off here.
     pub(super) fn new(bytes: u64) -> Self {
-        let buffers = (bytes / 64).min(limits::BUFFERS_BYTES_MAX);
+        let buffers = limits::buffers_bytes(bytes);
         let fraction = bytes / 20;
         let low_below = if bytes < limits::LOW_SPACE_BUDGET_BYTES {
             fraction

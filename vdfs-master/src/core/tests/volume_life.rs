@@ -174,6 +174,7 @@ fn silent_volume_is_away_and_must_register_again() {
         registration: 1,
         seen: 0,
         wall: Timestamp::default(),
+        net: vdfs_proto::NetTotals::default(),
         results: Vec::new(),
     });
     let outcome = world.volume("n", next.clone());

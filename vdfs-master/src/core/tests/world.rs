@@ -398,6 +398,7 @@ impl World {
             registration,
             seen,
             wall: now(self.now_ms).wall,
+            net: vdfs_proto::NetTotals::default(),
             results,
         });
         let ticket = self.send(CoreRequest::Volume { node, request });

@@ -26,7 +26,7 @@ where
 
     let (echo, watch) = Echo::new();
     let cluster = Cluster::new();
-    let (server, client) = (cluster.serve(echo), cluster.client());
+    let (server, client) = (cluster.serve_volume(echo), cluster.client());
     body(carrier(&client, &server), watch).await;
 }
 
@@ -45,14 +45,6 @@ async fn call_is_answered_with_body_and_payload() {
             .expect("answered");
         assert_eq!(answer.body, "head");
         assert_eq!(answer.payload, "payload");
-        let beat = Request {
-            purpose: Purpose::Heartbeat,
-            ..control("beat")
-        };
-        assert_eq!(
-            carrier.call(beat, LONG).await.expect("answered").body,
-            "beat"
-        );
     })
     .await;
 }

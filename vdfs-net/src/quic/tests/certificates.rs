@@ -2,6 +2,10 @@
 
 use std::time::SystemTime;
 
+use vdfs_proto::codec::decode;
+use vdfs_proto::frame::FrameKind;
+
+use super::raw_peer::{RawPeer, hello};
 use super::*;
 use crate::identity::{PeerName, Validity};
 
@@ -25,24 +29,27 @@ fn issue(authority: &Authority, cluster: ClusterId, role: Role, days: [i32; 2]) 
     authority.issue_for(&name, validity).expect("issued")
 }
 
-/// One call from `client` to `server`, both given by their certificates.
+/// One call from `client` to `server`, both given by their certificates; what a refusal leaves behind
+/// at both ends is checked.
 async fn try_call(server: &Identity, client: &Identity) -> Result<(), (Status, String)> {
     let (echo, _watch) = Echo::new();
     let server = serve_as(server, LOCALHOST, echo.clone(), QuicConfig::default());
     let client = dial_as(client, QuicConfig::default());
     let target = master_at(server.local_addr());
-    let outcome = client
-        .connector()
-        .carrier(&target)
-        .call(control("hello"), LONG)
-        .await;
-    match outcome {
-        Ok(_) => Ok(()),
-        Err(status) => {
-            assert!(echo.peers.lock().is_empty(), "a request got through");
-            Err((status, client.last_failure(&target).expect("a reason").why))
-        }
-    }
+    let call = client.connector().carrier(&target);
+    let Err(status) = call.call(control("hello"), LONG).await else {
+        return Ok(());
+    };
+    let refused = || server.counters().accepts_refused.get() == 1;
+    eventually("the refusal is counted", refused).await;
+    assert!(echo.peers.lock().is_empty(), "a request got through");
+    assert_eq!(server.counters().requests.get(), 0);
+    assert_eq!(server.counters().accepts.get(), 0);
+    assert_eq!(client.counters().dials.get(), 0);
+    assert_eq!(client.counters().dials_failed.get(), 1);
+    let failure = client.last_failure(&target).expect("a reason");
+    assert!(failure.is_final, "{failure:?}");
+    Err((status, failure.why))
 }
 
 async fn assert_refused(what: &str, server: &Identity, client: &Identity, why: &str) {
@@ -51,53 +58,125 @@ async fn assert_refused(what: &str, server: &Identity, client: &Identity, why: &
     assert!(reason.contains(why), "{what}: {reason}");
 }
 
+const REFUSES: &str = "the peer refuses this certificate: ";
+const REFUSED: &str = "the peer's certificate is refused: ";
+
 #[tokio::test]
-async fn certificate_that_is_wrong_is_refused() {
+async fn certificate_that_is_wrong_is_refused_at_either_end_for_its_reason() {
     let ours = Authority::create(ClusterId(1)).expect("made");
     let theirs = Authority::create(ClusterId(1)).expect("made");
     let good = |role| issue(&ours, ClusterId(1), role, [-1, 1]);
     let (server, client) = (good(Role::Master), good(Role::Client));
     try_call(&server, &client).await.expect("both are right");
 
-    let other_ca = |role| issue(&theirs, ClusterId(1), role, [-1, 1]);
-    assert_refused("client of another CA", &server, &other_ca(Role::Client), "").await;
-    assert_refused("server of another CA", &other_ca(Role::Master), &client, "").await;
-
-    let expired = |role| issue(&ours, ClusterId(1), role, [-2, -1]);
-    assert_refused("expired client", &server, &expired(Role::Client), "xpired").await;
-    assert_refused("expired server", &expired(Role::Master), &client, "expired").await;
-
-    let future = |role| issue(&ours, ClusterId(1), role, [1, 2]);
-    assert_refused("client of tomorrow", &server, &future(Role::Client), "").await;
-    assert_refused(
-        "server of tomorrow",
-        &future(Role::Master),
-        &client,
-        "not valid yet",
-    )
-    .await;
-
-    let other_cluster = |role| issue(&ours, ClusterId(2), role, [-1, 1]);
-    assert_refused(
-        "client of another cluster",
-        &server,
-        &other_cluster(Role::Client),
-        "",
-    )
-    .await;
-    let why = "of another cluster";
-    assert_refused(
-        "server of another cluster",
-        &other_cluster(Role::Master),
-        &client,
-        why,
-    )
-    .await;
-
-    let why = "the peer is a client, not a master";
-    assert_refused("client as server", &good(Role::Client), &client, why).await;
+    let bad = |what: &'static str, role| match what {
+        "of another CA" => issue(&theirs, ClusterId(1), role, [-1, 1]),
+        "expired" => issue(&ours, ClusterId(1), role, [-2, -1]),
+        "of tomorrow" => issue(&ours, ClusterId(1), role, [1, 2]),
+        _ => issue(&ours, ClusterId(2), role, [-1, 1]),
+    };
+    for (what, to_client) in [
+        ("of another CA", "it is of another cluster"),
+        ("expired", "it has expired, or is not valid yet"),
+        ("of tomorrow", "it has expired, or is not valid yet"),
+        (
+            "of another cluster",
+            "it is not of this cluster, or not in order",
+        ),
+    ] {
+        let why = format!("{REFUSES}{to_client}");
+        assert_refused(what, &server, &bad(what, Role::Client), &why).await;
+    }
+    let why = format!("{REFUSED}it is of another cluster");
+    assert_refused("CA", &bad("of another CA", Role::Master), &client, &why).await;
+    let (status, reason) = try_call(&bad("expired", Role::Master), &client)
+        .await
+        .expect_err("expired");
+    assert_eq!(status, Status::Disconnected);
+    assert!(reason.contains("expired"), "{reason}");
+    let (_, reason) = try_call(&bad("of tomorrow", Role::Master), &client)
+        .await
+        .expect_err("of tomorrow");
+    assert!(reason.contains("not valid yet"), "{reason}");
+    let other = bad("of another cluster", Role::Master);
+    let why = format!("the peer is of another cluster, {}", ClusterId(2));
+    assert_refused("cluster", &other, &client, &why).await;
     let why = "the peer is a volume, not a master";
     assert_refused("volume as master", &good(Role::Volume), &client, why).await;
+}
+
+/// Everybody at every kind of server for every purpose: who is not on the list sends no request.
+#[tokio::test]
+async fn roles_and_purposes_that_are_not_on_the_list_are_refused() {
+    use Purpose::{Bulk, Control, Heartbeat};
+    let cluster = Cluster::new();
+    let (echo, _watch) = Echo::new();
+    let servers = [
+        cluster.serve(echo.clone()),
+        cluster.serve_volume(echo.clone()),
+    ];
+    let lists = [
+        [
+            (Role::Client, &[Control][..]),
+            (Role::Admin, &[Control]),
+            (Role::Volume, &[Control, Heartbeat]),
+            (Role::Master, &[]),
+        ],
+        [
+            (Role::Client, &[Control, Bulk]),
+            (Role::Admin, &[Control, Bulk]),
+            (Role::Volume, &[]),
+            (Role::Master, &[]),
+        ],
+    ];
+    for (server, list) in servers.iter().zip(lists) {
+        let (mut welcomed, mut refused) = (0, 0);
+        for (role, purposes) in list {
+            for purpose in [Control, Bulk, Heartbeat] {
+                let peer = RawPeer::connect_as(&cluster, server, role).await;
+                let what = format!("{role:?} for {purpose:?}");
+                if purposes.contains(&purpose) {
+                    let (kind, _) = peer.greet(&hello(&cluster, purpose)).await;
+                    assert_eq!(kind, FrameKind::Response, "{what}");
+                    welcomed += 1;
+                    continue;
+                }
+                refused += 1;
+                if purposes.is_empty() {
+                    let reason = peer.closed().await;
+                    assert!(reason.contains("error 49"), "{what}: {reason}");
+                } else {
+                    let (kind, body) = peer.greet(&hello(&cluster, purpose)).await;
+                    assert_eq!(kind, FrameKind::Error, "{what}");
+                    assert_eq!(decode::<Status>(&body), Ok(Status::WrongRole), "{what}");
+                }
+            }
+        }
+        let counters = server.counters();
+        let is_counted = || counters.accepts_refused.get() == refused;
+        eventually("all refusals are counted", is_counted).await;
+        assert_eq!(counters.accepts.get(), welcomed);
+        assert_eq!(counters.requests.get(), 0);
+    }
+    assert!(echo.peers.lock().is_empty());
+}
+
+#[tokio::test]
+async fn role_without_business_at_a_server_is_told_so() {
+    let cluster = Cluster::new();
+    let server = cluster.serve_volume(Echo::new().0);
+    let volume = dial_as(
+        &cluster.identity(Role::Volume, "v-2"),
+        QuicConfig::default(),
+    );
+    let refused = carrier(&volume, &server).call(control("hello"), LONG).await;
+    assert_eq!(refused.expect_err("no business"), Status::Disconnected);
+    let failure = volume.last_failure(&target_of(&server)).expect("a reason");
+    assert_eq!(
+        failure.why,
+        format!("{REFUSES}its role has no business there")
+    );
+    assert!(failure.is_final);
 }
 
 #[tokio::test]

@@ -36,18 +36,27 @@ pub(super) fn frame(kind: FrameKind, method: u16, tag: u64, body: &[u8]) -> Vec<
 }
 
 impl RawPeer {
-    /// As far as the end of the TLS handshake.
+    /// As far as the end of the TLS handshake, as a client.
     pub(super) async fn connect(cluster: &Cluster, server: &QuicEndpoint) -> RawPeer {
-        let tls = Tls::new(&cluster.identity(Role::Client, "raw")).expect("a good identity");
+        RawPeer::connect_as(cluster, server, Role::Client).await
+    }
+
+    /// As far as the dialler's part of the TLS handshake, which ends before the other one's.
+    pub(super) async fn connect_as(
+        cluster: &Cluster,
+        server: &QuicEndpoint,
+        role: Role,
+    ) -> RawPeer {
+        let tls = Tls::new(&cluster.identity(role, "raw")).expect("a good identity");
         let endpoint = quinn::Endpoint::client(LOCALHOST).expect("bound");
-        let target = master_at(server.local_addr());
+        let target = target_of(server);
         let mut config = ClientConfig::new(tls.client(&target).expect("a good identity"));
         let mut transport = quinn::TransportConfig::default();
         transport.keep_alive_interval(Some(Duration::from_millis(500)));
         config
             .transport_config(Arc::new(transport))
             .initial_dst_cid_provider(Wire::Traffic.first_ids());
-        let name = crate::identity::dns_name(Role::Master, Some("m-1"));
+        let name = crate::identity::dns_name(target.role, target.node.as_deref());
         let connecting = endpoint
             .connect_with(config, target.addr, &name)
             .expect("dialled");
@@ -64,7 +73,11 @@ impl RawPeer {
         server: &QuicEndpoint,
         purpose: Purpose,
     ) -> RawPeer {
-        let peer = RawPeer::connect(cluster, server).await;
+        let role = match purpose {
+            Purpose::Heartbeat => Role::Volume,
+            Purpose::Control | Purpose::Bulk => Role::Client,
+        };
+        let peer = RawPeer::connect_as(cluster, server, role).await;
         let answer = peer.greet(&hello(cluster, purpose)).await;
         assert_eq!(answer.0, FrameKind::Response);
         peer

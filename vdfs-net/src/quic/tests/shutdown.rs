@@ -6,7 +6,7 @@ use super::*;
 async fn shutdown_finishes_the_replies_that_were_begun() {
     let cluster = Cluster::new();
     let (echo, mut watch) = Echo::new();
-    let (server, client) = (cluster.serve(echo), cluster.client());
+    let (server, client) = (cluster.serve_volume(echo), cluster.client());
     let carrier = carrier(&client, &server);
     let calls = [parked(1), bulk(parked(2).body, vec![0; 1 << 20])].map(|request| {
         let carrier = carrier.clone();

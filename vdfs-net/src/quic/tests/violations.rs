@@ -12,7 +12,8 @@ const DATA: u16 = Method::Data as u16;
 /// A server that does not wait long, and a good client beside the bad one.
 struct Scene {
     cluster: Cluster,
-    server: QuicEndpoint,
+    master: QuicEndpoint,
+    volume: QuicEndpoint,
     bystander: QuicEndpoint,
 }
 
@@ -23,12 +24,17 @@ impl Scene {
             stall: Duration::from_millis(300),
             ..QuicConfig::default()
         };
-        let identity = cluster.identity(Role::Master, "m-1");
-        let server = serve_as(&identity, LOCALHOST, Echo::new().0, config);
+        let serve = |role, node| {
+            let identity = cluster.identity(role, node);
+            serve_as(&identity, LOCALHOST, Echo::new().0, config)
+        };
+        let [master, volume] =
+            [(Role::Master, "m-1"), (Role::Volume, "v-1")].map(|(role, node)| serve(role, node));
         let bystander = cluster.client();
         let scene = Scene {
             cluster,
-            server,
+            master,
+            volume,
             bystander,
         };
         scene.assert_others_are_served().await;
@@ -36,17 +42,32 @@ impl Scene {
     }
 
     async fn assert_others_are_served(&self) {
-        let carrier = carrier(&self.bystander, &self.server);
-        carrier
-            .call(control("hello"), LONG)
-            .await
-            .expect("answered");
-        assert_eq!(self.bystander.counters().dials.get(), 1);
+        for server in [&self.master, &self.volume] {
+            let carrier = carrier(&self.bystander, server);
+            let answered = carrier.call(control("hello"), LONG).await;
+            answered.expect("answered");
+        }
+        assert_eq!(self.bystander.counters().dials.get(), 2);
+    }
+
+    fn server(&self, purpose: Purpose) -> &QuicEndpoint {
+        match purpose {
+            Purpose::Control | Purpose::Heartbeat => &self.master,
+            Purpose::Bulk => &self.volume,
+        }
+    }
+
+    /// A count of both servers.
+    fn count(&self, counter: impl Fn(&NetCounters) -> &Counter) -> u64 {
+        [&self.master, &self.volume]
+            .map(|server| counter(server.counters()).get())
+            .iter()
+            .sum()
     }
 
     /// Sends `bytes` on a stream of a welcomed connection, and leaves it open.
     async fn assert_closed(&self, purpose: Purpose, bytes: &[u8], why: &str) {
-        let peer = RawPeer::welcomed(&self.cluster, &self.server, purpose).await;
+        let peer = RawPeer::welcomed(&self.cluster, self.server(purpose), purpose).await;
         let _stream = peer.send(bytes).await;
         let reason = peer.closed().await;
         assert!(reason.contains(why), "{reason}");
@@ -86,7 +107,7 @@ async fn oversized_frame_closes_its_connection() {
     scene
         .assert_closed(Purpose::Bulk, &payload, "oversized")
         .await;
-    assert_eq!(scene.server.counters().frames_oversized.get(), 5);
+    assert_eq!(scene.count(|all| &all.frames_oversized), 5);
 }
 
 #[tokio::test]
@@ -110,7 +131,7 @@ async fn malformed_frame_closes_its_connection() {
         .assert_closed(Purpose::Control, &twice, "malformed")
         .await;
     assert_eq!(
-        scene.server.counters().frames_malformed.get(),
+        scene.count(|all| &all.frames_malformed),
         2 * frames.len() as u64 + 1
     );
 }
@@ -119,7 +140,7 @@ async fn malformed_frame_closes_its_connection() {
 async fn transfer_with_more_or_fewer_bytes_than_it_said_closes_its_connection() {
     let scene = Scene::new().await;
     for payload in [b"short".as_slice(), b"longer than it said"] {
-        let peer = RawPeer::welcomed(&scene.cluster, &scene.server, Purpose::Bulk).await;
+        let peer = RawPeer::welcomed(&scene.cluster, &scene.volume, Purpose::Bulk).await;
         let head = frame(FrameKind::Request, DATA, 10, b"body");
         let (mut send, _recv) = peer.send(&[&head, payload].concat()).await;
         send.finish().expect("open");
@@ -131,14 +152,14 @@ async fn transfer_with_more_or_fewer_bytes_than_it_said_closes_its_connection() 
 #[tokio::test]
 async fn garbage_after_the_tls_handshake_closes_its_connection() {
     let scene = Scene::new().await;
-    let peer = RawPeer::connect(&scene.cluster, &scene.server).await;
+    let peer = RawPeer::connect(&scene.cluster, &scene.master).await;
     let _stream = peer.send(&[0xff; 4000]).await;
     let reason = peer.closed().await;
     assert!(
         reason.contains("oversized") || reason.contains("malformed"),
         "{reason}"
     );
-    let peer = RawPeer::connect(&scene.cluster, &scene.server).await;
+    let peer = RawPeer::connect(&scene.cluster, &scene.master).await;
     let _stream = peer.send(b"GET / HTTP/1.1\r\n\r\n").await;
     peer.closed().await;
     scene.assert_others_are_served().await;
@@ -159,13 +180,13 @@ async fn frame_that_stays_half_sent_closes_its_connection() {
         .assert_closed(Purpose::Bulk, &whole[..7], "stalled")
         .await;
     scene.assert_closed(Purpose::Bulk, &whole, "stalled").await;
-    assert_eq!(scene.server.counters().stalls.get(), 4);
+    assert_eq!(scene.count(|all| &all.stalls), 4);
 }
 
 #[tokio::test]
 async fn lane_that_is_quiet_between_frames_stays() {
     let scene = Scene::new().await;
-    let peer = RawPeer::welcomed(&scene.cluster, &scene.server, Purpose::Control).await;
+    let peer = RawPeer::welcomed(&scene.cluster, &scene.master, Purpose::Control).await;
     let whole = frame(FrameKind::Request, QUERY, 1, b"body");
     let (mut send, mut recv) = peer.send(&whole).await;
     let mut answer = vec![0; whole.len()];
@@ -179,7 +200,7 @@ async fn lane_that_is_quiet_between_frames_stays() {
 #[tokio::test]
 async fn flood_of_streams_is_held_back_by_the_transport() {
     let scene = Scene::new().await;
-    let peer = RawPeer::welcomed(&scene.cluster, &scene.server, Purpose::Bulk).await;
+    let peer = RawPeer::welcomed(&scene.cluster, &scene.volume, Purpose::Bulk).await;
     let limit = crate::limits::BULK_STREAMS_MAX as usize;
     let park = frame(FrameKind::Request, DATA, 0, &[PARK, 1]);
     let mut streams = Vec::new();
@@ -220,7 +241,7 @@ async fn flood_of_requests_beyond_the_credits_is_not_read() {
 #[tokio::test]
 async fn lane_beyond_the_limit_closes_its_connection() {
     let scene = Scene::new().await;
-    let peer = RawPeer::welcomed(&scene.cluster, &scene.server, Purpose::Heartbeat).await;
+    let peer = RawPeer::welcomed(&scene.cluster, &scene.master, Purpose::Heartbeat).await;
     let whole = frame(FrameKind::Request, QUERY, 1, b"body");
     let _first = peer.send(&whole).await;
     let _second = peer.send(&whole).await;
@@ -238,7 +259,7 @@ async fn handler_that_panics_closes_its_connection_only() {
         }
     }
     let cluster = Cluster::new();
-    let server = cluster.serve(Arc::new(Fragile));
+    let server = cluster.serve_volume(Arc::new(Fragile));
     let (one, other) = (cluster.client(), cluster.client());
     let (one, other) = (carrier(&one, &server), carrier(&other, &server));
     other.call(control("fine"), LONG).await.expect("answered");

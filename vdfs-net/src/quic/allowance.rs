@@ -1,0 +1,129 @@
+//! Memory for payloads that a server reads or answers: taken before the first byte of it.
+//!
+//! One pool for an endpoint, of which the connections of one certificate hold at most half. A transfer
+//! waits its turn, in the order in which they came, but not for long: while it waits what came of it
+//! fills the connection's window, perhaps before those that have their turn. Then it is refused with
+//! `Busy`, was not executed, and its caller comes again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use vdfs_proto::Status;
+use vdfs_proto::handshake::Role;
+use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
+
+use crate::carrier::PeerIdentity;
+
+/// Several times what a pool takes to turn over on a busy machine.
+const WAIT: Duration = Duration::from_millis(500);
+
+type Holder = (Role, String);
+
+/// The pool of an endpoint.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    pool: Arc<Semaphore>,
+    /// Of one certificate.
+    part_bytes: usize,
+    parts: Mutex<HashMap<Holder, Weak<Semaphore>>>,
+}
+
+/// What one connection may take of.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pool: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+}
+
+/// Memory that may be used while this lives.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    _of: Option<[OwnedSemaphorePermit; 2]>,
+}
+
+impl Allowance {
+    /// At least two of the longest payloads, or one certificate could not send one.
+    pub(super) fn new(bytes: usize) -> Allowance {
+        assert!(bytes >= 2 * PAYLOAD_BYTES_MAX, "a pool of {bytes} bytes");
+        Allowance {
+            pool: Arc::new(Semaphore::new(bytes)),
+            part_bytes: bytes / 2,
+            parts: Mutex::default(),
+        }
+    }
+
+    /// The same for all connections of a certificate.
+    pub(super) fn part_of(&self, peer: &PeerIdentity) -> Part {
+        let holder = (peer.role, peer.node.clone());
+        let mut parts = self.parts.lock();
+        let known = parts.get(&holder).and_then(Weak::upgrade);
+        let own = known.unwrap_or_else(|| {
+            parts.retain(|_, part| part.strong_count() > 0);
+            let own = Arc::new(Semaphore::new(self.part_bytes));
+            parts.insert(holder, Arc::downgrade(&own));
+            own
+        });
+        Part {
+            pool: self.pool.clone(),
+            own,
+        }
+    }
+}
+
+impl Part {
+    /// `Busy` if there is no room for `bytes` soon. At most [`PAYLOAD_BYTES_MAX`].
+    pub(super) async fn take(&self, bytes: usize) -> Result<Taken, Status> {
+        assert!(bytes <= PAYLOAD_BYTES_MAX, "a payload of {bytes} bytes");
+        if bytes == 0 {
+            return Ok(Taken::default());
+        }
+        let permits = bytes as u32;
+        let both = async {
+            let own = self.own.clone().acquire_many_owned(permits).await.ok()?;
+            let of_all = self.pool.clone().acquire_many_owned(permits).await.ok()?;
+            Some([own, of_all])
+        };
+        let of = timeout(WAIT, both).await.map_err(|_| Status::Busy)?;
+        assert!(of.is_some(), "no pool is ever closed");
+        Ok(Taken { _of: of })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vdfs_proto::ClusterId;
+
+    fn peer(node: &str) -> PeerIdentity {
+        PeerIdentity {
+            cluster: ClusterId(1),
+            role: Role::Client,
+            node: node.to_owned(),
+            addr: None,
+            same_host: true,
+            certificate_ends: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn take_of_one_certificate_leaves_half_to_others() {
+        let allowance = Allowance::new(4 * PAYLOAD_BYTES_MAX);
+        let [one, same, other, third] =
+            ["a", "a", "b", "c"].map(|node| allowance.part_of(&peer(node)));
+        let mut taken = Vec::new();
+        for part in [&one, &same] {
+            taken.push(part.take(PAYLOAD_BYTES_MAX).await.expect("room"));
+        }
+        assert_eq!(one.take(1).await.expect_err("its half"), Status::Busy);
+        for _ in 0..2 {
+            taken.push(other.take(PAYLOAD_BYTES_MAX).await.expect("room"));
+        }
+        assert_eq!(third.take(1).await.expect_err("all"), Status::Busy);
+        taken.clear();
+        third.take(PAYLOAD_BYTES_MAX).await.expect("given back");
+    }
+}
