@@ -26,6 +26,38 @@ fn second_up_on_the_same_state_is_refused() {
     fs::write(up.mount().join("still"), b"works").expect("the first is untouched");
 }
 
+/// Nobody on another machine can even send it something.
+#[test]
+fn sockets_are_bound_to_the_loopback_alone() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let up = Up::start(Options::default());
+    let pid = up.pid().as_raw_nonzero();
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
+    let links = fds.filter_map(|fd| fs::read_link(fd.expect("listed").path()).ok());
+    let sockets: Vec<String> = links
+        .filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?;
+            Some(inode.trim_end_matches(']').to_owned())
+        })
+        .collect();
+    let mut bound = Vec::new();
+    for table in ["udp", "udp6"] {
+        let table = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for line in table.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if sockets.iter().any(|inode| inode == fields[9]) {
+                bound.push(fields[1].to_owned());
+            }
+        }
+    }
+    // Two of the master at one port, two of the volume.
+    assert_eq!(bound.len(), 4, "{bound:?}");
+    let is_loopback = |addr: &String| addr.starts_with("0100007F:");
+    assert!(bound.iter().all(is_loopback), "{bound:?}");
+}
+
 #[test]
 fn down_stops_and_down_destroy_leaves_nothing() {
     if mount_tests_skipped() {

@@ -96,9 +96,7 @@ impl Service for Dispatch {
         let ask = |request: Request| self.desk.ask(peer, &caller, &request);
         let calls: Vec<Result<Call, Status>> = requests.into_iter().map(ask).collect();
         // Never for heartbeats alone: a turn may wait for the disk.
-        let is_queued = |call: &Result<Call, Status>| {
-            matches!(call, Ok(call) if matches!(call.asked, Asked::Waits(_)))
-        };
+        let is_queued = |call: &Result<Call, Status>| matches!(call, Ok(call) if matches!(call.asked, Asked::Waits(_)));
         if calls.iter().any(is_queued) {
             self.desk.turns.run_queued();
         }
@@ -221,11 +219,7 @@ fn admit(peer: &PeerIdentity, caller: &Peer, request: &Request) -> Result<Admitt
     }
 }
 
-fn admit_method(
-    peer: &PeerIdentity,
-    caller: &Peer,
-    request: &Request,
-) -> Result<Admitted, Status> {
+fn admit_method(peer: &PeerIdentity, caller: &Peer, request: &Request) -> Result<Admitted, Status> {
     if !request.payload.is_empty() {
         return Err(Status::Malformed);
     }
@@ -368,7 +362,7 @@ mod tests {
         };
         for role in [Role::Client, Role::Admin, Role::Volume] {
             for request in requests() {
-                let admitted = admit(&peer(role), &on_that_thread(request));
+                let admitted = admit_from(&peer(role), &on_that_thread(request));
                 let status = admitted.expect_err("no heartbeat");
                 let expected = [Status::NotSupported, Status::WrongRole];
                 assert!(expected.contains(&status), "{role:?}: {status}");
@@ -381,8 +375,8 @@ mod tests {
             used_bytes: 0,
         });
         let beat = on_that_thread(request(Method::Volume, encode(&beat)));
-        admit(&peer(Role::Volume), &beat).expect("a heartbeat");
-        let refused = admit(&peer(Role::Client), &beat);
+        admit_from(&peer(Role::Volume), &beat).expect("a heartbeat");
+        let refused = admit_from(&peer(Role::Client), &beat);
         assert_eq!(refused.expect_err("a client's"), Status::WrongRole);
     }
 

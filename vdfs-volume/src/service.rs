@@ -56,7 +56,14 @@ impl Service for DataService {
     fn answer_payload_bytes(&self, request: &Request) -> usize {
         match decode(&request.body) {
             Ok(DataRequest::Read(read)) => read.len as usize,
-            Ok(DataRequest::Write(_)) | Err(_) => 0,
+            Ok(
+                DataRequest::Write(_)
+                | DataRequest::ChangeSpace(_)
+                | DataRequest::CopyBytes(_)
+                | DataRequest::Seek(_)
+                | DataRequest::CountBlocks(_),
+            )
+            | Err(_) => 0,
         }
     }
 }

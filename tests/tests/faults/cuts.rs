@@ -1,5 +1,6 @@
 //! Parts that cannot reach each other, and then can again.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -13,6 +14,8 @@ use crate::{HELD_UP_MAX, cluster};
 
 /// A while in which no lease of a session ends.
 const SHORT: Duration = Duration::from_secs(4);
+/// Shorter than a session's lease by what its renewal and a new dial take.
+const ALMOST_A_LEASE: Duration = Duration::from_millis(7_500);
 /// Longer than any lease.
 const LONG: Duration = Duration::from_secs(16);
 /// How soon everything works again.
@@ -140,6 +143,33 @@ fn cuts_shorter_than_a_lease_are_a_pause() {
         let written = write_through(&mut cluster, cut, SHORT);
         assert_pause(cut, &written);
     }
+}
+
+/// Connections are over long before, and made again in time.
+#[test]
+fn cut_almost_as_long_as_a_lease_ends_no_session() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let (_turn, mut cluster) = cluster();
+    let before = sessions(&cluster);
+    let written = write_through(&mut cluster, Cut::ClientFromMaster, ALMOST_A_LEASE);
+    assert_pause(Cut::ClientFromMaster, &written);
+    let after = sessions(&cluster);
+    assert!(
+        before.is_subset(&after),
+        "{before:?} before, {after:?} after"
+    );
+}
+
+fn sessions(cluster: &Cluster) -> BTreeSet<u64> {
+    let output = cluster.vdfs(&["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let sessions = json["sessions"].as_array().expect("a list");
+    sessions
+        .iter()
+        .filter_map(|session| session["id"].as_u64())
+        .collect()
 }
 
 #[test]

@@ -180,14 +180,32 @@ pub(super) mod tests {
 
     use super::*;
 
+    fn volume_status() -> VolumeStatus {
+        VolumeStatus {
+            info: VolumeInfo {
+                id: VolumeId(1),
+                name: "volume-1".into(),
+                host: "here".into(),
+                addr: ([127, 0, 0, 1], 7401).into(),
+                node: "volume-1".into(),
+            },
+            state: VolumeState::Serving,
+            silent_ms: 100,
+            capacity_bytes: 4096,
+            used_bytes: 3072,
+            membership: MemberState::Serving,
+            chains: 256,
+            waiting_files: 0,
+            waiting_names: vec![],
+            clock_ahead_ms: None,
+            net: NetTotals {
+                stalls: 2,
+                ..NetTotals::default()
+            },
+        }
+    }
+
     pub(in super::super) fn report() -> StatusReport {
-        let info = VolumeInfo {
-            id: VolumeId(1),
-            name: "volume-1".into(),
-            host: "here".into(),
-            addr: ([127, 0, 0, 1], 7401).into(),
-            node: "volume-1".into(),
-        };
         StatusReport {
             stats: FsStats {
                 capacity_bytes: 4096,
@@ -209,22 +227,7 @@ pub(super) mod tests {
                 short: 0,
                 lost: 0,
             },
-            volumes: vec![VolumeStatus {
-                info,
-                state: VolumeState::Serving,
-                silent_ms: 100,
-                capacity_bytes: 4096,
-                used_bytes: 3072,
-                membership: MemberState::Serving,
-                chains: 256,
-                waiting_files: 0,
-                waiting_names: vec![],
-                clock_ahead_ms: None,
-                net: NetTotals {
-                    stalls: 2,
-                    ..NetTotals::default()
-                },
-            }],
+            volumes: vec![volume_status()],
             sessions: vec![SessionStatus {
                 id: SessionId(5),
                 host: "here".into(),

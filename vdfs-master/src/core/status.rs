@@ -7,7 +7,8 @@ use vdfs_proto::meta::{
     VolumeStatus,
 };
 use vdfs_proto::{
-    Chain, ChainId, DataId, MemberState, NetTotals, SessionId, Status, Timestamp, VolumeId, VolumeInfo,
+    Chain, ChainId, DataId, MemberState, NetTotals, SessionId, Status, Timestamp, VolumeId,
+    VolumeInfo,
 };
 
 use super::Core;

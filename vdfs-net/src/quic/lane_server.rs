@@ -333,4 +333,3 @@ fn with(
 ) -> BoxFuture<'static, Outcome> {
     handler.inspect(move |_| drop(room)).boxed()
 }
-
