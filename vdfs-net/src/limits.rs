@@ -55,9 +55,12 @@ pub const KNOCK_BYTES_MAX: u64 = 16 << 10;
 pub const HELLO_BYTES_MAX: usize = 512;
 /// What a peer may send before its hello is accepted, in bytes.
 pub const HELLO_WINDOW_BYTES: u32 = 4 << 10;
-/// What a peer may send before it is read, in bytes, if nobody else needs the socket's buffer. Faster
-/// with more of it is no link of 10 Gbit/s.
-pub const BULK_WINDOW_BYTES: u32 = 4 << 20;
+/// What a peer may send of one transfer before it is read, in bytes: what a link of 10 Gbit/s carries
+/// in 200 us.
+pub const BULK_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// The same for all transfers of a connection, if nobody else needs the socket's buffer: those that
+/// wait to be read never keep the others from being sent.
+pub const BULK_WINDOW_BYTES: u32 = BULK_STREAMS_MAX * BULK_STREAM_WINDOW_BYTES;
 /// The same for control: a quarter of the longest body, which is read as it comes.
 pub const CONTROL_WINDOW_BYTES: u32 = 256 << 10;
 /// The same for heartbeats, which are short.

@@ -34,6 +34,7 @@ mod server;
 mod tests;
 mod tls;
 mod transfer;
+mod udp;
 mod verifier;
 mod windows;
 mod wire;

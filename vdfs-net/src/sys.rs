@@ -5,6 +5,9 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 /// Lets `program`, in classic BPF, choose by each datagram's payload which socket of the group that
 /// `socket` is in gets it: the one of that number, in the order in which they were bound.
 pub(crate) fn steer_group(socket: &UdpSocket, program: &[libc::sock_filter]) -> io::Result<()> {
@@ -27,4 +30,11 @@ pub(crate) fn steer_group(socket: &UdpSocket, program: &[libc::sock_filter]) -> 
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Registers a socket with the current runtime, for `interest` alone.
+pub(crate) fn watch(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    // SAFETY: a socket of the standard library keeps its descriptor, and keeps it open, until it is
+    // dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }

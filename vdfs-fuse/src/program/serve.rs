@@ -134,7 +134,7 @@ impl Served {
         let config = client_config(&endpoint, &options, &dir, masters, kernel_cache.clone())?;
         let fs = connect(runtime, &endpoint, config)?;
         let options = mount_options(options, dir, source, kernel_cache);
-        let mount = Mount::start(fs.clone(), options, runtime.handle().clone());
+        let mount = Mount::start(fs.clone(), options, endpoint.runtime());
         let mount = mount.map_err(Failure::not_mounted)?;
         Ok(Served {
             endpoint,
@@ -202,15 +202,17 @@ fn connect(
 ) -> Result<Fs, Failure> {
     let masters = config.master.clone();
     let limit = config.timeout.unwrap_or(CONNECT_MAX);
+    let connecting = endpoint.runtime().spawn(Fs::connect(config));
     let connected = runtime.block_on(async {
         tokio::select! {
-            connected = timeout(limit, Fs::connect(config)) => Some(connected),
+            connected = timeout(limit, connecting) => Some(connected),
             () = wait_refused(endpoint, &masters) => None,
         }
     });
     let why = match connected {
-        Some(Ok(Ok(fs))) => return Ok(fs),
-        Some(Ok(Err(status))) => status.to_string(),
+        Some(Ok(Ok(Ok(fs)))) => return Ok(fs),
+        Some(Ok(Ok(Err(status)))) => status.to_string(),
+        Some(Ok(Err(error))) => error.to_string(),
         Some(Err(_)) => format!("no answer within {} s", limit.as_secs_f32()),
         None => "refused".to_owned(),
     };

@@ -1,9 +1,8 @@
 //! Memory for payloads that a server reads or answers: taken before the first byte of it.
 //!
 //! One pool for an endpoint, of which the connections of one certificate hold at most half. A transfer
-//! waits its turn, in the order in which they came, but not for long: while it waits what came of it
-//! fills the connection's window, perhaps before those that have their turn. Then it is refused with
-//! `Busy`, was not executed, and its caller comes again.
+//! waits its turn, in the order in which they came, but not for ever: then it is refused with `Busy`,
+//! was not executed, and its caller comes again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -18,9 +17,6 @@ use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 
 use crate::carrier::PeerIdentity;
 
-/// Several times what a pool takes to turn over on a busy machine.
-const WAIT: Duration = Duration::from_millis(500);
-
 type Holder = (Role, String);
 
 /// The pool of an endpoint.
@@ -29,6 +25,7 @@ pub(super) struct Allowance {
     pool: Arc<Semaphore>,
     /// Of one certificate.
     part_bytes: usize,
+    wait: Duration,
     parts: Mutex<HashMap<Holder, Weak<Semaphore>>>,
 }
 
@@ -37,6 +34,7 @@ pub(super) struct Allowance {
 pub(super) struct Part {
     pool: Arc<Semaphore>,
     own: Arc<Semaphore>,
+    wait: Duration,
 }
 
 /// Memory that may be used while this lives.
@@ -46,12 +44,13 @@ pub(super) struct Taken {
 }
 
 impl Allowance {
-    /// At least two of the longest payloads, or one certificate could not send one.
-    pub(super) fn new(bytes: usize) -> Allowance {
+    /// At least two of the longest payloads, or one certificate could not send one. `wait` is for a turn.
+    pub(super) fn new(bytes: usize, wait: Duration) -> Allowance {
         assert!(bytes >= 2 * PAYLOAD_BYTES_MAX, "a pool of {bytes} bytes");
         Allowance {
             pool: Arc::new(Semaphore::new(bytes)),
             part_bytes: bytes / 2,
+            wait,
             parts: Mutex::default(),
         }
     }
@@ -70,6 +69,7 @@ impl Allowance {
         Part {
             pool: self.pool.clone(),
             own,
+            wait: self.wait,
         }
     }
 }
@@ -87,7 +87,7 @@ impl Part {
             let of_all = self.pool.clone().acquire_many_owned(permits).await.ok()?;
             Some([own, of_all])
         };
-        let of = timeout(WAIT, both).await.map_err(|_| Status::Busy)?;
+        let of = timeout(self.wait, both).await.map_err(|_| Status::Busy)?;
         assert!(of.is_some(), "no pool is ever closed");
         Ok(Taken { _of: of })
     }
@@ -111,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn take_of_one_certificate_leaves_half_to_others() {
-        let allowance = Allowance::new(4 * PAYLOAD_BYTES_MAX);
+        let allowance = Allowance::new(4 * PAYLOAD_BYTES_MAX, Duration::from_millis(50));
         let [one, same, other, third] =
             ["a", "a", "b", "c"].map(|node| allowance.part_of(&peer(node)));
         let mut taken = Vec::new();

@@ -114,7 +114,6 @@ pub(super) async fn serve(
     peer: &Arc<PeerIdentity>,
     stop: watch::Receiver<bool>,
 ) -> CloseReason {
-    connection.set_max_concurrent_bi_streams(BULK_STREAMS_MAX.into());
     let host = Host {
         door: door.clone(),
         part: door.allowance.part_of(peer),

@@ -15,7 +15,7 @@ use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::loopback_window::LoopbackWindowConfig;
 use crate::limits::{
-    BULK_WINDOW_BYTES, DATAGRAM_BYTES_MAX, HELLO_STREAMS_MAX, IDLE_TIMEOUT, KEEP_ALIVE,
+    BULK_STREAM_WINDOW_BYTES, DATAGRAM_BYTES_MAX, HELLO_STREAMS_MAX, IDLE_TIMEOUT, KEEP_ALIVE,
 };
 use crate::socket::route_mtu;
 
@@ -93,7 +93,7 @@ fn base() -> TransportConfig {
     transport
         .max_concurrent_bidi_streams(HELLO_STREAMS_MAX.into())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(BULK_WINDOW_BYTES.into())
+        .stream_receive_window(BULK_STREAM_WINDOW_BYTES.into())
         .send_window(SEND_WINDOW_BYTES)
         .send_fairness(false)
         .initial_rtt(Duration::from_millis(10))

@@ -23,6 +23,7 @@ use super::crowd::Crowd;
 use super::profile::Transports;
 use super::server::{self, Door};
 use super::tls::{Tls, TlsError};
+use super::udp;
 use super::windows::Windows;
 use super::wire::{MarkedIds, Wire};
 use super::{DialFailure, StartError};
@@ -196,9 +197,8 @@ pub(super) fn open_endpoint(
             Box::new(MarkedIds { wire, inner })
         });
     let _in_runtime = runtime.enter();
-    let tokio = Arc::new(TokioRuntime);
-    let socket = quinn::Runtime::wrap_udp_socket(&*tokio, socket)?;
-    quinn::Endpoint::new_with_abstract_socket(config, server, wrap(socket), tokio)
+    let socket = wrap(Arc::new(udp::Socket::new(socket)?));
+    quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
 }
 
 fn spawn(

@@ -48,7 +48,8 @@ impl Door {
             service: RwLock::new(service),
             counters,
             stall: config.stall,
-            allowance: Allowance::new(config.payloads_bytes),
+            // Those who wait for their turn must not be taken for stalled.
+            allowance: Allowance::new(config.payloads_bytes, config.stall / 2),
             parked: Arc::new(Semaphore::new(PARKED_BYTES_MAX)),
         }
     }

@@ -4,6 +4,9 @@
 //! this process. So all connections of a socket share one budget, a part of the buffer that the kernel
 //! really gave: alone a connection has as much as its purpose can use, among many each has its share.
 //!
+//! Transfers of one connection must not starve each other either: one that waits for its turn holds what
+//! has come of it. So there are only as many at once as have room beside each other in the share.
+//!
 //! Left out: taking back credit that a peer has already. A share that shrinks is in force when what was
 //! granted before has been sent.
 
@@ -15,7 +18,8 @@ use quinn::Connection;
 use vdfs_proto::handshake::Purpose;
 
 use crate::limits::{
-    BULK_WINDOW_BYTES, CONTROL_WINDOW_BYTES, HEARTBEAT_WINDOW_BYTES, WINDOW_BYTES_MIN,
+    BULK_STREAM_WINDOW_BYTES, BULK_STREAMS_MAX, BULK_WINDOW_BYTES, CONTROL_WINDOW_BYTES,
+    HEARTBEAT_WINDOW_BYTES, WINDOW_BYTES_MIN,
 };
 
 /// The kernel counts what a packet takes, which is up to twice what it brings, and a reader may be
@@ -39,6 +43,7 @@ struct Group {
 struct Member {
     connection: Connection,
     max: u32,
+    takes_transfers: bool,
 }
 
 /// A connection has its share while this lives.
@@ -60,14 +65,21 @@ impl Windows {
 
     /// The connection was welcomed: its peer may send.
     pub(super) fn join(&self, connection: &Connection, purpose: Purpose) -> Share<'_> {
-        let max = match purpose {
-            Purpose::Bulk => return self.bulk.join(connection, BULK_WINDOW_BYTES),
-            Purpose::Control => CONTROL_WINDOW_BYTES,
-            Purpose::Heartbeat => HEARTBEAT_WINDOW_BYTES,
+        let (group, max) = match purpose {
+            Purpose::Bulk => (&self.bulk, BULK_WINDOW_BYTES),
+            Purpose::Control => (&self.others, CONTROL_WINDOW_BYTES),
+            Purpose::Heartbeat => (&self.others, HEARTBEAT_WINDOW_BYTES),
         };
-        // Answers that are not read are memory here.
-        connection.set_send_window(2 * u64::from(max));
-        self.others.join(connection, max)
+        let is_bulk = purpose == Purpose::Bulk;
+        if !is_bulk {
+            // Answers that are not read are memory here.
+            connection.set_send_window(2 * u64::from(max));
+        }
+        group.join(Member {
+            connection: connection.clone(),
+            max,
+            takes_transfers: is_bulk && connection.side().is_server(),
+        })
     }
 }
 
@@ -79,12 +91,10 @@ impl Group {
         }
     }
 
-    fn join(&self, connection: &Connection, max: u32) -> Share<'_> {
-        let id = connection.stable_id();
-        let connection = connection.clone();
+    fn join(&self, member: Member) -> Share<'_> {
+        let id = member.connection.stable_id();
         let mut connections = self.connections.lock();
         let before = self.share(connections.len());
-        let member = Member { connection, max };
         member.set(self.share(connections.len() + 1));
         connections.insert(id, member);
         self.adapt(&connections, before);
@@ -110,7 +120,16 @@ impl Member {
     fn set(&self, share: u32) {
         let window = share.min(self.max);
         self.connection.set_receive_window(window.into());
+        if self.takes_transfers {
+            let transfers = transfers_beside_each_other(window);
+            self.connection
+                .set_max_concurrent_bi_streams(transfers.into());
+        }
     }
+}
+
+fn transfers_beside_each_other(window: u32) -> u32 {
+    (window / BULK_STREAM_WINDOW_BYTES).clamp(1, BULK_STREAMS_MAX)
 }
 
 impl Drop for Share<'_> {
@@ -144,6 +163,11 @@ mod tests {
                 assert!(fits || share == WINDOW_BYTES_MIN, "{connections}: {share}");
             }
         }
+        assert_eq!(
+            transfers_beside_each_other(BULK_WINDOW_BYTES),
+            BULK_STREAMS_MAX
+        );
+        assert_eq!(transfers_beside_each_other(WINDOW_BYTES_MIN), 1);
         let alone = |buffer_bytes| Windows::of_buffer(buffer_bytes).bulk.share(1);
         assert_eq!(alone(32 << 20), 8 << 20);
         assert_eq!(alone(425_984), 128 << 10);
