@@ -110,7 +110,7 @@ pub(super) async fn welcome(
     let seat = match seat {
         Ok(seat) => seat,
         Err(status) => {
-            refuse(outflow, status).await?;
+            refuse(outflow, status).await;
             return Err(CloseReason::Refused);
         }
     };
@@ -139,13 +139,12 @@ pub(super) async fn welcome(
     })
 }
 
-async fn refuse(mut outflow: Outflow, status: Status) -> Result<(), CloseReason> {
+/// Ends when the peer has heard it, which the close would overtake, or has gone.
+async fn refuse(mut outflow: Outflow, status: Status) {
     let refusal = frame(FrameKind::Error, &status);
-    let sent = outflow.send(refusal, Bytes::new()).await;
-    sent.map_err(close_reason)?;
-    // The close would overtake the refusal.
-    outflow.until_stopped().await;
-    Ok(())
+    if outflow.send(refusal, Bytes::new()).await.is_ok() {
+        outflow.until_stopped().await;
+    }
 }
 
 async fn read_hello(stream: quinn::RecvStream) -> Result<Hello, Break> {

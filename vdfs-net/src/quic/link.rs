@@ -107,8 +107,13 @@ impl From<ConnectionError> for DialError {
 /// What rustls says of a certificate, for people.
 fn plain_refusal(reason: &str) -> String {
     let reason = reason.trim_start_matches("invalid peer certificate: ");
+    let ours = reason.strip_prefix("Other(OtherError(");
+    let reason = ours
+        .and_then(|ours| ours.strip_suffix("))"))
+        .unwrap_or(reason);
     match reason {
-        "UnknownIssuer" => "it is of another cluster".to_owned(),
+        // The second: of an authority with the same name and another key.
+        "UnknownIssuer" | "BadSignature" => "it is of another cluster".to_owned(),
         "Expired" => "it has expired".to_owned(),
         other => other.to_owned(),
     }

@@ -217,6 +217,8 @@ impl Hosting<'_> {
             counters,
         };
         let reason = tokio::select! {
+            // What was decided of a peer counts even if it has gone meanwhile.
+            biased;
             reason = self.welcome_and_serve(welcome_until, half_open) => reason,
             _ = connection.closed() => CloseReason::Done,
         };
