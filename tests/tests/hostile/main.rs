@@ -6,6 +6,7 @@ mod raw_peer;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -253,10 +254,6 @@ async fn flood(scene: &Scene) -> u64 {
         _ = floods => {}
         () = watch => {}
     }
-    // Whoever holds a payload back is closed for it; who was told `Busy` is not.
-    for peer in peers {
-        peer.close(0u32.into(), b"");
-    }
     grown_kib
 }
 
@@ -269,7 +266,11 @@ async fn begin_payloads(peer: &Connection) {
         tokio::time::sleep(FLOOD).await;
         Some(())
     });
-    tokio::time::timeout(FLOOD, join_all(begun)).await.ok();
+    let mut begun = pin!(join_all(begun));
+    tokio::time::timeout(FLOOD, &mut begun).await.ok();
+    // Before the streams are dropped, which would end them. Whoever holds a payload back is closed for
+    // it; who was told `Busy` is not.
+    peer.close(0u32.into(), b"");
 }
 
 /// Everything once; peers that stall take the longest. Gives the growth of the volume in the flood, in KiB.
