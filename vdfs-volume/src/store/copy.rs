@@ -21,7 +21,7 @@ impl Store {
         terms: Terms,
     ) -> Result<Written, Status> {
         self.check_copy(copy)?;
-        self.answer_once(copy.op, copy.chunk, || {
+        self.answer_once(copy.op, |ticket| {
             terms.admission?;
             let payload = self.read_source(copy, source_lost_below)?;
             let write = Write {
@@ -33,7 +33,7 @@ impl Store {
                 len_expected: copy.len_expected,
                 sums: piece_sums(copy.offset, &payload),
             };
-            self.execute_write(&write, &payload, terms)
+            self.execute_write(ticket, &write, &payload, terms)
         })
     }
 

@@ -81,7 +81,7 @@ pub(super) struct Replies {
 pub(super) enum Begin<'a> {
     /// It is a retry: the first answer.
     Answered(Result<Version, Status>),
-    /// It is new: execute it, then [`Ticket::finish`].
+    /// It is new: execute it, [`Ticket::record`] that, then [`Ticket::finish`].
     Run(Ticket<'a>),
 }
 
@@ -222,19 +222,43 @@ pub(super) struct Ticket<'a> {
     op: OpId,
 }
 
+/// The answer of an op that was executed, on record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recorded(Version);
+
+impl Recorded {
+    pub(super) fn version(self) -> Version {
+        self.0
+    }
+}
+
 impl Ticket<'_> {
-    /// Records the outcome, unless it is one that a retry may get past.
-    pub(super) fn finish(self, outcome: Result<Version, Status>) {
-        let recorded = match outcome {
-            Ok(version) => Some(Ok(version)),
-            Err(status) => Refusal::of(status).map(Err),
+    /// To be called before another op can change the same bytes: after a kill the chunk's record names
+    /// only the last op, and a retry of this one would overwrite what came after it.
+    pub(super) fn record(&self, version: Version) -> Recorded {
+        self.write(Ok(version));
+        Recorded(version)
+    }
+
+    /// Lets a retry have the outcome, unless it is one that a retry may get past.
+    pub(super) fn finish(self, outcome: Result<Recorded, Status>) {
+        let done = match outcome {
+            Ok(Recorded(version)) => Ok(version),
+            Err(status) => match Refusal::of(status) {
+                Some(refusal) => Err(refusal),
+                None => return,
+            },
         };
-        if let Some(recorded) = recorded {
-            let place = self.replies.place_of(self.op);
-            self.replies.table.write(place, &encode(self.op, recorded));
-            self.replies.end(self.op, Some(recorded));
-            std::mem::forget(self);
+        if done.is_err() {
+            self.write(done);
         }
+        self.replies.end(self.op, Some(done));
+        std::mem::forget(self);
+    }
+
+    fn write(&self, outcome: Outcome) {
+        let place = self.replies.place_of(self.op);
+        self.replies.table.write(place, &encode(self.op, outcome));
     }
 }
 
@@ -324,7 +348,10 @@ mod tests {
 
     fn run(replies: &Replies, op: OpId, outcome: Result<Version, Status>) {
         match replies.begin(op) {
-            Ok(Begin::Run(ticket)) => ticket.finish(outcome),
+            Ok(Begin::Run(ticket)) => {
+                let recorded = outcome.map(|version| ticket.record(version));
+                ticket.finish(recorded);
+            }
             other => panic!("expected to run {op:?}: {other:?}"),
         }
     }
@@ -375,7 +402,8 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let retry = scope.spawn(|| answer(&replies, op(1, 0, 1)));
-            ticket.finish(Ok(version(3)));
+            let recorded = ticket.record(version(3));
+            ticket.finish(Ok(recorded));
             assert_eq!(retry.join().expect("no panic"), Ok(version(3)));
         });
     }

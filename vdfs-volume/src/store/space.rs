@@ -37,9 +37,9 @@ impl Store {
     /// it leaves as it is.
     pub fn change_space(&self, ask: &ChangeSpace, terms: Terms) -> Result<Written, Status> {
         self.check_space(ask)?;
-        self.answer_once(ask.op, ask.chunk, || {
+        self.answer_once(ask.op, |ticket| {
             terms.admission?;
-            self.change(ask.chunk, |body| {
+            self.change_once(ticket, ask.chunk, |body| {
                 check_present(body, ask.len_expected, terms.lost_below)?;
                 self.change_space_of(body, ask)
             })

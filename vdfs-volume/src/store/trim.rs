@@ -55,7 +55,8 @@ impl Store {
             index: trim.index,
         };
         let outcome = self.trim_from(first, trim, epoch_of);
-        ticket.finish(outcome.map(|()| Version::default()));
+        let recorded = outcome.map(|()| ticket.record(Version::default()));
+        ticket.finish(recorded);
         self.passed(Step::Replied, first);
         outcome
     }

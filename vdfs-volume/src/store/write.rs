@@ -12,7 +12,7 @@ use vdfs_proto::{ChunkId, DataId, Epoch, OpId, Status, Version};
 use super::budget::{NoSpace, Reservation};
 use super::chunks::{Body, Chunk, Condition};
 use super::record::{Content, EPOCH_MAX};
-use super::replies::Begin;
+use super::replies::{Begin, Recorded, Ticket};
 use super::steps::Step;
 use super::sums::{Blocks, zero_block_sum};
 use super::{CHUNK_BYTES, PAGE_BYTES, Store, Terms, memory};
@@ -47,8 +47,8 @@ impl Store {
     /// what the terms refuse.
     pub fn write(&self, write: &Write, payload: &[u8], terms: Terms) -> Result<Written, Status> {
         self.check_write(write, payload)?;
-        self.answer_once(write.op, write.chunk, || {
-            self.execute_write(write, payload, terms)
+        self.answer_once(write.op, |ticket| {
+            self.execute_write(ticket, write, payload, terms)
         })
     }
 
@@ -56,16 +56,14 @@ impl Store {
     pub(super) fn answer_once(
         &self,
         op: OpId,
-        chunk: ChunkId,
-        execute: impl FnOnce() -> Result<Version, Status>,
+        execute: impl FnOnce(&Ticket<'_>) -> Result<Recorded, Status>,
     ) -> Result<Written, Status> {
         let outcome = match self.replies.begin(op)? {
             Begin::Answered(outcome) => outcome,
             Begin::Run(ticket) => {
-                let outcome = execute();
+                let outcome = execute(&ticket);
                 ticket.finish(outcome);
-                self.passed(Step::Replied, chunk);
-                outcome
+                outcome.map(Recorded::version)
             }
         };
         Ok(Written {
@@ -89,14 +87,29 @@ impl Store {
 
     pub(super) fn execute_write(
         &self,
+        ticket: &Ticket<'_>,
         write: &Write,
         payload: &[u8],
         terms: Terms,
-    ) -> Result<Version, Status> {
+    ) -> Result<Recorded, Status> {
         terms.admission?;
-        self.change(write.chunk, |body| {
+        self.change_once(ticket, write.chunk, |body| {
             check_present(body, write.len_expected, terms.lost_below)?;
             self.write_body(body, write, payload)
+        })
+    }
+
+    /// As [`Self::change`]; the chunk is closed to others until the answer is on record.
+    pub(super) fn change_once(
+        &self,
+        ticket: &Ticket<'_>,
+        id: ChunkId,
+        work: impl FnOnce(&mut Body) -> Result<Version, Status>,
+    ) -> Result<Recorded, Status> {
+        self.change(id, |body| {
+            let recorded = ticket.record(work(body)?);
+            self.passed(Step::Replied, id);
+            Ok(recorded)
         })
     }
 

@@ -1,7 +1,10 @@
 //! A write is executed once, however often it is sent.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use vdfs_proto::data::SpaceKind;
 use vdfs_proto::{ChunkId, SessionId, Status};
@@ -150,4 +153,47 @@ fn store_concurrent_copies_of_one_op_are_executed_once() {
             assert_eq!(written.expect("written").version.counter, round);
         }
     }
+}
+
+/// Tries another write of the chunk at the moment when the first one's reply is recorded.
+#[derive(Debug)]
+struct OvertakenAtReply {
+    try_other: SyncSender<()>,
+    other_done: Mutex<Receiver<()>>,
+}
+
+impl Steps for OvertakenAtReply {
+    fn passed(&self, step: Step, _chunk: ChunkId) {
+        if step == Step::Replied && self.try_other.try_send(()).is_ok() {
+            let other_done = self.other_done.lock().expect("not poisoned");
+            let done = other_done.recv_timeout(Duration::from_millis(200));
+            assert!(done.is_err(), "the chunk was open before its reply");
+        }
+    }
+}
+
+/// A kill between the two would leave a record that names the second op alone, and a retry of the first
+/// would overwrite what the second was answered for.
+#[test]
+fn store_chunk_is_closed_to_others_until_the_reply_is_recorded() {
+    let place = Place::new();
+    drop(place.open());
+    let (try_other, tried) = sync_channel(1);
+    let (done, other_done) = sync_channel(1);
+    let (store, _) = place.open_with(Arc::new(OvertakenAtReply {
+        try_other,
+        other_done: Mutex::new(other_done),
+    }));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            tried.recv().expect("the first write");
+            let written = Client::new(2).write(&store, chunk(5, 0), 0, &pattern(2, 8000));
+            written.expect("written");
+            done.send(()).expect("somebody listens");
+        });
+        let written = Client::new(1).write(&store, chunk(5, 0), 0, &pattern(1, 8000));
+        written.expect("written");
+    });
+    let last = read_all(&store, chunk(5, 0), place.chunk_size);
+    assert_eq!(last, pattern(2, 8000));
 }
