@@ -118,7 +118,8 @@ fn budget_filled_ten_times_with_files_of_1_mib_holds_90_percent_data() {
 #[test]
 fn budget_filled_ten_times_with_files_of_100_bytes_is_kept() {
     let budget_bytes = 16 * MIB;
-    let files_min = budget_bytes / 6 / 1024;
+    // Less a 32nd, which transfers have.
+    let files_min = budget_bytes / 32 * 31 / 6 / 1024;
     check_ten_rounds(budget_bytes, &pattern(1, 100), files_min * 100);
 }
 

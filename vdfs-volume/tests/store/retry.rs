@@ -184,16 +184,17 @@ fn store_chunk_is_closed_to_others_until_the_reply_is_recorded() {
         try_other,
         other_done: Mutex::new(other_done),
     }));
+    let store = &store;
     thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             tried.recv().expect("the first write");
-            let written = Client::new(2).write(&store, chunk(5, 0), 0, &pattern(2, 8000));
+            let written = Client::new(2).write(store, chunk(5, 0), 0, &pattern(2, 8000));
             written.expect("written");
             done.send(()).expect("somebody listens");
         });
-        let written = Client::new(1).write(&store, chunk(5, 0), 0, &pattern(1, 8000));
+        let written = Client::new(1).write(store, chunk(5, 0), 0, &pattern(1, 8000));
         written.expect("written");
     });
-    let last = read_all(&store, chunk(5, 0), place.chunk_size);
+    let last = read_all(store, chunk(5, 0), place.chunk_size);
     assert_eq!(last, pattern(2, 8000));
 }
