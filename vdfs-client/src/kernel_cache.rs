@@ -15,8 +15,8 @@ pub trait KernelCache: Debug + Send + Sync + 'static {
     /// Drops all pages, and is done when they are dropped. What was written through mappings is
     /// written to the client first.
     fn drop_data(&self, ino: Ino) -> BoxFuture<'static, ()>;
-    /// Drops the attributes.
-    fn invalidate_attributes(&self, ino: Ino);
+    /// Drops the attributes, and is done when they are dropped.
+    fn drop_attributes(&self, ino: Ino) -> BoxFuture<'static, ()>;
 }
 
 /// For programs without a mount.
@@ -30,5 +30,7 @@ impl KernelCache for NoKernelCache {
         async {}.boxed()
     }
 
-    fn invalidate_attributes(&self, _ino: Ino) {}
+    fn drop_attributes(&self, _ino: Ino) -> BoxFuture<'static, ()> {
+        async {}.boxed()
+    }
 }

@@ -1,8 +1,8 @@
 //! Tells the kernel what it must not believe any longer.
 //!
-//! Dropping attributes takes no lock and happens where it is asked for. Dropping pages waits for
-//! those that are being read or written back, so it has threads of its own: from a loop thread or
-//! a runtime thread it could wait for a reply that the same thread has to give.
+//! Dropping pages waits for those that are being read or written back, and dropping attributes for an
+//! inode that the kernel is giving up, whose pages may be under way. From a loop thread or a runtime
+//! thread either could wait for a reply that the same thread has to give, so both happen on others.
 //!
 //! Invariant: the pages of an inode are dropped by one thread, in order; requests for one inode
 //! that wait are merged into one range.
@@ -16,6 +16,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use parking_lot::{Condvar, Mutex};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 use vdfs_client::KernelCache;
@@ -137,11 +138,15 @@ impl KernelCache for KernelNotifier {
         self.begin_drop(ino, 0, 0).map(drop).boxed()
     }
 
-    fn invalidate_attributes(&self, ino: Ino) {
+    fn drop_attributes(&self, ino: Ino) -> BoxFuture<'static, ()> {
         let notifier = self.notifier.lock().clone();
-        if let Some(notifier) = notifier {
-            report(ino, notifier.inval_inode(INodeNo(ino.0), -1, 0));
-        }
+        let drop = move || {
+            if let Some(notifier) = notifier {
+                report(ino, notifier.inval_inode(INodeNo(ino.0), -1, 0));
+            }
+        };
+        // An error means that the runtime is going away.
+        async move { spawn_blocking(drop).await.unwrap_or(()) }.boxed()
     }
 }
 

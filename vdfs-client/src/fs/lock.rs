@@ -290,7 +290,7 @@ async fn refresh(client: &Client, file: &File, granted: &Granted) {
     let version = granted.attr.data_version;
     let cache = &client.config.kernel_cache;
     file.see_size(granted.attr.size, granted.recalls);
-    cache.invalidate_attributes(file.ino);
+    cache.drop_attributes(file.ino).await;
     if file.known_version() != Some(version) {
         file.forget_content();
         cache.drop_data(file.ino).await;

@@ -72,7 +72,7 @@ async fn give_back(client: &Arc<Client>, file: &Arc<File>, right: Right) -> Reca
     }
     let outcome = file.let_go(right);
     if right == Right::Append {
-        client.config.kernel_cache.invalidate_attributes(file.ino);
+        forget_attributes(client, file).await;
     }
     drop(turn);
     outcome
@@ -85,6 +85,13 @@ async fn forget_pages(client: &Client, file: &File) {
     let forgotten = client.config.kernel_cache.drop_data(file.ino);
     if timeout(FORGET_PAGES_MAX, forgotten).await.is_err() {
         tracing::debug!(ino = %file.ino, "pages are in use while the layout is given up");
+    }
+}
+
+async fn forget_attributes(client: &Client, file: &File) {
+    let forgotten = client.config.kernel_cache.drop_attributes(file.ino);
+    if timeout(FORGET_PAGES_MAX, forgotten).await.is_err() {
+        tracing::debug!(ino = %file.ino, "the inode is in use while the token is given up");
     }
 }
 

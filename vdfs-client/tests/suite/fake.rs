@@ -118,7 +118,9 @@ impl KernelCache for FakeKernel {
         async move { drop(pages.lock().await) }.boxed()
     }
 
-    fn invalidate_attributes(&self, _ino: Ino) {}
+    fn drop_attributes(&self, _ino: Ino) -> BoxFuture<'static, ()> {
+        async {}.boxed()
+    }
 }
 
 fn addr() -> SocketAddr {
