@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vdfs_tests::sys::{MapKind, Mapping};
 use vdfs_tests::{Options, Way, eventually, on_up_and_on_a_cluster};
@@ -13,6 +13,7 @@ on_up_and_on_a_cluster!(
     shared_mapping_is_refused_while_another_mount_writes,
     handle_opened_while_another_mount_writes_sees_what_is_out,
     read_past_the_page_cache_sees_what_a_mapping_has_written,
+    private_mapping_past_the_page_cache_is_filled_at_once,
 );
 
 const BYTES: usize = 10_000;
@@ -108,4 +109,27 @@ fn read_past_the_page_cache_sees_what_a_mapping_has_written(way: Way) {
         appender.write_all_at(&[0; 100], 0).expect("appends");
         assert_eq!(mapping.read(), bytes);
     }
+}
+
+/// The page is locked until it is filled: whoever waits for it to be dropped first waits for himself.
+fn private_mapping_past_the_page_cache_is_filled_at_once(way: Way) {
+    const ROUNDS: u8 = 20;
+    let vdfs = way.start(Options::default());
+    let path = vdfs.dir().join("f");
+    let file = open_to_write(&path);
+    file.write_all_at(&[1; BYTES], 0).expect("writes");
+    let appender = OpenOptions::new().read(true).append(true).open(&path);
+    let appender = appender.expect("opens");
+    let mut shared = Mapping::new(&file, MapKind::SharedWrite, 0, BYTES).expect("maps");
+    let begun = Instant::now();
+    for round in 0..ROUNDS {
+        shared.write(&[round; BYTES]);
+        let private = Mapping::new(&appender, MapKind::PrivateRead, 0, BYTES).expect("maps");
+        assert_eq!(private.read(), [round; BYTES]);
+    }
+    let took = begun.elapsed();
+    assert!(
+        took < Duration::from_secs(10),
+        "{ROUNDS} rounds in {took:?}"
+    );
 }

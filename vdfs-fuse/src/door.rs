@@ -22,6 +22,7 @@ use crate::dispatch::{Dispatcher, Patience};
 use crate::found_directories::FoundDirectories;
 use crate::kernel_notifier::KernelNotifier;
 use crate::limits::{BACKGROUND_MAX, CONGESTION_THRESHOLD, REQUEST_BYTES_MAX};
+use crate::ops::read::Asker;
 use crate::ops::{self, NewMode};
 use crate::reply::Answer;
 
@@ -300,10 +301,21 @@ impl Filesystem for Door {
         offset: u64,
         size: u32,
         flags: OpenFlags,
-        _owner: Option<LockOwner>,
+        owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        ops::read::read(self, request, (ino, handle), (offset, size), flags, reply);
+        let asker = match owner {
+            Some(_) => Asker::Program,
+            None => Asker::PageCache,
+        };
+        ops::read::read(
+            self,
+            request,
+            (ino, handle),
+            (offset, size),
+            (asker, flags),
+            reply,
+        );
     }
 
     fn write(
