@@ -136,13 +136,6 @@ impl Files {
         }
     }
 
-    /// Some handle of the inode may write.
-    pub(crate) fn has_writer(&self, ino: Ino) -> bool {
-        let handles = self.handles.read();
-        let mut handles = handles.values();
-        handles.any(|handle| handle.file.ino == ino && handle.access.write)
-    }
-
     pub(crate) fn is_open(&self, id: HandleId) -> bool {
         self.handles.read().contains_key(&id)
     }

@@ -68,7 +68,7 @@ impl Fs {
             return false;
         };
         let has_holes = handle.file.layout().is_none_or(|layout| layout.holes);
-        has_holes && self.client.files.has_writer(handle.file.ino)
+        has_holes && handle.file.has_mappers()
     }
 
     /// Bytes of room that the file takes, in whole blocks. Of a file without holes all that it has;
