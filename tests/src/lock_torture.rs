@@ -39,6 +39,7 @@ pub struct Plan {
     pub time: Duration,
     /// Processes on each mount.
     pub workers: usize,
+    pub ways: &'static [Way],
 }
 
 /// What was done.
@@ -54,12 +55,12 @@ pub struct Summary {
     pub left_names: u64,
 }
 
-/// Runs workers in two directories that are one; `disturb` is called a few times a second with the
+/// Runs workers in one directory, or in two that are one; `disturb` is called a few times a second with the
 /// time so far. Panics if something was lost or two have held one lock.
 pub fn run(dirs: &[PathBuf], plan: Plan, mut disturb: impl FnMut(Duration)) -> Summary {
     let path = dirs[0].join(FILE);
     fs::write(&path, vec![0; FILE_BYTES as usize]).expect("writes");
-    let mut torture = Torture::new(dirs, plan.seed);
+    let mut torture = Torture::new(dirs, plan);
     for _ in 0..plan.workers {
         (0..dirs.len()).for_each(|mount| torture.start(mount));
     }
@@ -78,6 +79,7 @@ pub fn run(dirs: &[PathBuf], plan: Plan, mut disturb: impl FnMut(Duration)) -> S
 
 struct Torture {
     dirs: Vec<PathBuf>,
+    ways: &'static [Way],
     rng: StdRng,
     workers: BTreeMap<u64, Worker>,
     started: u64,
@@ -98,11 +100,12 @@ struct Worker {
 }
 
 impl Torture {
-    fn new(dirs: &[PathBuf], seed: u64) -> Self {
+    fn new(dirs: &[PathBuf], plan: Plan) -> Self {
         let (sender, reports) = mpsc::channel();
         Torture {
             dirs: dirs.to_vec(),
-            rng: StdRng::seed_from_u64(seed),
+            ways: plan.ways,
+            rng: StdRng::seed_from_u64(plan.seed),
             workers: BTreeMap::new(),
             started: 0,
             reports,
@@ -121,7 +124,9 @@ impl Torture {
         command.args(["--pdeathsig", "KILL", "--"]);
         command.arg(programs::lock_counter());
         command.arg(self.dirs[mount].join(FILE));
-        command.arg(number.to_string()).stdout(Stdio::piped());
+        command.arg(number.to_string());
+        command.args(self.ways.iter().map(|way| format!("{way:?}")));
+        command.stdout(Stdio::piped());
         command.stderr(Stdio::null());
         let mut child = command.spawn().expect("a worker starts");
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
@@ -268,7 +273,7 @@ fn parse(word: &str) -> u64 {
 }
 
 /// A worker's process: counts until it is killed, or its mount is.
-pub fn run_worker(path: &Path, number: u64) -> io::Result<()> {
+pub fn run_worker(path: &Path, number: u64, mut ways: Vec<Way>) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let maps = (0..COUNTERS).map(|counter| {
         let (offset, len) = (counter * RECORD_BYTES, RECORD_BYTES as usize);
@@ -279,8 +284,12 @@ pub fn run_worker(path: &Path, number: u64) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Vec::new(),
         maps => maps?,
     };
+    if maps.is_empty() {
+        ways.retain(|way| *way != Way::Mapped);
+    }
     let mut counting = Counting {
         maps,
+        ways,
         file,
         number,
         rng: StdRng::seed_from_u64(number),
@@ -294,13 +303,14 @@ struct Counting {
     file: File,
     /// Of each counter, or none.
     maps: Vec<Mapping>,
+    ways: Vec<Way>,
     number: u64,
     rng: StdRng,
 }
 
 /// How a counter is locked, and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     /// `F_SETLKW` of the counter.
     Range,
     /// `F_SETLK` of the counter, until it succeeds.
@@ -313,11 +323,18 @@ enum Way {
     Shared,
 }
 
+impl Way {
+    pub const ALL: [Way; 5] = [Way::Range, Way::Tries, Way::Flock, Way::Shared, Way::Mapped];
+
+    /// The way of that name, as [`Debug`](std::fmt::Debug) has it.
+    pub fn named(name: &str) -> Option<Way> {
+        Way::ALL.into_iter().find(|way| format!("{way:?}") == name)
+    }
+}
+
 impl Counting {
     fn count(&mut self) -> io::Result<()> {
-        let ways = [Way::Range, Way::Tries, Way::Flock, Way::Shared, Way::Mapped];
-        let count = ways.len() - usize::from(self.maps.is_empty());
-        let way = ways[self.rng.random_range(0..count)];
+        let way = self.ways[self.rng.random_range(0..self.ways.len())];
         let counter = self.rng.random_range(0..COUNTERS);
         self.lock(way, counter)?;
         let mut report = String::new();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use vdfs_tests::lock_torture::{self, Plan};
+use vdfs_tests::lock_torture::{self, Plan, Way as LockWay};
 use vdfs_tests::locker::Locker;
 use vdfs_tests::{Filesystem, Mount, Options, Way, eventually, on_up_and_on_a_cluster};
 
@@ -16,6 +16,7 @@ on_up_and_on_a_cluster!(
     waits_go_on_over_a_restart_and_ends_release,
     killed_mount_holds_a_lock_for_at_most_14_s,
     lock_torture_with_killed_programs,
+    locks_of_parts_of_one_page_keep_the_page_right,
 );
 
 /// The longest that one client may hold up another: its lease, the fence, the wait of the volumes.
@@ -298,11 +299,25 @@ fn lock_torture_with_killed_programs(way: Way) {
         seed: 1,
         time: Duration::from_secs(u64::from(way.share(8))),
         workers: 3,
+        ways: &LockWay::ALL,
     };
     let summary = lock_torture::run(&scene.dirs(), plan, |_| {});
     eprintln!("{summary:?}");
     assert_eq!(summary.failed, 0, "workers end only when they are killed");
     assert!(summary.counted > 50 && summary.killed > 2, "{summary:?}");
+}
+
+/// Pages are dropped for whoever gets a lock, while others on the same mount write to them.
+fn locks_of_parts_of_one_page_keep_the_page_right(way: Way) {
+    let scene = Scene::new(way);
+    let plan = Plan {
+        seed: 3,
+        time: Duration::from_secs(8),
+        workers: 3,
+        ways: &[LockWay::Tries],
+    };
+    let summary = lock_torture::run(&scene.dirs()[..1], plan, |_| {});
+    assert!(summary.counted > 50, "{summary:?}");
 }
 
 mod long {
@@ -321,6 +336,7 @@ mod long {
             seed: 2,
             time: Duration::from_secs(180),
             workers: 3,
+            ways: &LockWay::ALL,
         };
         let mut kills = 0;
         let summary = lock_torture::run(&dirs, plan, |elapsed| {

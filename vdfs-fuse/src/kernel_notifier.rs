@@ -22,7 +22,8 @@ use tracing::{debug, error, warn};
 use vdfs_client::KernelCache;
 use vdfs_proto::Ino;
 
-use crate::limits::{DROP_PAGES_MAX, NOTIFIER_INODES_MAX, NOTIFIER_THREADS};
+use crate::limits::{DROP_OLDER_MAX, DROP_PAGES_MAX, NOTIFIER_INODES_MAX, NOTIFIER_THREADS};
+use crate::refills::Refills;
 
 /// The kernel's cache of one mount. Made before the client, and attached when the mount stands;
 /// until then the kernel has nothing cached.
@@ -30,6 +31,7 @@ use crate::limits::{DROP_PAGES_MAX, NOTIFIER_INODES_MAX, NOTIFIER_THREADS};
 pub struct KernelNotifier {
     notifier: Arc<Mutex<Option<Notifier>>>,
     lines: Vec<Arc<Line>>,
+    refills: Refills,
 }
 
 /// What one thread has to do.
@@ -66,7 +68,11 @@ impl KernelNotifier {
             let builder = thread::Builder::new().name("vdfs-notify".into());
             builder.spawn(move || line.run(&notifier))?;
         }
-        Ok(Arc::new(KernelNotifier { notifier, lines }))
+        Ok(Arc::new(KernelNotifier {
+            notifier,
+            lines,
+            refills: Refills::default(),
+        }))
     }
 
     pub(crate) fn attach(&self, notifier: Notifier) {
@@ -87,6 +93,19 @@ impl KernelNotifier {
         }
     }
 
+    /// The kernel is about to fill pages.
+    pub(crate) fn note_fill(&self, ino: Ino) {
+        self.refills.note_fill(ino);
+    }
+
+    /// Drops pages that were filled with what was there before the write of `len` bytes at `offset`.
+    pub(crate) async fn drop_older(&self, ino: Ino, offset: u64, len: u64) {
+        if self.refills.may_be_older(ino) {
+            let dropped = self.begin_drop(ino, offset, len);
+            timeout(DROP_OLDER_MAX, dropped).await.ok();
+        }
+    }
+
     /// Says when it is done. The sender is dropped if there is nothing to drop any longer.
     fn begin_drop(&self, ino: Ino, offset: u64, len: u64) -> oneshot::Receiver<()> {
         let (done, dropped) = oneshot::channel();
@@ -103,6 +122,7 @@ impl KernelNotifier {
         } else {
             offset.saturating_add(len)
         };
+        self.refills.note_drop(ino);
         let line = &self.lines[ino.slot() as usize % self.lines.len()];
         if line.queue.lock().add(
             ino,

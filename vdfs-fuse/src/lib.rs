@@ -28,6 +28,7 @@ mod limits;
 mod mount;
 mod ops;
 pub mod program;
+mod refills;
 mod reply;
 mod stat;
 mod watch;

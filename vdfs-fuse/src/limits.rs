@@ -58,3 +58,8 @@ pub(crate) const HOLDERS_MAX: usize = 16;
 /// How long they are looked for: a thousand processes are read within a tenth of it, and a stop has
 /// to end.
 pub(crate) const HOLDERS_WAIT: Duration = Duration::from_secs(1);
+/// Inodes whose last drop of pages is remembered, before old ones are sorted out.
+pub(crate) const DROPS_KEPT: usize = 4096;
+/// How long a write waits for pages to be dropped that may be older than it. Its own page may be locked
+/// for it: then there is nothing to drop.
+pub(crate) const DROP_OLDER_MAX: Duration = Duration::from_millis(20);

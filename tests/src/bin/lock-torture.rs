@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use vdfs_tests::lock_torture::{Plan, run};
+use vdfs_tests::lock_torture::{Plan, Way, run};
 
 /// Counts under locks in processes on two mounts, kills them, and checks that nothing is lost.
 #[derive(Debug, Parser)]
@@ -27,6 +27,7 @@ fn main() {
         seed: args.seed,
         time: Duration::from_secs(args.seconds),
         workers: args.workers,
+        ways: &Way::ALL,
     };
     let summary = run(&args.dirs, plan, |_| {});
     eprintln!("lock-torture: seed {}: {summary:?}", args.seed);

@@ -26,6 +26,9 @@ pub(crate) fn read(
     let (fs, kernel_cache) = (door.fs(), door.kernel_cache());
     let handle = DoorHandle::from_kernel(handle);
     let is_direct = handle.uncached || flags.0 & libc::O_DIRECT != 0;
+    if asker == Asker::PageCache {
+        kernel_cache.note_fill(Ino(ino.0));
+    }
     door.answer(request, reply, async move {
         // Of an open that bypasses the page cache the kernel asks here at once, whatever it has.
         // Dropping pages writes them out. Not for a page of a private mapping: it would wait for

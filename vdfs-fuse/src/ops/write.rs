@@ -36,15 +36,17 @@ pub(crate) fn write(
         let written = fs.write(handle.id, target.offset, data, flags).await?;
         // The kernel drops the pages under an uncached write only before it: a reader that comes in
         // between fills one with what was there. So they are dropped again before the answer.
-        if handle.uncached && !flags.from_page_cache {
+        if !flags.from_page_cache {
             let len = if flags.append {
                 TO_THE_END
             } else {
                 written.into()
             };
-            kernel_cache
-                .drop_now(Ino(target.ino.0), target.offset, len)
-                .await;
+            let ino = Ino(target.ino.0);
+            match handle.uncached {
+                true => kernel_cache.drop_now(ino, target.offset, len).await,
+                false => kernel_cache.drop_older(ino, target.offset, len).await,
+            }
         }
         Ok(written)
     };
