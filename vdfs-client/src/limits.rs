@@ -60,6 +60,9 @@ pub(crate) const RECALL_REPORT: Duration = Duration::from_secs(1);
 /// How long a recall waits for the kernel to forget a file: a program that is writing to it holds
 /// pages that are free only when the recall is over.
 pub(crate) const FORGET_PAGES_MAX: Duration = Duration::from_millis(300);
+/// A kernel has dropped a file's pages so long after the answer to the open that told it to: longer than
+/// any answer is on its way.
+pub(crate) const OPEN_DROPS_WITHIN: Duration = Duration::from_secs(1);
 /// The lease counts as over this long before it is.
 pub(crate) const LEASE_MARGIN_MS: u64 = 500;
 /// Handles in one `ResumeSession`: keeps it within a frame body.

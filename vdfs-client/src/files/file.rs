@@ -16,6 +16,7 @@ use super::access::Access;
 use super::dirty::{Dirty, Order, Run, RunId, Work};
 use super::errors::StickyError;
 use crate::clock::wall;
+use crate::limits::OPEN_DROPS_WITHIN;
 use crate::plan::Extents;
 use crate::shares::Budget;
 
@@ -75,6 +76,8 @@ struct State {
     token: bool,
     /// The data version that the kernel's pages show, if all of them show one.
     known_version: Option<u64>,
+    /// The last open at whose answer the kernel drops its pages.
+    opened_afresh: Option<Instant>,
     /// Goes up with everything that makes bytes read earlier stale.
     content: u64,
     last_write: Instant,
@@ -151,6 +154,7 @@ impl File {
                 error: StickyError::default(),
                 token: false,
                 known_version,
+                opened_afresh: None,
                 content: 0,
                 last_write: now,
                 last_commit: now,
@@ -284,7 +288,17 @@ impl File {
         let keep = state.known_version == Some(version);
         state.known_version = Some(version);
         state.content += u64::from(!keep);
+        if !keep {
+            state.opened_afresh = Some(Instant::now());
+        }
         keep
+    }
+
+    /// The kernel may not have dropped yet what such an open has it drop, and still show older bytes
+    /// than those of the known version.
+    pub(crate) fn is_being_opened_afresh(&self) -> bool {
+        let opened = self.state().opened_afresh;
+        opened.is_some_and(|opened| opened.elapsed() < OPEN_DROPS_WITHIN)
     }
 
     /// What was read ahead is stale.

@@ -291,7 +291,7 @@ async fn refresh(client: &Client, file: &File, granted: &Granted) {
     let cache = &client.config.kernel_cache;
     file.see_size(granted.attr.size, granted.recalls);
     cache.drop_attributes(file.ino).await;
-    if file.known_version() != Some(version) {
+    if file.known_version() != Some(version) || file.is_being_opened_afresh() {
         file.forget_content();
         cache.drop_data(file.ino).await;
         file.show_version(version);
