@@ -111,13 +111,16 @@ fn of_absence(report: &StatusReport, volume: &VolumeStatus, now: SystemTime) -> 
     if volume.state != VolumeState::Away {
         return None;
     }
-    let what = format!(
+    let mut what = format!(
         "volume {} on {} ({}) is away {}",
         volume.info.name,
         volume.info.host,
         volume.info.addr,
         since(volume.silent_ms, now)
     );
+    if volume.silent_ms + START_MS >= report.uptime_ms {
+        what.push_str(" or longer (the master was started then)");
+    }
     if report.replicas > 1 {
         return Some(degraded(format!("{what}; start it again")));
     }
@@ -296,6 +299,9 @@ fn such_as(names: &[String]) -> String {
     }
 }
 
+/// A master has been running for so long at most when it begins to wait for its volumes, in milliseconds.
+const START_MS: u64 = 2_000;
+
 /// `since 2026-11-20 09:15:04 (12 s)`
 fn since(ms: u64, now: SystemTime) -> String {
     let ago = Duration::from_millis(ms);
@@ -361,6 +367,10 @@ mod tests {
         assert_says(&only(&report), Health::Failing, &parts);
         report.is_counted = false;
         assert_says(&only(&report), Health::Failing, &["at least 17 files"]);
+        report.uptime_ms = 100_000;
+        assert!(!only(&report).text.contains("or longer"));
+        report.uptime_ms = 76_000;
+        assert_says(&only(&report), Health::Failing, &["(1 min 15 s) or longer"]);
     }
 
     #[test]

@@ -306,9 +306,11 @@ impl File {
         self.state().content += 1;
     }
 
-    /// The kernel's pages show `version`, or later bytes.
-    pub(crate) fn show_version(&self, version: u64) {
-        self.state().known_version = Some(version);
+    /// The kernel's pages were dropped since `begun`, and show `version`, or later bytes.
+    pub(crate) fn show_version(&self, version: u64, begun: Instant) {
+        let mut state = self.state();
+        state.known_version = Some(version);
+        state.opened_afresh = state.opened_afresh.filter(|opened| *opened > begun);
     }
 
     // Mappings.

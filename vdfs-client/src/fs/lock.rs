@@ -5,6 +5,7 @@
 //! the file since. A lock that is granted to a caller who has gone away is undone.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use vdfs_proto::meta::{
     AdminReply, AdminRequest, ListLocks, Lock, LockAsked, LockPlace, LockReport, Mutated, Mutation,
@@ -292,9 +293,10 @@ async fn refresh(client: &Client, file: &File, granted: &Granted) {
     file.see_size(granted.attr.size, granted.recalls);
     cache.drop_attributes(file.ino).await;
     if file.known_version() != Some(version) || file.is_being_opened_afresh() {
+        let begun = Instant::now();
         file.forget_content();
         cache.drop_data(file.ino).await;
-        file.show_version(version);
+        file.show_version(version, begun);
     }
 }
 
