@@ -64,7 +64,7 @@ pub(super) fn config() -> FsConfig {
         hash_key: [3; 16],
         root_uid: 0,
         root_gid: 0,
-        files_max: 1 << 20,
+        files_max: 1 << 21,
     }
 }
 
