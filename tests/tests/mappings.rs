@@ -33,6 +33,14 @@ fn open_uncached(path: &Path) -> File {
     open()
 }
 
+/// Two handles of a new file. The second appends, and so bypasses the page cache.
+fn open_cached_and_not(path: &Path) -> (File, File) {
+    let file = open_to_write(path);
+    file.write_all_at(&[1; BYTES], 0).expect("writes");
+    let appender = OpenOptions::new().read(true).append(true).open(path);
+    (file, appender.expect("opens"))
+}
+
 fn is_refused(file: &File, kind: MapKind) -> bool {
     match Mapping::new(file, kind, 0, BYTES) {
         Ok(_) => false,
@@ -91,11 +99,7 @@ fn handle_opened_while_another_mount_writes_sees_what_is_out(way: Way) {
 
 fn read_past_the_page_cache_sees_what_a_mapping_has_written(way: Way) {
     let vdfs = way.start(Options::default());
-    let path = vdfs.dir().join("f");
-    let file = open_to_write(&path);
-    file.write_all_at(&[1; BYTES], 0).expect("writes");
-    let appender = OpenOptions::new().read(true).append(true).open(&path);
-    let appender = appender.expect("opens");
+    let (file, appender) = open_cached_and_not(&vdfs.dir().join("f"));
     assert!(
         is_refused(&appender, MapKind::SharedRead),
         "an O_APPEND handle bypasses the page cache"
@@ -115,11 +119,7 @@ fn read_past_the_page_cache_sees_what_a_mapping_has_written(way: Way) {
 fn private_mapping_past_the_page_cache_is_filled_at_once(way: Way) {
     const ROUNDS: u8 = 20;
     let vdfs = way.start(Options::default());
-    let path = vdfs.dir().join("f");
-    let file = open_to_write(&path);
-    file.write_all_at(&[1; BYTES], 0).expect("writes");
-    let appender = OpenOptions::new().read(true).append(true).open(&path);
-    let appender = appender.expect("opens");
+    let (file, appender) = open_cached_and_not(&vdfs.dir().join("f"));
     let mut shared = Mapping::new(&file, MapKind::SharedWrite, 0, BYTES).expect("maps");
     let begun = Instant::now();
     for round in 0..ROUNDS {

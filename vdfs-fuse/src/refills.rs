@@ -21,13 +21,13 @@ const SOON: Duration = Duration::from_secs(1);
 /// Inodes whose pages were dropped lately.
 #[derive(Debug, Default)]
 pub(crate) struct Refills {
-    drops: Mutex<HashMap<Ino, Drop>>,
+    drops: Mutex<HashMap<Ino, Dropped>>,
     /// Most of the time there are none, and nobody takes the lock.
     count: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct Drop {
+struct Dropped {
     at: Instant,
     /// Pages were asked for since.
     refilled: bool,
@@ -41,7 +41,7 @@ impl Refills {
         }
         let at = Instant::now();
         let refilled = false;
-        drops.insert(ino, Drop { at, refilled });
+        drops.insert(ino, Dropped { at, refilled });
         self.count.store(drops.len(), Ordering::Release);
     }
 

@@ -129,8 +129,8 @@ impl QuicEndpoint {
     }
 
     /// Binds `listen` and starts the thread. Masters and volumes accept there, and refuse as long as
-    /// there is no `service`; clients and admins only dial. An endpoint dials whatever `listen` is, if the peers can be reached from there:
-    /// [`address::anywhere`] reaches all.
+    /// there is no `service`; clients and admins only dial. An endpoint dials whatever `listen` is, if
+    /// the peers can be reached from there: [`address::anywhere`] reaches all.
     pub fn start(
         identity: &Identity,
         listen: SocketAddr,

@@ -22,19 +22,13 @@ pub const BUDGET_BYTES_MIN: u64 = 4 << 20;
 pub const BUFFERS_BYTES_MAX: u64 = 32 << 20;
 /// Payloads in flight of a volume with a budget of `budget_bytes`, in bytes: half of its part for
 /// transfers, but always two of the longest.
-pub const fn payloads_bytes(budget_bytes: u64) -> usize {
+pub fn payloads_bytes(budget_bytes: u64) -> usize {
     let half = buffers_bytes(budget_bytes) as usize / 2;
-    let least = 2 * vdfs_proto::limits::PAYLOAD_BYTES_MAX;
-    if half > least { half } else { least }
+    half.max(2 * vdfs_proto::limits::PAYLOAD_BYTES_MAX)
 }
 /// The part of `budget_bytes` that is left to transfers, in bytes.
-pub const fn buffers_bytes(budget_bytes: u64) -> u64 {
-    let part = budget_bytes / 32;
-    if part < BUFFERS_BYTES_MAX {
-        part
-    } else {
-        BUFFERS_BYTES_MAX
-    }
+pub fn buffers_bytes(budget_bytes: u64) -> u64 {
+    (budget_bytes / 32).min(BUFFERS_BYTES_MAX)
 }
 /// Below this much free space a budget of at least [`LOW_SPACE_BUDGET_BYTES`] is low.
 pub const LOW_SPACE_BYTES: u64 = 256 << 20;

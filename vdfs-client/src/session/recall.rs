@@ -83,15 +83,17 @@ async fn give_back(client: &Arc<Client>, file: &Arc<File>, right: Right) -> Reca
 /// and show zeros up to the end that it remembers.
 async fn forget_pages(client: &Client, file: &File) {
     let forgotten = client.config.kernel_cache.drop_data(file.ino);
-    if timeout(FORGET_PAGES_MAX, forgotten).await.is_err() {
-        tracing::debug!(ino = %file.ino, "pages are in use while the layout is given up");
-    }
+    wait_forgotten(file, forgotten).await;
 }
 
 async fn forget_attributes(client: &Client, file: &File) {
     let forgotten = client.config.kernel_cache.drop_attributes(file.ino);
+    wait_forgotten(file, forgotten).await;
+}
+
+async fn wait_forgotten(file: &File, forgotten: impl Future<Output = ()>) {
     if timeout(FORGET_PAGES_MAX, forgotten).await.is_err() {
-        tracing::debug!(ino = %file.ino, "the inode is in use while the token is given up");
+        tracing::debug!(ino = %file.ino, "the kernel has it in use while a right is given up");
     }
 }
 

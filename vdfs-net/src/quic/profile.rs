@@ -3,8 +3,8 @@
 //! On the loopback the kernel joins and splits datagrams for nothing and loses none unless the
 //! receiver's buffer is full: a large fixed datagram, and flow control in place of congestion
 //! control. Who dials a loopback address that is forwarded to a link with smaller packets (a published
-//! port of a container) gets no answer, and has to dial the address behind it. Elsewhere the datagram is found by probing, up to what the first link carries, and Cubic
-//! shares the link.
+//! port of a container) gets no answer, and has to dial the address behind it. Elsewhere the datagram
+//! is found by probing, up to what the first link carries, and Cubic shares the link.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
