@@ -119,6 +119,7 @@ impl System {
             Transition::LoseVolume => {
                 self.store += 1;
                 self.world.pass(VOLUME_SILENCE_MS);
+                self.live(None);
                 self.register();
             }
             other => unreachable!("{other:?} is no fault"),
