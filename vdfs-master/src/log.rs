@@ -27,6 +27,8 @@ use std::fmt::Debug;
 use std::io;
 use std::path::PathBuf;
 
+use crate::disk::{self, Disk};
+
 mod batch;
 #[cfg(test)]
 mod crash_sweep;
@@ -74,6 +76,18 @@ pub enum LogError {
     /// What the disk holds now is unknown: nothing may be acknowledged any more.
     #[error("the log cannot be synced: {0}")]
     Sync(io::Error),
+}
+
+impl LogError {
+    /// Of a file beside the log or of a part of it.
+    pub(crate) fn writing(disk: &dyn Disk, name: &str, why: io::Error) -> Self {
+        let file = disk.path(name);
+        if disk::is_no_room(&why) {
+            LogError::NoRoom { file }
+        } else {
+            LogError::Write { file, why }
+        }
+    }
 }
 
 /// Why segments that nobody needs are still there.

@@ -47,11 +47,11 @@ pub use crate::core::FsConfig;
 #[cfg(test)]
 pub(crate) use keeper::now;
 
-use boot::Boot;
+use boot::{Boot, BootNote};
 use checkpoints::Checkpoints;
 use inbox::{Inbox, Stop};
 use inspector::Inspector;
-use keeper::{Keeper, KeeperOptions};
+use keeper::{Fatal, Keeper, KeeperOptions};
 use pulse::Pulse;
 use turns::Turns;
 
@@ -113,6 +113,15 @@ impl From<LogError> for MasterError {
             LogError::Write { .. } | LogError::Broken { .. } | LogError::Sync(_) => {
                 MasterError::Log(error)
             }
+        }
+    }
+}
+
+impl From<Fatal> for MasterError {
+    fn from(error: Fatal) -> Self {
+        match error {
+            Fatal::Log(error) => error.into(),
+            Fatal::Checkpoint(error) => error.into(),
         }
     }
 }
@@ -187,12 +196,14 @@ impl Master {
             inbox: inbox.clone(),
             sync_log: config.sync_log,
             same_boot,
+            boot_note: BootNote {
+                disk: disk.clone(),
+                boot,
+            },
         };
         let log: Box<dyn OpLog> = Box::new(log);
         let keeper = Keeper::begin(restored.core, log, checkpoints, options)?;
         let pulse = keeper.pulse();
-        // Only behind the durable records of the new term, so that a crash before it repeats them.
-        boot.write(&*disk).map_err(in_dir)?;
         let turns = Arc::new(Turns::new(inbox.clone(), keeper, config.before_abort));
         let thread = spawn(turns.clone()).map_err(MasterError::Thread)?;
         let metrics = Arc::new(Metrics::default());

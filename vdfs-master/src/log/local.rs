@@ -171,7 +171,7 @@ impl LocalLog {
     }
 
     fn write_error(&self, name: &str, why: io::Error) -> LogError {
-        write_error(&*self.disk, name, why)
+        LogError::writing(&*self.disk, name, why)
     }
 
     /// Writes the mark now, on this thread.
@@ -292,15 +292,6 @@ pub fn purge(disk: &dyn Disk, through: u64) -> Result<(), PurgeError> {
     Ok(())
 }
 
-fn write_error(disk: &dyn Disk, name: &str, why: io::Error) -> LogError {
-    let file = disk.path(name);
-    if disk::is_no_room(&why) {
-        LogError::NoRoom { file }
-    } else {
-        LogError::Write { file, why }
-    }
-}
-
 /// Reads a log and changes nothing: every record behind `after` goes to `visit`. `synced` is known to
 /// have been synced. Gives the number of the last record, and what an opening would cut off.
 pub fn look(
@@ -331,7 +322,7 @@ pub fn begin_behind(disk: &dyn Disk, records: u64) -> Result<(), LogOpenError> {
     let name = segment_name(records + 1);
     let made = disk.create(&name).and_then(|file| file.sync());
     let made = made.and_then(|()| disk.sync_names());
-    made.map_err(|error| write_error(disk, &name, error).into())
+    made.map_err(|error| LogError::writing(disk, &name, error).into())
 }
 
 /// The id of the log; a directory without segments gets one.
@@ -361,7 +352,7 @@ fn read_id(disk: &dyn Disk) -> Result<Option<LogId>, LogOpenError> {
 fn make_id(disk: &dyn Disk) -> Result<LogId, LogOpenError> {
     let id = LogId(random());
     let stored = disk::replace(disk, ID_NAME, print_id(id).as_bytes());
-    stored.map_err(|error| write_error(disk, ID_NAME, error))?;
+    stored.map_err(|error| LogError::writing(disk, ID_NAME, error))?;
     Ok(id)
 }
 

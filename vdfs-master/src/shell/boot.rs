@@ -4,8 +4,10 @@
 //! acknowledged; unless every reply waited for the disk, which the second word says.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::disk::{self, Disk};
+use crate::log::LogError;
 
 const NAME: &str = "boot_id";
 const SYNCED: &str = "synced";
@@ -19,6 +21,25 @@ pub(super) struct Boot {
     pub(super) is_synced: bool,
 }
 
+/// Says, durably, how the log is written from now on.
+#[derive(Debug)]
+pub(super) struct BootNote {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) boot: Boot,
+}
+
+impl BootNote {
+    /// Needs no room where nothing has changed.
+    pub(super) fn write(&self) -> Result<(), LogError> {
+        let is_same = Boot::read(&*self.disk).map(|before| before.as_ref() == Some(&self.boot));
+        let written = is_same.and_then(|is_same| match is_same {
+            true => Ok(()),
+            false => self.boot.write(&*self.disk),
+        });
+        written.map_err(|why| LogError::writing(&*self.disk, NAME, why))
+    }
+}
+
 impl Boot {
     /// How the log was written last; `None` if it never was, or if the file is not whole.
     pub(super) fn read(disk: &dyn Disk) -> io::Result<Option<Boot>> {
@@ -26,8 +47,7 @@ impl Boot {
         Ok(text.as_deref().and_then(Boot::parse))
     }
 
-    /// Says, durably, how the log is written from now on.
-    pub(super) fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+    fn write(&self, disk: &dyn Disk) -> io::Result<()> {
         let second = if self.is_synced { SYNCED } else { "deferred" };
         disk::replace(disk, NAME, format!("{} {second}\n", self.id).as_bytes())
     }

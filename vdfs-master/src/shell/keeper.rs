@@ -13,6 +13,7 @@ use vdfs_net::clock;
 use vdfs_proto::meta::{AdminRequest, LogTrouble};
 use vdfs_proto::{Timestamp, VolumeId};
 
+use super::boot::BootNote;
 use super::checkpoints::Checkpoints;
 use super::inbox::{Answer, Inbox, Item, Mail};
 use super::pulse::Pulse;
@@ -65,6 +66,9 @@ pub(super) struct Keeper {
     unwritten: Option<Batch>,
     /// Why, and since when on the scale of [`Now::boot_ms`].
     blocked: Option<(String, u64)>,
+    /// To be written when the records of this term's start are durable, so that a crash before
+    /// repeats them.
+    boot_note: Option<BootNote>,
     /// When the master's thread looks up next without being called.
     promised: Instant,
     pulse: Arc<Pulse>,
@@ -87,13 +91,14 @@ pub(crate) fn now() -> Now {
 }
 
 impl Keeper {
-    /// Begins a term on a restored core; its records are durable when this returns.
+    /// Begins a term on a restored core; nothing is answered before its records are durable. Where
+    /// the disk has no room for them it is blocked until there is.
     pub(super) fn begin(
         mut core: Core,
         log: Box<dyn OpLog>,
         checkpoints: Checkpoints,
         options: KeeperOptions,
-    ) -> Result<Self, LogError> {
+    ) -> Result<Self, Fatal> {
         let mut effects = Vec::new();
         core.start(now(), options.same_boot, &mut effects);
         let mut keeper = Keeper {
@@ -112,13 +117,10 @@ impl Keeper {
             full_until: None,
             unwritten: None,
             blocked: None,
+            boot_note: Some(options.boot_note),
             promised: Instant::now(),
         };
-        let records = keeper.sort_effects().records;
-        if !records.is_empty() {
-            keeper.log.append(&records)?;
-        }
-        keeper.log.flush()?;
+        keeper.commit()?;
         Ok(keeper)
     }
 
@@ -269,12 +271,12 @@ impl Keeper {
     }
 
     fn write_out(&mut self) -> Result<Turn, Fatal> {
-        let Some(batch) = self.unwritten.take() else {
+        let Some(mut batch) = self.unwritten.take() else {
             return Ok(Turn::Done);
         };
-        if !batch.records.is_empty() && self.append(&batch.records)? == Turn::Blocked {
+        if let Err(error) = self.write(&mut batch) {
             self.unwritten = Some(batch);
-            return Ok(Turn::Blocked);
+            return self.block(error);
         }
         self.blocked = None;
         #[cfg(debug_assertions)]
@@ -333,18 +335,30 @@ impl Keeper {
         }
     }
 
-    /// Appends what the core has already done: no reply leaves before.
-    fn append(&mut self, records: &[Vec<u8>]) -> Result<Turn, Fatal> {
-        match self.log.append(records) {
-            Ok(()) => Ok(Turn::Done),
-            Err(error @ (LogError::NoRoom { .. } | LogError::Write { .. })) => {
+    /// Appends what the core has already done: no reply leaves before. Goes on where it failed.
+    fn write(&mut self, batch: &mut Batch) -> Result<(), LogError> {
+        if !batch.records.is_empty() {
+            self.log.append(&batch.records)?;
+            batch.records.clear();
+        }
+        if let Some(note) = &self.boot_note {
+            self.log.flush()?;
+            note.write()?;
+            self.boot_note = None;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, error: LogError) -> Result<Turn, Fatal> {
+        match error {
+            LogError::NoRoom { .. } | LogError::Write { .. } => {
                 if self.blocked.is_none() {
                     tracing::error!(%error, "everything waits until the log can be written");
                     self.blocked = Some((error.to_string(), now().boot_ms));
                 }
                 Ok(Turn::Blocked)
             }
-            Err(error @ (LogError::Broken { .. } | LogError::Sync(_))) => Err(error.into()),
+            LogError::Broken { .. } | LogError::Sync(_) => Err(error.into()),
         }
     }
 
@@ -436,6 +450,7 @@ pub(super) struct KeeperOptions {
     pub(super) sync_log: bool,
     /// The log has all that was acknowledged.
     pub(super) same_boot: bool,
+    pub(super) boot_note: BootNote,
 }
 
 fn send(replies: Vec<Reply>) {

@@ -376,6 +376,29 @@ fn master_stopped_while_it_waits_for_room_ends() {
 }
 
 #[test]
+fn master_started_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    let disk = FakeDisk::default();
+    let master = start(&disk);
+    let mut client = Client::open(&master, "a");
+    client.mkdir("before").expect("there is room");
+    drop(master);
+    disk.set_room(Some(20));
+    for boot in ["boot", "another boot"] {
+        let master = start_with(&disk, config(), boot).expect("starts");
+        let trouble = status(&master).log_trouble.expect("the status is answered");
+        assert!(trouble.why.contains("no room"), "{trouble:?}");
+        assert!(!trouble.serves_reads, "its start may be lost again");
+    }
+    let master = start(&disk);
+    disk.set_room(None);
+    eventually("room", || {
+        status(&master).log_trouble.is_none().then_some(())
+    });
+    let client = Client::resume(&master, client.session, client.seq);
+    client.lookup("before").expect("it is there");
+}
+
+#[test]
 fn filesystem_is_not_made_on_a_full_disk() {
     let disk = FakeDisk::default();
     disk.set_room(Some(100_000));
