@@ -131,7 +131,7 @@ impl Model {
         let file = self.file(commit.ino)?;
         let grows = commit.end > file.size;
         let is_stale = (commit.data, commit.truncations) != (file.data, file.truncations);
-        if grows && !is_stale {
+        if commit.end >= file.size && !is_stale {
             self.file_mut(commit.ino).tail_unknown = false;
         }
         let commit = Commit {
