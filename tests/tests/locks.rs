@@ -92,6 +92,11 @@ fn what_getlk_says(scene: &Scene) {
     assert_eq!(listed["held"][0]["pid"], a.pid(), "{listed}");
     assert_eq!(listed["held"][0]["kind"], "write", "{listed}");
     assert_eq!(listed["held"][0]["last_bytes"], 14, "{listed}");
+    let listed = scene.vdfs.cli(&["sessions", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    let sessions = listed["sessions"].as_array().expect("a list");
+    let locks: Option<u64> = sessions.iter().map(|each| each["locks"].as_u64()).sum();
+    assert_eq!(locks, Some(1), "{listed}");
     b.tell("lock f r 12 1");
     b.waits();
     let path = scene.vdfs.dir().join("f");

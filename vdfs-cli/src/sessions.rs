@@ -21,6 +21,7 @@ struct SessionJson<'a> {
     idle_ms: u64,
     handles: u32,
     slots: u32,
+    locks: u32,
     recalls: u32,
     clock_ahead_ms: Option<i64>,
 }
@@ -45,19 +46,24 @@ fn json(session: &SessionStatus) -> SessionJson<'_> {
         idle_ms: session.idle_ms,
         handles: session.handles,
         slots: session.slots,
+        locks: session.locks,
         recalls: session.recalls,
         clock_ahead_ms: session.clock_ahead_ms,
     }
 }
 
 fn text(sessions: &[SessionStatus]) -> String {
-    let heading = row(["ID", "HOST", "IDLE", "OPEN", "SLOTS", "RECALLS"], "MOUNT");
+    let heading = row(
+        ["ID", "HOST", "IDLE", "OPEN", "LOCKS", "SLOTS", "RECALLS"],
+        "MOUNT",
+    );
     let rows = sessions.iter().map(|session| {
         let cells = [
             session.id.0.to_string(),
             session.host.clone(),
             format!("{:.1} s", session.idle_ms as f64 / 1000.0),
             session.handles.to_string(),
+            session.locks.to_string(),
             session.slots.to_string(),
             session.recalls.to_string(),
         ];
@@ -66,8 +72,8 @@ fn text(sessions: &[SessionStatus]) -> String {
     std::iter::once(heading).chain(rows).collect()
 }
 
-fn row([id, host, idle, open, slots, recalls]: [&str; 6], mount: &str) -> String {
-    format!("{id:<8} {host:<20} {idle:>8} {open:>7} {slots:>6} {recalls:>8}  {mount}\n")
+fn row([id, host, idle, open, locks, slots, recalls]: [&str; 7], mount: &str) -> String {
+    format!("{id:<8} {host:<20} {idle:>8} {open:>7} {locks:>6} {slots:>6} {recalls:>8}  {mount}\n")
 }
 
 #[cfg(test)]
@@ -85,6 +91,7 @@ mod tests {
             idle_ms: 1500,
             handles: 12,
             slots: 3,
+            locks: 4,
             recalls: 0,
             recalled_ms: 0,
             clock_ahead_ms: None,
@@ -98,7 +105,7 @@ mod tests {
             .collect();
         assert_eq!(
             words,
-            ["17", "web-3", "1.5", "s", "12", "3", "0", "/mnt/vdfs"]
+            ["17", "web-3", "1.5", "s", "12", "4", "3", "0", "/mnt/vdfs"]
         );
     }
 }

@@ -670,6 +670,8 @@ pub struct SessionStatus {
     pub handles: u32,
     /// Slots that keep the reply to their last change.
     pub slots: u32,
+    /// Ranges and whole files that programs of it have locked.
+    pub locks: u32,
     /// Rights that others wait for it to give back.
     pub recalls: u32,
     /// Since the first of these was asked back.

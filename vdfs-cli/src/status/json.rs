@@ -235,6 +235,7 @@ pub(super) mod tests {
                 idle_ms: 1500,
                 handles: 2,
                 slots: 1,
+                locks: 0,
                 recalls: 0,
                 recalled_ms: 0,
                 clock_ahead_ms: Some(3),

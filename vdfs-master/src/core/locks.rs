@@ -68,6 +68,10 @@ impl LockTable {
         self.pieces
     }
 
+    pub(crate) fn pieces_of(&self, session: SessionId) -> usize {
+        self.by_session.get(session).copied().unwrap_or(0)
+    }
+
     pub(crate) fn inodes_of(&self, session: SessionId) -> Vec<Ino> {
         let entries = self.by_both.iter_from((session, Ino(0)));
         entries
@@ -116,7 +120,7 @@ impl LockTable {
         ranges.set(range, kind);
         let more = ranges.len().saturating_sub(before);
         let of_inode: usize = self.of(ino).map(|(_, held)| held.ranges.len()).sum();
-        let of_session = self.by_session.get(holder.session).copied().unwrap_or(0);
+        let of_session = self.pieces_of(holder.session);
         let fits = of_inode + more <= LOCKS_PER_INODE_MAX
             && of_session + more <= LOCKS_PER_SESSION_MAX
             && self.pieces + more <= LOCKS_MAX;

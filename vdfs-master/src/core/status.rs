@@ -193,6 +193,7 @@ impl Core {
                     idle_ms: self.live.now.boot_ms.saturating_sub(live.heard_ms),
                     handles: live.handles.len() as u32,
                     slots: stored.slots.len() as u32,
+                    locks: self.state.locks.pieces_of(*session) as u32,
                     recalls,
                     recalled_ms,
                     clock_ahead_ms: live.clock_ahead_ms,
