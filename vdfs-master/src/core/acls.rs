@@ -105,3 +105,11 @@ impl State {
         }
     }
 }
+
+/// `NotSupported` for the names of ACLs: what they hold is checked by [`SetAcl`] alone.
+pub(crate) fn check_no_acl(name: &XattrName) -> Result<(), Status> {
+    match AclKind::of_name(name.as_bytes()) {
+        Some(_) => Err(Status::NotSupported),
+        None => Ok(()),
+    }
+}

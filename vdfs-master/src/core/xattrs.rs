@@ -5,6 +5,7 @@ use vdfs_proto::limits::{XATTR_TOTAL_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use vdfs_proto::meta::{RemoveXattr, SetXattr, XattrMode};
 use vdfs_proto::{Ino, Status, Timestamp, XattrName};
 
+use super::acls::check_no_acl;
 use super::namespace::Facts;
 use super::record::Change;
 use super::state::{State, Xattrs};
@@ -27,6 +28,7 @@ impl State {
             mode,
         } = request;
         let xattrs = self.xattrs_of(ino)?;
+        check_no_acl(&name)?;
         let present = xattrs.and_then(|xattrs| xattrs.get(&name));
         match (mode, present) {
             (XattrMode::Create, Some(_)) => return Err(Status::Exists),
@@ -62,7 +64,9 @@ impl State {
 
     pub(crate) fn plan_remove_xattr(&self, request: RemoveXattr) -> Result<Change, Status> {
         let RemoveXattr { ino, name } = request;
-        let xattrs = self.xattrs_of(ino)?.ok_or(Status::NoData)?;
+        let xattrs = self.xattrs_of(ino)?;
+        check_no_acl(&name)?;
+        let xattrs = xattrs.ok_or(Status::NoData)?;
         if !xattrs.contains_key(&name) {
             return Err(Status::NoData);
         }

@@ -227,6 +227,35 @@ fn acl_is_refused_where_there_can_be_none() {
 }
 
 #[test]
+fn acl_is_no_matter_of_setxattr() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let ino = world.create_file(session, "f");
+    set(
+        &mut world,
+        session,
+        ino,
+        AclKind::Access,
+        Some(acl(0o750, 6)),
+    );
+    for kind in [AclKind::Access, AclKind::Default] {
+        let junk = SetXattr {
+            ino,
+            name: kind.name(),
+            value: vec![1],
+            mode: XattrMode::Set,
+        };
+        let name = kind.name();
+        let removal = RemoveXattr { ino, name };
+        let refused = Err(Status::NotSupported);
+        assert_eq!(world.mutate(session, junk), refused);
+        assert_eq!(world.mutate(session, removal), refused);
+    }
+    let kept = get(&mut world, session, ino, AclKind::Access);
+    assert_eq!(kept, Some(acl(0o750, 6)));
+}
+
+#[test]
 fn capabilities_end_with_a_change_of_bytes_or_owner_and_of_nothing_else() {
     let mut world = World::new();
     let session = world.open_session("a");
