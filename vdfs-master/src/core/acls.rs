@@ -40,7 +40,7 @@ impl State {
             (_, AclKind::Default) if acl.is_none() => {}
             (_, AclKind::Default) => return Err(Status::AccessDenied),
         }
-        if let Some(acl) = &acl {
+        if let Some(acl) = acl.as_ref().filter(|acl| is_kept(kind, acl)) {
             facts.growth?;
             self.check_xattr_room(ino, &kind.name(), &acl.to_bytes())?;
         }
@@ -63,7 +63,10 @@ impl State {
             unreachable!("asked for an ACL");
         };
         let inode = self.inodes.get_mut(*ino);
-        inode.ctime = at.into();
+        // Of what can have none, nothing is removed.
+        if *kind == AclKind::Access || inode.directory().is_some() {
+            inode.ctime = at.into();
+        }
         if let (AclKind::Access, Some(acl)) = (kind, acl) {
             let mode = inode.mode() & !0o777 | acl.mode_bits();
             inode.set_mode(match kill_setgid {
@@ -71,9 +74,8 @@ impl State {
                 false => mode,
             });
         }
-        // One that says no more than the mode is none.
-        let is_kept = |acl: &&Acl| *kind == AclKind::Default || !acl.is_minimal();
-        self.store_acl(*ino, *kind, acl.as_ref().filter(is_kept));
+        let kept = acl.as_ref().filter(|acl| is_kept(*kind, acl));
+        self.store_acl(*ino, *kind, kept);
         self.attr(*ino).expect("it has an ACL now, or none")
     }
 
@@ -104,6 +106,11 @@ impl State {
             drop(self.take_xattr(ino, &name));
         }
     }
+}
+
+/// An access ACL that says no more than the mode is none.
+fn is_kept(kind: AclKind, acl: &Acl) -> bool {
+    kind == AclKind::Default || !acl.is_minimal()
 }
 
 /// `NotSupported` for the names of ACLs: what they hold is checked by [`SetAcl`] alone.

@@ -34,7 +34,8 @@ impl State {
         else {
             unreachable!("asked for a setattr");
         };
-        if uid.is_some() || gid.is_some() {
+        let is_directory = self.directory(*ino).is_ok();
+        if (uid.is_some() || gid.is_some()) && !is_directory {
             self.drop_capabilities(*ino);
         }
         if let Some(mode) = mode {

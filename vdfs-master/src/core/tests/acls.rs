@@ -1,5 +1,6 @@
 //! ACLs: what they do to modes, and what modes do to them.
 
+use vdfs_proto::limits::XATTR_TOTAL_BYTES_MAX;
 use vdfs_proto::meta::{
     Create, Created, GetXattr, ListXattr, NewKind, RemoveXattr, SetAcl, SetAttr, SetXattr,
     XattrMode,
@@ -227,6 +228,17 @@ fn acl_is_refused_where_there_can_be_none() {
 }
 
 #[test]
+fn default_acl_that_there_cannot_be_is_removed_without_a_trace() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let ino = world.create_file(session, "f");
+    let before = world.attr(session, ino);
+    world.pass(10);
+    let attr = set(&mut world, session, ino, AclKind::Default, None);
+    assert_eq!(Ok(attr), before);
+}
+
+#[test]
 fn acl_is_no_matter_of_setxattr() {
     let mut world = World::new();
     let session = world.open_session("a");
@@ -253,6 +265,58 @@ fn acl_is_no_matter_of_setxattr() {
     }
     let kept = get(&mut world, session, ino, AclKind::Access);
     assert_eq!(kept, Some(acl(0o750, 6)));
+}
+
+#[test]
+fn acl_that_is_only_a_mode_needs_no_room() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let ino = world.create_file(session, "f");
+    let name = XattrName::new(b"user.a").expect("a name");
+    let full = SetXattr {
+        ino,
+        value: vec![0; XATTR_TOTAL_BYTES_MAX - name.as_bytes().len()],
+        name,
+        mode: XattrMode::Set,
+    };
+    world.mutate(session, full).expect("has room");
+    let set = |acl| SetAcl {
+        ino,
+        kind: AclKind::Access,
+        acl: Some(acl),
+        kill_setgid: false,
+    };
+    let refused = world.mutate(session, set(acl(0o777, 7)));
+    assert_eq!(refused, Err(Status::NoSpace));
+    let attr = world.mutate(session, set(minimal(0o600))).expect("sets");
+    assert_eq!((attr.mode, attr.has_acl), (0o600, false));
+}
+
+#[test]
+fn capabilities_of_a_directory_stay_with_another_owner() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let dir = world.create(session, create_in(Ino::ROOT, "d", NewKind::Directory));
+    let ino = dir.attr.ino;
+    let name = XattrName::new(b"security.capability").expect("a name");
+    let set = SetXattr {
+        ino,
+        name: name.clone(),
+        value: vec![1],
+        mode: XattrMode::Set,
+    };
+    world.mutate(session, set).expect("sets");
+    let chown = SetAttr {
+        ino,
+        mode: None,
+        uid: Some(3),
+        gid: None,
+        atime: None,
+        mtime: None,
+        kill_privileges: false,
+    };
+    world.mutate(session, chown).expect("sets");
+    assert_eq!(world.ask(session, ListXattr { ino }), Ok(vec![name]));
 }
 
 #[test]
