@@ -1,23 +1,23 @@
 //! What happens next: mostly things that can be done, always some that cannot.
 
+mod xattrs;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use vdfs_proto::attr::SetTime;
-use vdfs_proto::limits::XATTR_VALUE_BYTES_MAX;
 use vdfs_proto::meta::{
     Access, AcquireAppend, Commit, Create, Extend, GetAttr, GetLayout, GetXattr, Link, ListXattr,
     Lock, LockAsked, Lookup, Mutation, NewKind, Open, Query, ReadLink, Release, RemoveXattr,
-    Rename, RenameMode, ReturnAppend, Rmdir, SetAttr, SetXattr, Truncate, Unlink, Unlock,
-    XattrMode,
+    Rename, RenameMode, ReturnAppend, Rmdir, SetAttr, Truncate, Unlink, Unlock,
 };
 use vdfs_proto::{
     DataId, FileName, HandleId, Ino, LockKind, LockOwner, LockRange, SymlinkTarget, Timestamp,
-    XattrName,
 };
 
 use super::model::{Body, CLIENTS, FILE_BYTES_MAX, LOCKABLE, Model};
 use super::{Fate, Restore, Transition};
 use crate::core::tests::world::{CHUNK_BYTES, name};
+use xattrs::{set_acl, set_xattr, xattr_name};
 
 const SLOTS: u16 = 2;
 
@@ -81,13 +81,14 @@ fn mutation(model: &Model) -> BoxedStrategy<Mutation> {
             Mutation::Rmdir(Rmdir { parent, name, found })
         }),
         8 => rename(model),
-        3 => set_attr(model),
+        4 => set_attr(model),
         5 => (file(model), size(), any::<bool>()).prop_map(|(ino, size, kill_privileges)| {
             Mutation::Truncate(Truncate { ino, size, kill_privileges })
         }),
         5 => commit(model).prop_map(Mutation::Commit),
         3 => commit(model).prop_map(|commit| Mutation::Extend(Extend { commit })),
         3 => set_xattr(model),
+        5 => set_acl(model),
         2 => (inode(model), xattr_name())
             .prop_map(|(ino, name)| Mutation::RemoveXattr(RemoveXattr { ino, name })),
         5 => lock(model),
@@ -100,7 +101,7 @@ fn query(model: &Model) -> BoxedStrategy<Query> {
         2 => place(model).prop_map(|(parent, name)| Query::Lookup(Lookup { parent, name })),
         2 => inode(model).prop_map(|ino| Query::GetAttr(GetAttr { ino })),
         1 => inode(model).prop_map(|ino| Query::ReadLink(ReadLink { ino })),
-        1 => (inode(model), xattr_name())
+        2 => (inode(model), xattr_name())
             .prop_map(|(ino, name)| Query::GetXattr(GetXattr { ino, name })),
         1 => inode(model).prop_map(|ino| Query::ListXattr(ListXattr { ino })),
         6 => (file(model), handle(), access())
@@ -197,42 +198,43 @@ fn access() -> impl Strategy<Value = Access> {
 fn create(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
     let place = prop_oneof![3 => (directory(model), file_name()), 1 => place(model)];
     let open = proptest::option::of((handle(), access()));
-    let create = (place, kind(), mode(), 0u32..3, open, any::<bool>());
-    create.prop_map(|((parent, name), kind, mode, id, open, exclusive)| {
-        let open = open.filter(|_| kind == NewKind::Regular || id == 0);
-        Mutation::Create(Create {
-            parent,
-            name,
-            kind,
-            mode,
-            uid: id,
-            gid: id,
-            umask: 0,
-            open,
-            exclusive,
-        })
-    })
-}
-
-fn rename(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
-    let no_replace = proptest::bool::weighted(0.15);
-    let rename = (place(model), place(model), no_replace, found(model));
-    rename.prop_map(
-        |((parent, name), (new_parent, new_name), no_replace, found)| {
-            let mode = match no_replace {
-                true => RenameMode::NoReplace,
-                false => RenameMode::Replace,
-            };
-            Mutation::Rename(Rename {
+    let umask = select(vec![0, 0o022, 0o777]);
+    let create = (place, kind(), (mode(), umask), 0u32..3, open, any::<bool>());
+    create.prop_map(
+        |((parent, name), kind, (mode, umask), id, open, exclusive)| {
+            let open = open.filter(|_| kind == NewKind::Regular || id == 0);
+            Mutation::Create(Create {
                 parent,
                 name,
-                new_parent,
-                new_name,
+                kind,
                 mode,
-                found,
+                uid: id,
+                gid: id,
+                umask,
+                open,
+                exclusive,
             })
         },
     )
+}
+
+fn rename(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
+    let mode = prop_oneof![
+        5 => Just(RenameMode::Replace),
+        1 => Just(RenameMode::NoReplace),
+        2 => Just(RenameMode::Exchange),
+    ];
+    let rename = (place(model), place(model), mode, found(model));
+    rename.prop_map(|((parent, name), (new_parent, new_name), mode, found)| {
+        Mutation::Rename(Rename {
+            parent,
+            name,
+            new_parent,
+            new_name,
+            mode,
+            found,
+        })
+    })
 }
 
 /// A directory that was looked up before.
@@ -333,33 +335,4 @@ fn commit(model: &Model) -> impl Strategy<Value = Commit> + use<> {
             kill_privileges: flags[1],
         },
     )
-}
-
-fn xattr_name() -> impl Strategy<Value = XattrName> {
-    select(vec!["user.a", "user.b"])
-        .prop_map(|text| XattrName::new(text.as_bytes()).expect("a good name"))
-}
-
-fn set_xattr(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
-    let bytes = prop_oneof![
-        8 => 0usize..4,
-        1 => Just(XATTR_VALUE_BYTES_MAX - 100),
-        1 => Just(XATTR_VALUE_BYTES_MAX + 1),
-    ];
-    let modes = vec![XattrMode::Set, XattrMode::Create, XattrMode::Replace];
-    let set = (
-        inode(model),
-        xattr_name(),
-        bytes,
-        any::<u8>(),
-        select(modes),
-    );
-    set.prop_map(|(ino, name, bytes, fill, mode)| {
-        Mutation::SetXattr(SetXattr {
-            ino,
-            name,
-            value: vec![fill; bytes],
-            mode,
-        })
-    })
 }

@@ -2,13 +2,15 @@
 //! code of the core's: where both are wrong in the same way, nothing is found.
 //!
 //! Inodes, data ids and sessions are numbered from 1 in the order in which they are made; what the
-//! core calls them is [`super::names`]'s matter. Time passes only by [`Model::pass`].
+//! core calls them is [`super::ids`]'s matter. Time passes only by [`Model::pass`].
 
+pub(super) mod acls;
 mod dump;
 mod files;
 mod locks;
 mod names;
 mod sessions;
+mod xattrs;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -218,7 +220,7 @@ impl Model {
             Mutation::Commit(commit) => self.commit(commit).map(Mutated::Commit),
             Mutation::Extend(extend) => self.extend(&extend.commit),
             Mutation::SetXattr(set) => self.set_xattr(set),
-            Mutation::SetAcl(_) => unreachable!("no ACLs are chosen"),
+            Mutation::SetAcl(set) => self.set_acl(set),
             Mutation::RemoveXattr(remove) => self.remove_xattr(remove),
             Mutation::Lock(lock) => self.lock(by, lock),
             Mutation::Unlock(unlock) => self.unlock(by, unlock),
@@ -265,6 +267,12 @@ impl Model {
         self.nodes.get_mut(&ino).expect("looked up before")
     }
 
+    /// It has changed.
+    fn touch(&mut self, ino: Ino) {
+        let at = self.at();
+        self.node_mut(ino).ctime = at;
+    }
+
     pub(super) fn attr(&self, ino: Ino) -> Result<Attr, Status> {
         let node = self.node(ino)?;
         let (kind, rdev, size, data_version, nlink) = match &node.body {
@@ -291,7 +299,7 @@ impl Model {
             rdev,
             size,
             has_holes,
-            has_acl: false,
+            has_acl: self.has_acl(ino),
             atime: node.atime,
             mtime: node.mtime,
             ctime: node.ctime,

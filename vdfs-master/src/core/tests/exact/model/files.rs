@@ -57,6 +57,7 @@ impl Model {
         let at = self.at();
         let node = self.node_mut(ino);
         (node.mtime, node.ctime) = (at, at);
+        self.drop_capabilities(ino);
         if kill_privileges {
             self.kill_privileges(ino);
         }
@@ -126,12 +127,12 @@ impl Model {
         })
     }
 
-    /// A gap: what a dead writer may have left there is cut first.
+    /// A gap, or room behind the end: what a dead writer may have left there is cut first.
     pub(super) fn extend(&mut self, commit: &Commit) -> Result<Mutated, Status> {
         let file = self.file(commit.ino)?;
-        let grows = commit.end > file.size;
+        let (grows, reaches) = (commit.end > file.size, commit.end >= file.size);
         let is_stale = (commit.data, commit.truncations) != (file.data, file.truncations);
-        if commit.end >= file.size && !is_stale {
+        if reaches && !is_stale {
             self.file_mut(commit.ino).tail_unknown = false;
         }
         let commit = Commit {

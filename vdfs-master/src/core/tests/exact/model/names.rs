@@ -1,19 +1,18 @@
-//! Names, attributes and extended attributes.
+//! Names and attributes.
 
 use std::collections::BTreeMap;
 
 use vdfs_proto::attr::SetTime;
-use vdfs_proto::limits::{LINKS_MAX, XATTR_TOTAL_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
+use vdfs_proto::limits::LINKS_MAX;
 use vdfs_proto::meta::{
-    Create, Created, Link, Mutated, NewKind, RemoveXattr, Rename, RenameMode, Rmdir, SetAttr,
-    SetXattr, Unlink, XattrMode,
+    Create, Created, Link, Mutated, NewKind, Rename, RenameMode, Rmdir, SetAttr, Unlink,
 };
 use vdfs_proto::{DataId, FileKind, FileName, Ino, SessionId, Status, Timestamp};
 
 use super::locks::Locks;
 use super::{Body, File, LINGER_MS, Model, Node};
 
-const SETGID: u16 = 0o2000;
+pub(super) const SETGID: u16 = 0o2000;
 
 impl Model {
     pub(in super::super) fn entries(&self, ino: Ino) -> Result<&BTreeMap<FileName, Ino>, Status> {
@@ -91,7 +90,8 @@ impl Model {
         let ino = Ino(self.next_ino);
         self.next_ino += 1;
         let parent = &self.nodes[&create.parent];
-        let (mut mode, mut gid) = (create.mode & 0o7777, create.gid);
+        let (mut mode, acls) = self.inherit_acls(create);
+        let mut gid = create.gid;
         if parent.mode & SETGID != 0 {
             gid = parent.gid;
             mode |= match create.kind {
@@ -114,6 +114,7 @@ impl Model {
             lingers_until_ms: None,
         };
         self.nodes.insert(ino, node);
+        self.give_acls(ino, &acls);
         self.change(create.parent).insert(create.name.clone(), ino);
         Ok(ino)
     }
@@ -152,10 +153,8 @@ impl Model {
             _ => {}
         }
         self.change(link.parent).insert(link.name.clone(), link.ino);
-        let at = self.at();
-        let node = self.node_mut(link.ino);
-        node.nlink += 1;
-        node.ctime = at;
+        self.node_mut(link.ino).nlink += 1;
+        self.touch(link.ino);
         Ok(Mutated::Link(self.attr(link.ino)?))
     }
 
@@ -191,37 +190,57 @@ impl Model {
 
     /// One name less.
     fn lose_name(&mut self, ino: Ino) {
-        let at = self.at();
-        let node = self.node_mut(ino);
-        node.nlink -= 1;
-        node.ctime = at;
+        self.node_mut(ino).nlink -= 1;
+        self.touch(ino);
         self.collect();
     }
 
     pub(super) fn rename(&mut self, rename: &Rename) -> Result<Mutated, Status> {
         let ino = self.lookup(rename.parent, &rename.name)?;
         let replaced = self.entries(rename.new_parent)?.get(&rename.new_name);
-        let replaced = replaced.copied();
-        if rename.mode == RenameMode::NoReplace && replaced.is_some() {
-            return Err(Status::Exists);
+        match (rename.mode, replaced.copied()) {
+            (RenameMode::NoReplace, Some(_)) => return Err(Status::Exists),
+            (RenameMode::Exchange, None) => return Err(Status::NotFound),
+            // Two names of one inode.
+            (_, Some(replaced)) if replaced == ino => {}
+            (RenameMode::Exchange, Some(other)) => self.exchange(rename, ino, other)?,
+            (_, replaced) => self.rename_over(rename, ino, replaced)?,
         }
-        if replaced == Some(ino) {
-            return Ok(Mutated::Rename(()));
-        }
+        Ok(Mutated::Rename(()))
+    }
+
+    fn rename_over(
+        &mut self,
+        rename: &Rename,
+        ino: Ino,
+        replaced: Option<Ino>,
+    ) -> Result<(), Status> {
         self.check_rename(ino, rename, replaced)?;
         self.change(rename.parent).remove(&rename.name);
-        let entries = self.change(rename.new_parent);
-        entries.insert(rename.new_name.clone(), ino);
-        let at = self.at();
-        let node = self.node_mut(ino);
-        node.ctime = at;
-        if let Body::Directory { parent, .. } = &mut node.body {
-            *parent = rename.new_parent;
-        }
+        self.put(rename.new_parent, &rename.new_name, ino);
         if let Some(replaced) = replaced {
             self.end_replaced(replaced);
         }
-        Ok(Mutated::Rename(()))
+        Ok(())
+    }
+
+    /// Of any two kinds. Neither ends up below itself.
+    fn exchange(&mut self, rename: &Rename, ino: Ino, other: Ino) -> Result<(), Status> {
+        if self.is_within(rename.new_parent, ino) || self.is_within(rename.parent, other) {
+            return Err(Status::Invalid);
+        }
+        self.put(rename.new_parent, &rename.new_name, ino);
+        self.put(rename.parent, &rename.name, other);
+        Ok(())
+    }
+
+    /// Lets an inode that has a name have this one.
+    fn put(&mut self, directory: Ino, name: &FileName, ino: Ino) {
+        self.change(directory).insert(name.clone(), ino);
+        self.touch(ino);
+        if let Body::Directory { parent, .. } = &mut self.node_mut(ino).body {
+            *parent = directory;
+        }
     }
 
     fn check_rename(&self, ino: Ino, rename: &Rename, replaced: Option<Ino>) -> Result<(), Status> {
@@ -261,8 +280,13 @@ impl Model {
         if set.kill_privileges {
             self.kill_privileges(set.ino);
         }
+        if set.uid.or(set.gid).is_some() && !self.is_directory(set.ino) {
+            self.drop_capabilities(set.ino);
+        }
+        if let Some(mode) = set.mode {
+            self.chmod(set.ino, mode);
+        }
         let node = self.node_mut(set.ino);
-        node.mode = set.mode.map_or(node.mode, |mode| mode & 0o7777);
         node.uid = set.uid.unwrap_or(node.uid);
         node.gid = set.gid.unwrap_or(node.gid);
         node.atime = set.atime.map_or(node.atime, |time| resolve(time, at));
@@ -279,37 +303,6 @@ impl Model {
         if !is_directory {
             *mode &= !(0o4000 | sgid);
         }
-    }
-
-    pub(super) fn set_xattr(&mut self, set: &SetXattr) -> Result<Mutated, Status> {
-        let xattrs = &self.node(set.ino)?.xattrs;
-        match (set.mode, xattrs.contains_key(&set.name)) {
-            (XattrMode::Create, true) => return Err(Status::Exists),
-            (XattrMode::Replace, false) => return Err(Status::NoData),
-            _ => {}
-        }
-        if set.value.len() > XATTR_VALUE_BYTES_MAX {
-            return Err(Status::TooBig);
-        }
-        let mut after = xattrs.clone();
-        after.insert(set.name.clone(), set.value.clone());
-        let bytes = after.iter().map(|(k, v)| k.as_bytes().len() + v.len());
-        if bytes.sum::<usize>() > XATTR_TOTAL_BYTES_MAX {
-            return Err(Status::NoSpace);
-        }
-        let at = self.at();
-        let node = self.node_mut(set.ino);
-        (node.xattrs, node.ctime) = (after, at);
-        Ok(Mutated::SetXattr(()))
-    }
-
-    pub(super) fn remove_xattr(&mut self, remove: &RemoveXattr) -> Result<Mutated, Status> {
-        self.node(remove.ino)?;
-        let at = self.at();
-        let node = self.node_mut(remove.ino);
-        node.xattrs.remove(&remove.name).ok_or(Status::NoData)?;
-        node.ctime = at;
-        Ok(Mutated::RemoveXattr(()))
     }
 }
 
