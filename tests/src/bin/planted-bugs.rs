@@ -117,11 +117,22 @@ fn report(name: &str, output: &Output) -> bool {
         }
     );
     for test in &failed {
-        eprintln!("    {test}");
+        match cases_before(&text, test) {
+            Some(cases) => eprintln!("    {test}, after {cases} cases"),
+            None => eprintln!("    {test}"),
+        }
     }
     if failed.is_empty() {
         // Perhaps it did not even compile.
         eprintln!("{}", String::from_utf8_lossy(&output.stderr));
     }
     !failed.is_empty()
+}
+
+/// How many random cases a test took well before the one that failed, if it makes any.
+fn cases_before<'a>(text: &'a str, test: &str) -> Option<&'a str> {
+    let (_, told) = text.split_once(&format!("---- {test} stdout ----"))?;
+    let told = told.split("\n---- ").next()?;
+    let mut lines = told.lines();
+    lines.find_map(|line| line.trim().strip_prefix("successes: "))
 }
