@@ -68,6 +68,8 @@ pub enum Command {
     Locks(InodeArgs),
     /// Remove the files whose contents were in RAM that is gone
     ForgetLost(ForgetLostArgs),
+    /// Compare everything that the volumes hold with its checksums
+    Scrub(ScrubArgs),
     /// Show who uses the filesystem: mounts and commands, with what they hold
     Sessions(SessionsArgs),
     /// Check the names of a filesystem, write them out as text, or load such a text
@@ -262,6 +264,36 @@ pub struct InodeArgs {
     /// Absolute path in the filesystem, or a path on a mount of it
     pub path: PathBuf,
     /// Print one JSON object; bytes are integers in keys that end in _bytes
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const SCRUB_HELP: &str = "\
+Each volume reads its own memory, at most --rate bytes a second, beside its other work. The command shows \
+how far they are and waits; stopped with Ctrl-C it leaves them at work (--status shows them, --stop ends \
+them). Damaged files are named; reads of the damaged bytes give EIO.
+
+Exit status: 0 all that was checked is sound, 1 something is damaged or could not be checked.
+
+Examples:
+  vdfs scrub --rate 1GiB
+  vdfs scrub --status --json";
+
+#[derive(Debug, Args)]
+#[command(after_help = SCRUB_HELP)]
+pub struct ScrubArgs {
+    /// Bytes that each volume checks in a second
+    #[arg(long, value_name = "SIZE", default_value = "100MiB", conflicts_with_all = ["status", "stop"])]
+    pub rate: Size,
+    /// Only show what the scrub that runs, or the last one, has found
+    #[arg(long, conflicts_with = "stop")]
+    pub status: bool,
+    /// End a scrub that runs
+    #[arg(long)]
+    pub stop: bool,
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 pub(crate) mod cat;
 pub(crate) mod connection;
 pub(crate) mod destination;
+pub(crate) mod every_file;
 pub(crate) mod forget_lost;
 pub(crate) mod get;
 pub(crate) mod interrupt;

@@ -16,6 +16,7 @@ mod install;
 mod meta;
 mod output;
 mod places;
+mod scrub;
 mod sessions;
 mod state_files;
 mod status;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Locks(args) => client::locks::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::ForgetLost(args) => client::forget_lost::run(&args),
+        Command::Scrub(args) => scrub::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Meta(args) => meta::run(&args),
         Command::Install(args) => install::run(&args),

@@ -18,6 +18,7 @@ operations!(
         CopyBytes -> Written,
         Seek -> Sought,
         CountBlocks -> BlockCount,
+        Scrub -> ScrubReport,
     }
 );
 
@@ -161,4 +162,53 @@ pub struct CountBlocks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockCount {
     pub blocks: u64,
+}
+
+/// What becomes of the scrub of a volume, which compares all that is there with its sums. For
+/// `Role::Admin` alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scrub {
+    /// Begins one in place of one that runs.
+    Begin {
+        bytes_per_second: u64,
+    },
+    Stop,
+    /// Only asks.
+    Report,
+}
+
+/// Of the scrub that runs, or of the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubReport {
+    pub state: ScrubState,
+    /// Bytes of blocks that were compared.
+    pub checked_bytes: u64,
+    /// What the volume held when it began, with what it takes beside the bytes.
+    pub total_bytes: u64,
+    pub checked_chunks: u64,
+    pub damaged_chunks: u64,
+    /// Some of them.
+    pub damaged: Vec<DamagedChunk>,
+    pub took_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ScrubState {
+    /// There was none in this life of the volume.
+    #[default]
+    Never,
+    Running,
+    /// It has seen everything.
+    Done,
+    /// It was stopped before it had.
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedChunk {
+    pub chunk: ChunkId,
+    /// Blocks of `BLOCK_BYTES` that do not match their sums.
+    pub bad_blocks: u32,
+    /// Its record or its file is missing: all of it is lost.
+    pub is_bad_copy: bool,
 }

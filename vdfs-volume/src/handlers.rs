@@ -3,6 +3,7 @@
 pub(crate) mod blocks;
 pub(crate) mod copy;
 pub(crate) mod read;
+pub(crate) mod scrub;
 pub(crate) mod seek;
 pub(crate) mod space;
 pub(crate) mod write;

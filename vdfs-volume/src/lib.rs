@@ -13,6 +13,7 @@ mod node;
 mod panics;
 pub mod program;
 pub mod ram;
+mod scrub;
 mod service;
 pub mod shell;
 pub mod store;

@@ -34,6 +34,8 @@ pub fn buffers_bytes(budget_bytes: u64) -> u64 {
 pub const LOW_SPACE_BYTES: u64 = 256 << 20;
 /// Smaller budgets go by 5 % alone: 256 MiB would be all of them.
 pub const LOW_SPACE_BUDGET_BYTES: u64 = 1 << 30;
+/// Damaged chunks that a scrub tells of one by one: their report fits a frame.
+pub const DAMAGED_CHUNKS_LISTED_MAX: usize = 10_000;
 /// Results of commands kept until the master has heard them; beyond it the oldest is dropped and
 /// the master sends its command again.
 pub const RESULTS_MAX: usize = vdfs_proto::limits::OUTBOX_EVENTS_MAX;

@@ -9,6 +9,8 @@ use vdfs_proto::{SessionId, Status};
 
 use crate::lease::Lease;
 use crate::membership::{Membership, Place};
+use crate::panics::PanicHook;
+use crate::scrub::Scrubs;
 use crate::store::{Store, Terms};
 
 /// One volume: its chunks, and what the master has told it.
@@ -21,16 +23,18 @@ pub(crate) struct Node {
     pub(crate) store: Store,
     pub(crate) membership: RwLock<Membership>,
     pub(crate) lease: Lease,
+    pub(crate) scrubs: Scrubs,
     stopping: AtomicBool,
 }
 
 impl Node {
-    pub(crate) fn new(store: Store) -> Arc<Self> {
+    pub(crate) fn new(store: Store, panic_hook: PanicHook) -> Arc<Self> {
         let membership = RwLock::new(Membership::new(store.id()));
         Arc::new(Node {
             store,
             membership,
             lease: Lease::default(),
+            scrubs: Scrubs::new(panic_hook),
             stopping: AtomicBool::new(false),
         })
     }

@@ -61,14 +61,15 @@ impl Service for DataService {
                 | DataRequest::ChangeSpace(_)
                 | DataRequest::CopyBytes(_)
                 | DataRequest::Seek(_)
-                | DataRequest::CountBlocks(_),
+                | DataRequest::CountBlocks(_)
+                | DataRequest::Scrub(_),
             )
             | Err(_) => 0,
         }
     }
 }
 
-fn dispatch(node: &Node, peer: &PeerIdentity, request: &Request) -> Outcome {
+fn dispatch(node: &Arc<Node>, peer: &PeerIdentity, request: &Request) -> Outcome {
     node.check_running()?;
     if request.method != Method::Data {
         return Err(Status::NotSupported);
@@ -77,6 +78,10 @@ fn dispatch(node: &Node, peer: &PeerIdentity, request: &Request) -> Outcome {
         return Err(Status::WrongRole);
     }
     let message: DataRequest = decode(&request.body)?;
+    // It takes time from all others.
+    if matches!(message, DataRequest::Scrub(_)) && peer.role != Role::Admin {
+        return Err(Status::WrongRole);
+    }
     let operation = message.name();
     let outcome = execute(node, message, &request.payload);
     if let Err(status) = &outcome {
@@ -90,7 +95,7 @@ fn dispatch(node: &Node, peer: &PeerIdentity, request: &Request) -> Outcome {
 }
 
 fn execute(
-    node: &Node,
+    node: &Arc<Node>,
     message: DataRequest,
     payload: &[u8],
 ) -> Result<(DataReply, Bytes), Status> {
@@ -119,6 +124,10 @@ fn execute(
         DataRequest::CountBlocks(count) => {
             let blocks = handlers::blocks::handle(node, &count)?;
             (DataReply::CountBlocks(blocks), nothing)
+        }
+        DataRequest::Scrub(scrub) => {
+            let report = handlers::scrub::handle(node, scrub)?;
+            (DataReply::Scrub(report), nothing)
         }
     })
 }

@@ -82,7 +82,7 @@ impl Volume {
         };
         let (store, recovery) = Store::open(ram.path(), store_config)?;
         report(&config.name, &recovery);
-        let node = Node::new(store);
+        let node = Node::new(store, config.panic_hook.clone());
         let (stop, stopped) = watch::channel(false);
         let (tell_registered, registered) = watch::channel(Registration::Waiting(None));
         let link = control::Link::new(config.clone(), node.clone(), master, tell_registered);

@@ -47,6 +47,7 @@ mod reaped;
 mod record;
 mod recovery;
 mod replies;
+mod scrub;
 mod seek;
 mod space;
 pub mod steps;
@@ -67,6 +68,7 @@ use sums::{LEAF_BYTES, SumTable};
 use table::Table;
 
 pub use recovery::Recovery;
+pub(crate) use scrub::{ScrubCursor, ScrubbedPiece};
 pub use trim::TrimOp;
 
 /// Memory of one chunk beside its pages and tables, in bytes.

@@ -1,27 +1,17 @@
 //! `vdfs forget-lost`: removes the names of files whose bytes were in RAM that is gone.
-//!
-//! Directories are read page by page and looked at side by side, so that millions of names take no
-//! memory here and no round trip each in turn.
 
 use std::cell::Cell;
 
-use futures::StreamExt;
-use futures::TryStreamExt;
-use futures::stream;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use vdfs_client::Fs;
 use vdfs_program::{Blame, Failure, human};
-use vdfs_proto::limits::READDIR_ENTRIES_MAX;
-use vdfs_proto::meta::ListingEntry;
 use vdfs_proto::{Attr, FileKind, FileName, Ino, Status};
 
 use crate::args::ForgetLostArgs;
 use crate::client::connection::{self, Connection};
+use crate::client::every_file::{Named, bar, look_at_every_file};
 use crate::output::Output;
-
-/// Names looked at, or removed, at once.
-const AT_ONCE: usize = 64;
 
 #[derive(Debug, Serialize)]
 struct ForgottenJson {
@@ -67,10 +57,7 @@ async fn forget(connection: &Connection) -> Result<ForgottenJson, Status> {
         seen: Cell::new(0),
         bar: bar(),
     };
-    let mut pending = vec![Ino::ROOT];
-    while let Some(directory) = pending.pop() {
-        sweep.directory(directory, &mut pending).await?;
-    }
+    look_at_every_file(&connection.fs, async |named| sweep.look(named).await).await?;
     sweep.bar.finish_and_clear();
     Ok(ForgottenJson {
         files: sweep.files.get(),
@@ -79,53 +66,8 @@ async fn forget(connection: &Connection) -> Result<ForgottenJson, Status> {
     })
 }
 
-fn bar() -> ProgressBar {
-    let is_seen = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let target = match is_seen {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(None, target);
-    if let Ok(style) = ProgressStyle::with_template("{human_pos} names looked at, {msg}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
 impl Sweep<'_> {
-    /// Removes what is lost of one directory; its subdirectories go to `pending`.
-    async fn directory(&self, directory: Ino, pending: &mut Vec<Ino>) -> Result<(), Status> {
-        let fs = &self.connection.fs;
-        let parent = fs.getattr(directory).await?;
-        let mut cookie = 0;
-        loop {
-            let page = fs.readdir(directory, cookie, READDIR_ENTRIES_MAX as u32, true, false);
-            let page = page.await?;
-            let Some(last) = page.entries.last() else {
-                return Ok(());
-            };
-            cookie = last.cookie;
-            let is_directory = |entry: &&ListingEntry| entry.kind == FileKind::Directory;
-            pending.extend(
-                page.entries
-                    .iter()
-                    .filter(is_directory)
-                    .map(|entry| entry.ino),
-            );
-            let files = page
-                .entries
-                .into_iter()
-                .filter(|entry| !is_directory(&entry));
-            let looks = stream::iter(files.map(|entry| self.look(&parent, entry)));
-            let looks = looks.buffer_unordered(AT_ONCE);
-            looks.try_for_each(|()| std::future::ready(Ok(()))).await?;
-            if page.at_end {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn look(&self, parent: &Attr, entry: ListingEntry) -> Result<(), Status> {
+    async fn look(&self, Named { parent, entry, .. }: Named<'_>) -> Result<(), Status> {
         let Connection { fs, caller } = self.connection;
         self.seen.set(self.seen.get() + 1);
         self.bar.inc(1);

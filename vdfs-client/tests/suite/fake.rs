@@ -388,9 +388,10 @@ impl Fake {
                     payload: Bytes::new(),
                 })
             }
-            DataRequest::CopyBytes(_) | DataRequest::Seek(_) | DataRequest::CountBlocks(_) => {
-                Err(Status::NotSupported)
-            }
+            DataRequest::CopyBytes(_)
+            | DataRequest::Seek(_)
+            | DataRequest::CountBlocks(_)
+            | DataRequest::Scrub(_) => Err(Status::NotSupported),
         }
     }
 }

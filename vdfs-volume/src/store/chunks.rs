@@ -6,6 +6,7 @@
 //! Lock order: a chunk, then its shard. Nobody holds two chunks.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -78,7 +79,7 @@ impl ChunkMap {
     }
 
     fn shard(&self, data: DataId) -> &Shard {
-        &self.shards[(data.0 % SHARDS as u64) as usize]
+        &self.shards[shard_of(data)]
     }
 
     pub(super) fn find(&self, id: ChunkId) -> Option<Arc<Chunk>> {
@@ -135,6 +136,20 @@ impl ChunkMap {
         next.map(|(_, chunk)| chunk.clone())
     }
 
+    /// The chunk behind `after` in an order of all chunks.
+    pub(super) fn next_behind(&self, after: Option<ChunkId>) -> Option<ChunkId> {
+        let first = after.map_or(0, |id| shard_of(id.data));
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let next_in = |shard: &Shard, from| {
+            let shard = shard.read();
+            let next = shard.range((from, Bound::Unbounded)).next();
+            next.map(|(id, _)| *id)
+        };
+        let mut rest = self.shards[first..].iter();
+        let same = rest.next().and_then(|shard| next_in(shard, from));
+        same.or_else(|| rest.find_map(|shard| next_in(shard, Bound::Unbounded)))
+    }
+
     pub(super) fn len(&self) -> u64 {
         let of_shard = |shard: &Shard| shard.read().len() as u64;
         self.shards.iter().map(of_shard).sum()
@@ -149,6 +164,10 @@ impl ChunkMap {
             .max()
             .unwrap_or_default()
     }
+}
+
+fn shard_of(data: DataId) -> usize {
+    (data.0 % SHARDS as u64) as usize
 }
 
 fn rest_of_file(chunks: &Chunks, first: ChunkId) -> Vec<ChunkId> {

@@ -1,0 +1,94 @@
+//! A look at everything that the store holds, a piece at a time: does it match its sums?
+//!
+//! Invariant: a chunk is held from changing only while one piece of it is read.
+
+use vdfs_proto::ChunkId;
+use vdfs_proto::chunk::BLOCK_BYTES;
+
+use super::Store;
+use super::chunks::{Body, Condition};
+use super::sums::Blocks;
+
+/// Bytes of one piece: less than a read may ask for.
+const PIECE_BYTES: u32 = 1 << 20;
+
+/// Where a scrub is. Chunks that are made behind it are not seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ScrubCursor {
+    /// The chunk that is being looked at, or the last one that was.
+    chunk: Option<ChunkId>,
+    /// Where in the chunk to go on, if it is not done.
+    offset: Option<u32>,
+}
+
+/// What a piece was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ScrubbedPiece {
+    pub(crate) chunk: ChunkId,
+    /// Bytes that were compared with their sums.
+    pub(crate) bytes: u64,
+    /// Blocks that do not match their sums.
+    pub(crate) bad_blocks: u32,
+    /// The chunk has no record, or no file.
+    pub(crate) is_bad_copy: bool,
+    pub(crate) is_last_of_chunk: bool,
+}
+
+impl Store {
+    /// Checks the next piece; `None` behind the last chunk.
+    pub(crate) fn scrub_next(&self, cursor: &mut ScrubCursor) -> Option<ScrubbedPiece> {
+        if let (Some(id), Some(offset)) = (cursor.chunk, cursor.offset)
+            && let Some(piece) = self.scrub_piece(id, offset, cursor)
+        {
+            return Some(piece);
+        }
+        loop {
+            let id = self.chunks.next_behind(cursor.chunk)?;
+            cursor.chunk = Some(id);
+            if let Some(piece) = self.scrub_piece(id, 0, cursor) {
+                return Some(piece);
+            }
+        }
+    }
+
+    /// `None` if there is nothing at `offset`, or no such chunk any more.
+    fn scrub_piece(
+        &self,
+        id: ChunkId,
+        offset: u32,
+        cursor: &mut ScrubCursor,
+    ) -> Option<ScrubbedPiece> {
+        cursor.offset = None;
+        let chunk = self.chunks.find(id)?;
+        let body = chunk.attached()?;
+        let is_bad_copy = body.condition == Condition::Bad;
+        let len = body.state.len().saturating_sub(offset).min(PIECE_BYTES);
+        if !is_bad_copy && (body.condition != Condition::Whole || len == 0) {
+            return None;
+        }
+        let (checked, bad_blocks) = match is_bad_copy {
+            true => (0, 0),
+            false => self.scrub_blocks(&body, Blocks::touched(offset, len)),
+        };
+        let end = offset + len;
+        let is_last_of_chunk = is_bad_copy || end == body.state.len();
+        cursor.offset = (!is_last_of_chunk).then_some(end);
+        Some(ScrubbedPiece {
+            chunk: id,
+            bytes: u64::from(checked) * u64::from(BLOCK_BYTES),
+            bad_blocks,
+            is_bad_copy,
+            is_last_of_chunk,
+        })
+    }
+
+    /// Blocks that were checked, and those of them that do not match.
+    fn scrub_blocks(&self, body: &Body, blocks: Blocks) -> (u32, u32) {
+        let file = self.files.get(body.id);
+        let present = (blocks.first..blocks.end()).filter(|block| body.sums.is_present(*block));
+        present.fold((0, 0), |(checked, bad), block| {
+            let is_bad = self.verified_block(&file, body, block).is_err();
+            (checked + 1, bad + u32::from(is_bad))
+        })
+    }
+}
