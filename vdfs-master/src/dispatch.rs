@@ -149,7 +149,7 @@ impl Desk {
         let mut reply = answer?;
         complete(&mut reply, &self.certificates, &self.metrics);
         Ok(Response {
-            body: handlers::encode(&reply),
+            body: handlers::encode(&reply)?,
             payload: Bytes::new(),
         })
     }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use vdfs_net::PeerIdentity;
-use vdfs_proto::codec;
+use vdfs_proto::{Status, codec};
 
 use crate::core::{CoreReply, Peer};
 
@@ -21,13 +21,14 @@ pub(crate) fn caller(peer: &PeerIdentity) -> Peer {
     }
 }
 
-/// The body of a reply: the bare envelope of the method's service.
-pub(crate) fn encode(reply: &CoreReply) -> Bytes {
+/// The body of a reply: the bare envelope of the method's service. `TooLarge` for a report of more
+/// sessions and paths than a frame holds.
+pub(crate) fn encode(reply: &CoreReply) -> Result<Bytes, Status> {
     match reply {
-        CoreReply::Mutate(reply) => codec::encode(reply),
-        CoreReply::Query(reply) => codec::encode(reply),
-        CoreReply::Session(reply) => codec::encode(reply),
-        CoreReply::Admin(reply) => codec::encode(reply),
-        CoreReply::Volume(reply) => codec::encode(reply),
+        CoreReply::Mutate(reply) => codec::try_encode(reply),
+        CoreReply::Query(reply) => codec::try_encode(reply),
+        CoreReply::Session(reply) => codec::try_encode(reply),
+        CoreReply::Admin(reply) => codec::try_encode(reply),
+        CoreReply::Volume(reply) => codec::try_encode(reply),
     }
 }

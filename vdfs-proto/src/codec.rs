@@ -9,13 +9,16 @@ use crate::status::Status;
 
 /// Encodes a message. Panics only if a message type breaks its own bounds.
 pub fn encode<T: Serialize>(message: &T) -> Bytes {
+    try_encode(message).expect("a message type keeps to its bounds")
+}
+
+/// The same for a message that others have made long: `TooLarge` if it does not fit a frame.
+pub fn try_encode<T: Serialize>(message: &T) -> Result<Bytes, Status> {
     let body = postcard::to_allocvec(message).expect("messages are plain data");
-    assert!(
-        body.len() <= FRAME_BODY_BYTES_MAX,
-        "a message of {} bytes",
-        body.len()
-    );
-    body.into()
+    match body.len() <= FRAME_BODY_BYTES_MAX {
+        true => Ok(body.into()),
+        false => Err(Status::TooLarge),
+    }
 }
 
 /// Decodes a message that takes up all of `body`; `Malformed` for anything else.

@@ -78,6 +78,12 @@ number_id!(
     /// One client's life at the master. Never reused.
     SessionId, u64, "s"
 );
+
+impl SessionId {
+    /// Whose ops the master's own are at volumes: no client's.
+    pub const MASTER: SessionId = SessionId(0);
+}
+
 number_id!(
     /// One open file of one session, chosen by the client, unique within the session.
     HandleId, u64, "h"

@@ -51,6 +51,8 @@ pub struct Registered {
     pub table: ChainTable,
     /// All fences in force, before the first lease.
     pub fences: Vec<Fence>,
+    /// The next data id that the master gives out.
+    pub data_next: DataId,
     /// Sessions whose retry records are kept; records of others are dropped.
     pub live_sessions: Vec<SessionId>,
 }

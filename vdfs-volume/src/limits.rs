@@ -11,6 +11,9 @@ pub const CHUNK_HEAP_BYTES: u64 = 512;
 pub const OPEN_FILES_MAX: usize = 256;
 /// Reaped data ids remembered: more than a client can have had in flight when its file was reaped.
 pub const REAPED_IDS_MAX: u32 = 1 << 16;
+/// Data ids that a master may give out between two registrations of a volume: a million files a second
+/// for twelve days.
+pub const DATA_IDS_AHEAD: u64 = 1 << 40;
 /// Ended sessions remembered, so that a write delayed in the network is refused.
 pub const ENDED_SESSIONS_MAX: usize = 1 << 16;
 /// The smallest budget, in bytes: tables of a useful size and a few chunks.

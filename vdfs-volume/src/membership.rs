@@ -13,10 +13,11 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use vdfs_proto::data::FilePart;
 use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{
-    Chain, ChainId, ChainTable, DataId, Epoch, MemberState, SessionId, Status, StoreId, VolumeId,
+    Chain, ChainId, ChainSet, ChainTable, DataId, Epoch, MemberState, SessionId, Status, StoreId,
+    VolumeId,
 };
 
-use crate::limits::ENDED_SESSIONS_MAX;
+use crate::limits::{DATA_IDS_AHEAD, ENDED_SESSIONS_MAX};
 
 /// A chain as one of its members sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Membership {
     table: ChainTable,
     fenced: BTreeSet<SessionId>,
     ended: Ended,
+    /// No file has a data id from here on before the next registration.
+    data_end: DataId,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +82,7 @@ impl Membership {
             table: ChainTable::default(),
             fenced: BTreeSet::new(),
             ended: Ended::default(),
+            data_end: DataId(0),
         }
     }
 
@@ -101,6 +105,16 @@ impl Membership {
             live,
             ..Ended::default()
         };
+        self.data_end = DataId(registered.data_next.0.saturating_add(DATA_IDS_AHEAD));
+    }
+
+    /// `NotServing` for a data id that the master cannot have given out since this volume has registered:
+    /// a chunk of it would have the master skip all ids below.
+    pub fn check_data(&self, data: DataId) -> Result<(), Status> {
+        match data < self.data_end {
+            true => Ok(()),
+            false => Err(Status::NotServing),
+        }
     }
 
     /// Commands of a lower term come from a master that has been replaced.
@@ -177,6 +191,9 @@ impl Membership {
         if self.table.version < part.table_version {
             return Err(Status::NotServing);
         }
+        if part.chains == ChainSet::default() {
+            return Err(Status::Invalid);
+        }
         let mut lost_below = DataId::default();
         for position in part.chains.iter() {
             let chain = part.layout.chain_at(position);
@@ -243,6 +260,7 @@ mod tests {
             term: 3,
             chunk_size: ChunkSize::DEFAULT,
             table,
+            data_next: DataId(1),
             fences: vec![fence(4)],
             live_sessions: vec![SessionId(4), SessionId(6), SessionId(9)],
         }

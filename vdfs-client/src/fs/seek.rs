@@ -58,7 +58,10 @@ impl Fs {
         };
         let answers = ask_parts(&self.client, &layout, (from, to), question, Deadline::NEVER);
         let found = answers.await?.into_iter().filter_map(|sought| sought.at);
-        Ok(found.min())
+        match found.min() {
+            Some(at) if !(from..to).contains(&at) => Err(Status::Malformed),
+            found => Ok(found),
+        }
     }
 
     /// Bytes written through mappings may wait in the kernel's pages over what volumes take for a

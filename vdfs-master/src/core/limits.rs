@@ -58,6 +58,12 @@ pub(crate) const SURVEY_LINKS_MAX: usize = 1 << 17;
 pub(crate) const SECTION_BLOCK_BYTES: usize = 4 << 20;
 /// Identity, host and mount of a session, in bytes each; name and host of a volume.
 pub(crate) const LABEL_BYTES_MAX: usize = 4096;
+/// How long a session may take to say what it holds, after a restart of the master: twice the time in
+/// which one that is not heard ends.
+pub(crate) const RESUME_WITHIN_MS: u64 = 2 * vdfs_proto::limits::SESSION_LEASE_MS;
+/// Data ids that a log may have lost with its end, and those that a reboot skips: what a volume has seen
+/// beyond is no id of this filesystem.
+pub(crate) const DATA_IDS_LOST_MAX: u64 = 1 << 52;
 
 /// How long a session has had a file open for writing when readers elsewhere stop caching it: longer
 /// than it takes to write most files, so that those are cached and mapped as soon as they are closed.

@@ -19,7 +19,7 @@ use super::opens::Opens;
 use super::outbox::Outbox;
 use super::state::State;
 use super::survey::Survey;
-use super::truncation::{MASTER_SESSION, Work};
+use super::truncation::Work;
 use super::{CoreReply, Effect, Now, Peer, Ticket};
 
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(crate) struct Live {
     pub(crate) woken: BTreeSet<SessionId>,
     /// Live sessions that have not yet said what they hold open, after a restart.
     pub(crate) unresumed: BTreeSet<SessionId>,
+    /// Those that have not done so by then end: everybody waits for them.
+    pub(crate) resume_by_ms: u64,
     pub(crate) closings: BTreeMap<SessionId, LiveClosing>,
     /// Callers that wait for the end of their predecessor.
     pub(crate) opening: Vec<Opening>,
@@ -219,6 +221,7 @@ impl Live {
             sessions: BTreeMap::new(),
             woken: BTreeSet::new(),
             unresumed: BTreeSet::new(),
+            resume_by_ms: 0,
             closings: BTreeMap::new(),
             opening: Vec::new(),
             opens: Opens::default(),
@@ -321,7 +324,7 @@ impl LiveVolume {
     pub(crate) fn take_slot(&mut self) -> Option<OpId> {
         let slot = self.free_slots.pop_first()?;
         Some(OpId {
-            session: MASTER_SESSION,
+            session: SessionId::MASTER,
             slot,
             seq: self.take_seq(),
         })

@@ -223,7 +223,8 @@ impl Core {
                 .check_handle(session, open.handle, Some(open.ino))
                 .is_ok();
         // What is known already may have been recalled since: resuming does not give it back.
-        if is_new && fits {
+        let may_hold = self.live.unresumed.contains(&session);
+        if is_new && fits && may_hold {
             self.open_handle(session, open);
         }
     }

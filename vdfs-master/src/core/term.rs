@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use vdfs_proto::{DataId, SessionId};
 
 use super::Core;
-use super::limits::TICK_MS;
+use super::limits::{RESUME_WITHIN_MS, TICK_MS};
 use super::live::{AfterDurable, LiveClosing, LiveSession, LiveVolume};
 use super::lock_queues::LockQueues;
 use super::record::Record;
@@ -17,6 +17,7 @@ impl Core {
         self.log(Record::Term { skip_ids });
         let (term, now_ms) = (self.state.numbers.term, self.live.now.boot_ms);
         self.live.started_ms = now_ms;
+        self.live.resume_by_ms = now_ms + RESUME_WITHIN_MS;
         self.live.next_tick_ms = now_ms + TICK_MS;
         self.live.next_recall = (term << 32) + 1;
         self.live.lock_queues = LockQueues::new(term);

@@ -25,9 +25,6 @@ use super::live::{AfterDurable, AskedBack, InProgress, LiveVolume, Parked, Recal
 use super::record::Record;
 use super::state::PendingTrim;
 
-/// The session under which the master's own chain writes are known.
-pub(crate) const MASTER_SESSION: SessionId = SessionId(0);
-
 /// What is being done to one inode's chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
@@ -147,6 +144,15 @@ impl Core {
             return;
         }
         self.recall_from_others(op, truncate.ino, Then::Truncate(truncate));
+    }
+
+    /// An op that is repeated, or a session that resumes, may be given a layout that a truncation has
+    /// recalled from all others.
+    pub(crate) fn recall_from_late(&mut self, session: SessionId, ino: Ino) {
+        let phase = self.live.works.get(&ino).map(|work| &work.phase);
+        if matches!(phase, Some(Phase::Recalling(op, _)) if op.session != session) {
+            self.recall(session, ino, Right::Layout);
+        }
     }
 
     fn recall_from_others(&mut self, op: OpId, ino: Ino, then: Then) {

@@ -1,6 +1,6 @@
 //! The frame of every step: what comes before and after the input, and what waits for the log.
 
-use super::limits::{STALL_MS, TICK_MS};
+use super::limits::{RESUME_WITHIN_MS, STALL_MS, TICK_MS};
 use super::live::AfterDurable;
 use super::record::Record;
 use super::state::Applied;
@@ -40,6 +40,7 @@ impl Core {
         for asked in self.live.recalls.values_mut() {
             asked.heard_ms = now_ms;
         }
+        self.live.resume_by_ms = now_ms + RESUME_WITHIN_MS;
     }
 
     pub(crate) fn run_timers(&mut self) {

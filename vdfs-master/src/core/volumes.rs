@@ -10,13 +10,12 @@ use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::volume::{
     Command, Commands, Fence, NextCommands, Register, Registered, VolumeReply, VolumeRequest,
 };
-use vdfs_proto::{ChainTable, Status, VolumeId, VolumeInfo};
+use vdfs_proto::{ChainTable, SessionId, Status, VolumeId, VolumeInfo};
 
 use super::inode::NewData;
-use super::limits::LABEL_BYTES_MAX;
+use super::limits::{DATA_IDS_LOST_MAX, LABEL_BYTES_MAX};
 use super::live::{AfterDurable, LiveVolume, Seat, Sent};
 use super::record::{Record, VolumeRegistered};
-use super::truncation::MASTER_SESSION;
 use super::{Core, CoreReply, Effect, Grant, Heard, Ticket};
 
 impl Core {
@@ -60,6 +59,9 @@ impl Core {
         let volume = known.map_or(self.state.numbers.volume, |info| info.id);
         if self.may_run_elsewhere(volume, &register) {
             return Err(Status::NameInUse);
+        }
+        if register.data_id_max.0 >= self.state.numbers.data.0.saturating_add(DATA_IDS_LOST_MAX) {
+            return Err(Status::Invalid);
         }
         let lost = register.data_id_max >= self.state.numbers.data;
         if known.is_some_and(|info| self.is_unchanged(info, &register)) && !lost {
@@ -170,8 +172,9 @@ impl Core {
             term: self.state.numbers.term,
             chunk_size: self.state.config.chunk_size,
             table: (*self.live.table).clone(),
+            data_next: self.state.numbers.data,
             fences,
-            live_sessions: std::iter::once(MASTER_SESSION).chain(sessions).collect(),
+            live_sessions: std::iter::once(SessionId::MASTER).chain(sessions).collect(),
         })
     }
 

@@ -60,6 +60,7 @@ impl Core {
             }
         }
         self.live.open(session, open);
+        self.recall_from_late(session, open.ino);
         self.note_no_writer(session, open.ino);
     }
 

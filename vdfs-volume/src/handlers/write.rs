@@ -8,6 +8,7 @@ use crate::node::Node;
 pub(crate) fn handle(node: &Node, write: &Write, payload: &[u8]) -> Result<Written, Status> {
     let membership = node.membership.read();
     let place = membership.sole_place(write.chain, write.epoch)?;
+    membership.check_data(write.chunk.data)?;
     let terms = node.write_terms(&membership, place, write.op.session);
     node.store.write(write, payload, terms)
 }

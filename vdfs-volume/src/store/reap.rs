@@ -21,8 +21,8 @@ impl Store {
     fn remove(&self, chunk: &Chunk) {
         let mut body = chunk.body.write();
         let was = std::mem::replace(&mut body.condition, Condition::Detached);
-        assert_ne!(was, Condition::Detached, "taken out of the map once");
-        if was == Condition::New {
+        // Its first write may have been refused since it was taken out of the map.
+        if matches!(was, Condition::New | Condition::Detached) {
             return;
         }
         if body.entry.is_some() {

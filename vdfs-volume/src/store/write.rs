@@ -7,7 +7,7 @@ use vdfs_proto::chunk::{BLOCK_BYTES, block_pieces};
 use vdfs_proto::data::{Write, Written};
 use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, PAYLOAD_BYTES_MAX};
 use vdfs_proto::sums::{crc32c, payload_sum, piece_sums};
-use vdfs_proto::{ChunkId, DataId, Epoch, OpId, Status, Version};
+use vdfs_proto::{ChunkId, DataId, Epoch, OpId, SessionId, Status, Version};
 
 use super::budget::{NoSpace, Reservation};
 use super::chunks::{Body, Chunk, Condition};
@@ -277,7 +277,7 @@ impl Store {
 /// Refuses what no client sends.
 pub(super) fn check_op(op: OpId, epoch: Epoch) -> Result<(), Status> {
     check_epoch(epoch)?;
-    if op.slot >= DATA_SLOTS_PER_SESSION {
+    if op.slot >= DATA_SLOTS_PER_SESSION || op.session == SessionId::MASTER {
         return Err(Status::Invalid);
     }
     Ok(())

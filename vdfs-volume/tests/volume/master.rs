@@ -144,6 +144,7 @@ fn registered(state: &State, register: &Register) -> Registered {
         chunk_size: ChunkSize::MIN,
         table: table(1, Epoch(1), register),
         fences: Vec::new(),
+        data_next: DataId(1),
         live_sessions: state.live_sessions.clone(),
     }
 }

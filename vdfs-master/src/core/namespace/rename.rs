@@ -20,7 +20,7 @@ impl State {
             }
             (RenameMode::Replace | RenameMode::NoReplace, _) => {}
         }
-        if self.is_within(rename.new_parent, ino) {
+        if self.directory(ino).is_ok() && self.is_within(rename.new_parent, ino) {
             return Err(Status::Invalid);
         }
         match replaced {

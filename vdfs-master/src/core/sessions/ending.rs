@@ -41,6 +41,9 @@ impl Core {
         let is_ignored = |asked: &&AskedBack| asked.heard_ms + RECALL_SILENT_MS < now_ms;
         let ignored = self.live.recalls.values().filter(is_ignored);
         over.extend(ignored.map(|asked| asked.recall.session));
+        if self.live.resume_by_ms < now_ms {
+            over.extend(&self.live.unresumed);
+        }
         for session in over {
             self.begin_closing(session);
         }

@@ -203,6 +203,45 @@ fn restart_gives_fresh_leases_and_keeps_what_is_open() {
 }
 
 #[test]
+fn session_that_never_says_what_it_holds_ends_though_it_lives() {
+    let mut world = World::new();
+    let (session, other) = (world.open_session("a"), world.open_session("b"));
+    let ino = world.create_file(session, "f");
+    world.open(session, ino, 1, READ);
+    world.unlink(session, "f").expect("unlinks");
+    world.restart(true);
+    world.session(resume(other, vec![])).expect("lives on");
+    for _ in 0..2 * SESSION_LEASE_MS / 1_000 {
+        world.pass(1_000);
+        world.attr(other, Ino::ROOT).expect("lives");
+        world.attr(session, Ino::ROOT).expect("has still time");
+    }
+    world.pass(1_000);
+    world.pass(1_000);
+    assert_eq!(world.attr(session, Ino::ROOT), Err(Status::SessionExpired));
+    assert!(world.has_ended(ino), "nobody holds it");
+}
+
+#[test]
+fn handle_that_this_life_of_the_master_does_not_know_is_not_resumed_later() {
+    let mut world = World::new();
+    let (session, other) = (world.open_session("a"), world.open_session("b"));
+    let ino = world.create_file(other, "f");
+    let open = OpenHandle {
+        handle: HandleId(1),
+        ino,
+        access: READ,
+        is_shared: false,
+    };
+    world
+        .session(resume(session, vec![open]))
+        .expect("lives on");
+    world.unlink(other, "f").expect("unlinks");
+    world.pass(2_000);
+    assert!(world.has_ended(ino), "nobody holds it");
+}
+
+#[test]
 fn orphan_whose_opener_does_not_come_back_goes_with_its_session() {
     let mut world = World::new();
     let (session, other) = (world.open_session("a"), world.open_session("b"));

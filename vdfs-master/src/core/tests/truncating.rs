@@ -1,12 +1,16 @@
 //! Sizes: commits, truncations, recalls, trims, unknown tails.
 
 use vdfs_proto::limits::SESSION_LEASE_MS;
-use vdfs_proto::meta::{Commit, Extend, GetLayout, Mutated, Mutation, Open, Truncated};
+use vdfs_proto::meta::{
+    Commit, Create, Extend, GetLayout, Mutated, Mutation, NewKind, Open, Truncated,
+};
 use vdfs_proto::session::RecallOutcome;
 use vdfs_proto::volume::Command;
 use vdfs_proto::{ChainId, HandleId, Ino, SessionId, Status, Timestamp, VolumeId};
 
-use super::world::{CHUNK_BYTES, READ, WRITE, World, open_session, registration, truncate};
+use super::world::{
+    CHUNK_BYTES, READ, WRITE, World, create_in, open_session, registration, truncate,
+};
 use crate::core::Ticket;
 
 const MIB: u64 = 1 << 20;
@@ -80,6 +84,28 @@ fn truncate_to_zero_recalls_layouts_from_other_openers_first() {
     world.answer_recall(writer, RecallOutcome::Done);
     assert_eq!(truncated(&mut world, ticket).attr.size, 0);
     assert!(world.answered(waits).is_ok());
+}
+
+#[test]
+fn layout_of_a_create_that_is_repeated_during_a_truncation_is_recalled_too() {
+    let (mut world, _, writer, ino) = with_file(100);
+    let (repeats, other) = (world.open_session("b"), world.open_session("c"));
+    let op = world.op(repeats, 0);
+    let create = Mutation::Create(Create {
+        open: Some((HandleId(1), WRITE)),
+        exclusive: false,
+        ..create_in(Ino::ROOT, "f", NewKind::Regular)
+    });
+    let first = world.send_mutation(op, create.clone());
+    assert!(world.mutated(first).is_ok());
+    let ticket = world.send_truncate(other, ino, 0);
+    world.answer_recall(repeats, RecallOutcome::Done);
+    let again = world.send_mutation(op, create);
+    assert!(world.mutated(again).is_ok(), "the first answer");
+    world.answer_recall(writer, RecallOutcome::Done);
+    assert_eq!(world.reply(ticket), None, "it holds the layout again");
+    world.answer_recall(repeats, RecallOutcome::Done);
+    assert_eq!(truncated(&mut world, ticket).attr.size, 0);
 }
 
 #[test]

@@ -238,3 +238,19 @@ fn chains_that_a_session_knows_do_not_move_though_they_are_unused() {
     assert_eq!(after.chains[..256], before.chains[..]);
     assert_eq!(after.chains.len(), 512);
 }
+
+#[test]
+fn volume_that_has_seen_ids_that_nobody_was_given_is_refused() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    for seen in [u64::MAX, u64::MAX - 1, 1 << 60] {
+        let register = vdfs_proto::volume::Register {
+            data_id_max: DataId(seen),
+            ..registration(1, 1)
+        };
+        let outcome = world.volume("n", VolumeRequest::Register(register));
+        assert_eq!(outcome, Err(Status::Invalid), "{seen}");
+    }
+    world.register("n", registration(1, 1));
+    world.create_file(session, "f");
+}
