@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::local::{LocalLog, LogOptions, purge};
+use super::local::{LocalLog, LogOptions, look, purge};
 use super::{Fault, LogError, LogOpenError, OpLog};
 use crate::disk::fake::{DiskState, FakeDisk};
 
@@ -443,6 +443,22 @@ fn log_ends_a_segment_before_it_grows_beyond_its_bound() {
     assert_eq!(segments, 3);
     drop(run.log);
     assert_eq!(open(&run.disk, 0).expect("opens").1.len(), 5);
+}
+
+#[test]
+fn log_that_is_looked_at_is_not_written_to() {
+    let mut run = Run::new();
+    run.append(&[5, 6]);
+    let unsynced = run.disk.state().unsynced_changes();
+    assert!(unsynced > 0);
+    let mut seen = 0;
+    let (records, cut) = look(&run.disk, 0, 0, &mut |_, _| {
+        seen += 1;
+        Ok(())
+    })
+    .expect("whole");
+    assert_eq!((records, seen, cut), (2, 2, None));
+    assert_eq!(run.disk.state().unsynced_changes(), unsynced);
 }
 
 #[test]

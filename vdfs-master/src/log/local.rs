@@ -73,6 +73,7 @@ impl LocalLog {
             id,
             after: options.after,
             synced,
+            goes_on: true,
         };
         let scanned = scanner.scan(visit)?;
         disk.sync_names().map_err(LogError::Sync)?;
@@ -312,6 +313,7 @@ pub fn look(
         id,
         after,
         synced: synced.max(mark),
+        goes_on: false,
     };
     scanner.look(visit)
 }

@@ -55,6 +55,8 @@ pub(super) struct Scanner<'a> {
     pub(super) after: u64,
     /// The log was synced at least up to here.
     pub(super) synced: u64,
+    /// The log is opened to be gone on with, and not only looked at.
+    pub(super) goes_on: bool,
 }
 
 /// A log from its first needed segment to its end.
@@ -355,9 +357,11 @@ impl Reading<'_> {
                 synced = offset;
             }
         };
-        let unsynced = &bytes[synced..offset];
-        self.scanner
-            .make_durable(&*file, unsynced, synced as u64, first)?;
+        if self.scanner.goes_on {
+            let unsynced = &bytes[synced..offset];
+            self.scanner
+                .make_durable(&*file, unsynced, synced as u64, first)?;
+        }
         Ok((offset as u64, fault))
     }
 
