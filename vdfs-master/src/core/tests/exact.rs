@@ -331,12 +331,12 @@ fn config(cases: u32) -> ProptestConfig {
 prop_state_machine! {
     #![proptest_config(config(256))]
     #[test]
-    fn core_is_equal_to_the_model_and_to_whatever_is_restored(sequential 1..60 => Exact);
+    fn core_is_equal_to_the_model_and_to_whatever_is_restored(sequential 1..100 => Exact);
 }
 
 prop_state_machine! {
     #![proptest_config(config(20_000))]
     #[test]
     #[ignore = "minutes in a release build"]
-    fn core_is_equal_to_the_model_long_form(sequential 1..80 => Exact);
+    fn core_is_equal_to_the_model_long_form(sequential 1..100 => Exact);
 }

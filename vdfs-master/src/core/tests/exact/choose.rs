@@ -20,6 +20,8 @@ use crate::core::tests::world::{CHUNK_BYTES, name};
 use xattrs::{set_acl, set_xattr, xattr_name};
 
 const SLOTS: u16 = 2;
+/// Until there are so many, most changes are creates.
+const INODES: usize = 8;
 
 pub(super) fn transitions(model: &Model) -> BoxedStrategy<Transition> {
     let by = 0..CLIENTS;
@@ -47,14 +49,14 @@ pub(super) fn transitions(model: &Model) -> BoxedStrategy<Transition> {
 
 fn fault() -> impl Strategy<Value = Transition> {
     let by = 0..CLIENTS;
-    let restore = prop_oneof![2 => Just(Restore::Newest), 1 => Just(Restore::OlderCheckpoint)];
+    let restore = prop_oneof![1 => Just(Restore::Newest), 1 => Just(Restore::OlderCheckpoint)];
     prop_oneof![
         4 => by.clone().prop_map(|by| Transition::Begin { by }),
         1 => by.clone().prop_map(|by| Transition::Close { by }),
         1 => by.prop_map(|by| Transition::Expire { by }),
         2 => (1u64..6).prop_map(|ticks| Transition::Pass { ms: 250 * ticks }),
         1 => Just(Transition::Sync),
-        2 => Just(Transition::Checkpoint),
+        3 => Just(Transition::Checkpoint),
         3 => restore.prop_map(|from| Transition::Restart { from }),
         2 => (0usize..8, any::<bool>())
             .prop_map(|(lose, torn)| Transition::Crash { lose, torn }),
@@ -72,23 +74,24 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 fn mutation(model: &Model) -> BoxedStrategy<Mutation> {
+    let creates = if model.nodes.len() < INODES { 60 } else { 10 };
     prop_oneof![
-        10 => create(model),
-        2 => (inode(model), place(model))
+        creates => create(model),
+        4 => (linkable(model), new_place(model))
             .prop_map(|(ino, (parent, name))| Mutation::Link(Link { ino, parent, name })),
         5 => place(model).prop_map(|(parent, name)| Mutation::Unlink(Unlink { parent, name })),
         2 => (place(model), found(model)).prop_map(|((parent, name), found)| {
             Mutation::Rmdir(Rmdir { parent, name, found })
         }),
-        8 => rename(model),
-        4 => set_attr(model),
+        10 => rename(model),
+        6 => set_attr(model),
         5 => (file(model), size(), any::<bool>()).prop_map(|(ino, size, kill_privileges)| {
             Mutation::Truncate(Truncate { ino, size, kill_privileges })
         }),
         5 => commit(model).prop_map(Mutation::Commit),
         3 => commit(model).prop_map(|commit| Mutation::Extend(Extend { commit })),
         3 => set_xattr(model),
-        5 => set_acl(model),
+        8 => set_acl(model),
         2 => (inode(model), xattr_name())
             .prop_map(|(ino, name)| Mutation::RemoveXattr(RemoveXattr { ino, name })),
         5 => lock(model),
@@ -145,6 +148,10 @@ fn file(model: &Model) -> BoxedStrategy<Ino> {
     inode_like(model, |body| matches!(body, Body::File(_)))
 }
 
+fn linkable(model: &Model) -> BoxedStrategy<Ino> {
+    inode_like(model, |body| !matches!(body, Body::Directory { .. }))
+}
+
 fn directory(model: &Model) -> BoxedStrategy<Ino> {
     inode_like(model, |body| matches!(body, Body::Directory { .. }))
 }
@@ -172,11 +179,16 @@ fn place(model: &Model) -> BoxedStrategy<(Ino, FileName)> {
     }
 }
 
+/// One that is free, more often than not.
+fn new_place(model: &Model) -> impl Strategy<Value = (Ino, FileName)> + use<> {
+    prop_oneof![3 => (directory(model), file_name()), 1 => place(model)]
+}
+
 fn kind() -> impl Strategy<Value = NewKind> {
     let target = SymlinkTarget::new(b"a/b").expect("a target");
     prop_oneof![
         6 => Just(NewKind::Regular),
-        4 => Just(NewKind::Directory),
+        6 => Just(NewKind::Directory),
         1 => Just(NewKind::Symlink(target)),
         1 => Just(NewKind::Fifo),
         1 => any::<u32>().prop_map(|rdev| NewKind::CharDevice { rdev }),
@@ -196,10 +208,16 @@ fn access() -> impl Strategy<Value = Access> {
 }
 
 fn create(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
-    let place = prop_oneof![3 => (directory(model), file_name()), 1 => place(model)];
     let open = proptest::option::of((handle(), access()));
     let umask = select(vec![0, 0o022, 0o777]);
-    let create = (place, kind(), (mode(), umask), 0u32..3, open, any::<bool>());
+    let create = (
+        new_place(model),
+        kind(),
+        (mode(), umask),
+        0u32..3,
+        open,
+        any::<bool>(),
+    );
     create.prop_map(
         |((parent, name), kind, (mode, umask), id, open, exclusive)| {
             let open = open.filter(|_| kind == NewKind::Regular || id == 0);
@@ -222,7 +240,7 @@ fn rename(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
     let mode = prop_oneof![
         5 => Just(RenameMode::Replace),
         1 => Just(RenameMode::NoReplace),
-        2 => Just(RenameMode::Exchange),
+        4 => Just(RenameMode::Exchange),
     ];
     let rename = (place(model), place(model), mode, found(model));
     rename.prop_map(|((parent, name), (new_parent, new_name), mode, found)| {

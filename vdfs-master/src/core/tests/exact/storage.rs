@@ -13,7 +13,7 @@ use crate::log::{LocalLog, LogOptions, OpLog};
 use crate::shell::restore;
 
 /// Short, so that cases of some dozens of records have several.
-const SEGMENT_BYTES: u64 = 4096;
+const SEGMENT_BYTES: u64 = 512;
 
 pub(super) struct Storage {
     disk: FakeDisk,
