@@ -1,10 +1,10 @@
 //! A volume's life with its master.
 
-use vdfs_proto::data::DataRequest;
+use vdfs_proto::data::{DataRequest, FilePart, Scrub, Seek, SeekTarget};
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::volume::{Command, Fence};
-use vdfs_proto::{DataId, Epoch, Layout, OpId, SessionId, Status};
+use vdfs_proto::{ChainSet, ChunkSize, DataId, Epoch, Layout, OpId, SessionId, Status};
 use vdfs_volume::VolumeError;
 use vdfs_volume::store::StoreError;
 
@@ -19,6 +19,17 @@ fn fence(session: u64) -> Fence {
     Fence {
         number: session,
         session: SessionId(session),
+    }
+}
+
+fn layout() -> Layout {
+    Layout {
+        data: DataId(5),
+        truncations: 0,
+        group: 0,
+        seed: 0,
+        size: 5,
+        holes: false,
     }
 }
 
@@ -37,6 +48,36 @@ fn volume_serves_once_its_master_has_taken_it_in() {
         Err(Status::StaleEpoch(Epoch(1)))
     );
     volume.stop();
+}
+
+#[test]
+fn volume_refuses_what_would_hold_up_its_master_or_others() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    assert_eq!(write(&volume, SessionId::MASTER.0, 1), Err(Status::Invalid));
+    for ahead in [u64::MAX, u64::MAX - 1, 1 << 50] {
+        let mut far = write_message(1, 1, b"bytes");
+        far.chunk.data = DataId(ahead);
+        let refused = send_write(&volume, far, b"bytes").map(drop);
+        assert_eq!(refused, Err(Status::NotServing), "{ahead}");
+    }
+    let seek = DataRequest::Seek(Seek {
+        part: FilePart {
+            layout: layout(),
+            chains: ChainSet::default(),
+            table_version: 0,
+        },
+        target: SeekTarget::Hole,
+        from: 0,
+        to: ChunkSize::MIN.file_bytes_max(),
+    });
+    let refused = call(&volume, Role::Client, data_request(&seek, &[])).map(drop);
+    assert_eq!(refused, Err(Status::Invalid));
+    let scrub = data_request(&DataRequest::Scrub(Scrub::Report), &[]);
+    let refused = call(&volume, Role::Client, scrub).map(drop);
+    assert_eq!(refused, Err(Status::WrongRole));
+    assert_eq!(write(&volume, 1, 1), Ok(()), "all else goes on");
 }
 
 #[test]
@@ -81,14 +122,7 @@ fn volume_executes_orders_and_reports_them() {
             slot: 0,
             seq: 1,
         },
-        layout: Layout {
-            data: DataId(5),
-            truncations: 0,
-            group: 0,
-            seed: 0,
-            size: 5,
-            holes: false,
-        },
+        layout: layout(),
         index: 0,
         len: 2,
     };
