@@ -36,11 +36,11 @@ struct VolumeScrub {
 
 pub(crate) fn run(args: &ScrubArgs) -> Result<(), Failure> {
     let cluster = Cluster::find(&args.cluster)?;
-    let volumes = status::ask(&args.cluster)?.volumes;
+    let volumes = status::ask_of(&cluster)?.volumes;
     let line = Line::open(&cluster)?;
     let scrubs = runtime()?.block_on(ask_and_wait(args, &line, volumes));
     line.close();
-    let damage = find_damage(&args.cluster, &scrubs)?;
+    let damage = find_damage(&cluster, &scrubs)?;
     let mut output = Output::open();
     match args.json {
         true => output.json(&json(&scrubs, &damage))?,

@@ -54,7 +54,7 @@ pub(crate) fn ask(args: &ClusterArgs) -> Result<StatusReport, Failure> {
     ask_of(&Cluster::find(args)?)
 }
 
-fn ask_of(cluster: &Cluster) -> Result<StatusReport, Failure> {
+pub(crate) fn ask_of(cluster: &Cluster) -> Result<StatusReport, Failure> {
     let line = Line::open(cluster)?;
     let report = fetch(cluster, &line)?;
     line.close();

@@ -198,6 +198,7 @@ impl Master {
             same_boot,
             boot_note: BootNote {
                 disk: disk.clone(),
+                is_noted: before.as_ref() == Some(&boot),
                 boot,
             },
         };

@@ -3,12 +3,12 @@
 //! Directories are read page by page and looked at side by side, so that millions of names take no
 //! memory here and no round trip each in turn.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use vdfs_client::Fs;
 use vdfs_proto::limits::READDIR_ENTRIES_MAX;
 use vdfs_proto::meta::ListingEntry;
@@ -28,9 +28,12 @@ pub(crate) struct Named<'a> {
 
 impl Named<'_> {
     pub(crate) fn path(&self) -> PathBuf {
-        self.path
-            .join(OsStr::from_bytes(self.entry.name.as_bytes()))
+        child(self.path, &self.entry)
     }
+}
+
+fn child(path: &Path, entry: &ListingEntry) -> PathBuf {
+    path.join(OsStr::from_bytes(entry.name.as_bytes()))
 }
 
 /// Calls `look` with each name.
@@ -53,8 +56,8 @@ pub(crate) async fn look_at_every_file(
                 .entries
                 .into_iter()
                 .partition(|entry| entry.kind == FileKind::Directory);
-            let below = |entry: &ListingEntry| path.join(OsStr::from_bytes(entry.name.as_bytes()));
-            pending.extend(directories.iter().map(|entry| (entry.ino, below(entry))));
+            let below = directories.iter();
+            pending.extend(below.map(|entry| (entry.ino, child(&path, entry))));
             let looks = files.into_iter().map(|entry| {
                 look(Named {
                     parent: &parent,

@@ -10,9 +10,9 @@ use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::{DataId, FileKind, Status};
 
 use super::VolumeScrub;
-use crate::args::ClusterArgs;
 use crate::client::connection::{self, Connection};
 use crate::client::every_file::{Named, bar, look_at_every_file};
+use crate::cluster::Cluster;
 
 /// A damaged chunk.
 #[derive(Debug, Serialize)]
@@ -44,7 +44,7 @@ impl Damage {
 
 /// Looks for the files only if there are damaged chunks.
 pub(super) fn find_damage(
-    args: &ClusterArgs,
+    cluster: &Cluster,
     scrubs: &[VolumeScrub],
 ) -> Result<Vec<Damage>, Failure> {
     let reports = scrubs
@@ -59,7 +59,7 @@ pub(super) fn find_damage(
     let mut paths: HashMap<DataId, Option<PathBuf>> = HashMap::new();
     paths.extend(chunks.iter().map(|(_, damaged)| (damaged.chunk.data, None)));
     let paths = RefCell::new(paths);
-    connection::run(args, "scrub", async |connection| {
+    connection::run_at(cluster, "scrub", async |connection| {
         name(connection, &paths).await.blame("scrub")
     })?;
     let paths = paths.into_inner();

@@ -26,16 +26,17 @@ pub(super) struct Boot {
 pub(super) struct BootNote {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) boot: Boot,
+    /// It says so already.
+    pub(super) is_noted: bool,
 }
 
 impl BootNote {
     /// Needs no room where nothing has changed.
     pub(super) fn write(&self) -> Result<(), LogError> {
-        let is_same = Boot::read(&*self.disk).map(|before| before.as_ref() == Some(&self.boot));
-        let written = is_same.and_then(|is_same| match is_same {
-            true => Ok(()),
-            false => self.boot.write(&*self.disk),
-        });
+        if self.is_noted {
+            return Ok(());
+        }
+        let written = self.boot.write(&*self.disk);
         written.map_err(|why| LogError::writing(&*self.disk, NAME, why))
     }
 }

@@ -292,6 +292,18 @@ fn acl_that_is_only_a_mode_needs_no_room() {
     assert_eq!((attr.mode, attr.has_acl), (0o600, false));
 }
 
+fn chown(ino: Ino) -> SetAttr {
+    SetAttr {
+        ino,
+        mode: None,
+        uid: Some(3),
+        gid: None,
+        atime: None,
+        mtime: None,
+        kill_privileges: false,
+    }
+}
+
 #[test]
 fn capabilities_of_a_directory_stay_with_another_owner() {
     let mut world = World::new();
@@ -306,15 +318,7 @@ fn capabilities_of_a_directory_stay_with_another_owner() {
         mode: XattrMode::Set,
     };
     world.mutate(session, set).expect("sets");
-    let chown = SetAttr {
-        ino,
-        mode: None,
-        uid: Some(3),
-        gid: None,
-        atime: None,
-        mtime: None,
-        kill_privileges: false,
-    };
+    let chown = chown(ino);
     world.mutate(session, chown).expect("sets");
     assert_eq!(world.ask(session, ListXattr { ino }), Ok(vec![name]));
 }
@@ -325,15 +329,7 @@ fn capabilities_end_with_a_change_of_bytes_or_owner_and_of_nothing_else() {
     let session = world.open_session("a");
     let ino = world.create_file(session, "f");
     let attribute = |text: &str| XattrName::new(text.as_bytes()).expect("a name");
-    let chown = SetAttr {
-        ino,
-        mode: None,
-        uid: Some(3),
-        gid: None,
-        atime: None,
-        mtime: None,
-        kill_privileges: false,
-    };
+    let chown = chown(ino);
     let chmod = SetAttr {
         mode: Some(0o755),
         uid: None,

@@ -11,6 +11,15 @@ use super::world::{
     READ, WRITE, World, create_in, next_events, open_session, peer, registration, resume,
 };
 
+fn open_for_reading(ino: Ino) -> OpenHandle {
+    OpenHandle {
+        handle: HandleId(1),
+        ino,
+        access: READ,
+        is_shared: false,
+    }
+}
+
 #[test]
 fn silent_session_is_fenced_at_volumes_before_its_handles_are_released() {
     let mut world = World::new();
@@ -188,12 +197,7 @@ fn restart_gives_fresh_leases_and_keeps_what_is_open() {
         Err(Status::Disconnected),
         "must resume first"
     );
-    let open = OpenHandle {
-        handle: HandleId(1),
-        ino,
-        access: READ,
-        is_shared: false,
-    };
+    let open = open_for_reading(ino);
     world
         .session(resume(session, vec![open]))
         .expect("lives on");
@@ -227,12 +231,7 @@ fn handle_that_this_life_of_the_master_does_not_know_is_not_resumed_later() {
     let mut world = World::new();
     let (session, other) = (world.open_session("a"), world.open_session("b"));
     let ino = world.create_file(other, "f");
-    let open = OpenHandle {
-        handle: HandleId(1),
-        ino,
-        access: READ,
-        is_shared: false,
-    };
+    let open = open_for_reading(ino);
     world
         .session(resume(session, vec![open]))
         .expect("lives on");
