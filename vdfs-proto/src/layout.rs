@@ -87,6 +87,9 @@ pub struct Chain {
     pub members: Vec<Member>,
     /// Data ids below this had bytes here that are gone for good: no record means `DataLost`.
     pub lost_below: DataId,
+    /// The head has taken this epoch over, and the master remembers it: from now on its members, and
+    /// no earlier ones, have all that was acknowledged. Nothing is acknowledged before.
+    pub is_active: bool,
 }
 
 /// Where a volume is reached.

@@ -4,11 +4,10 @@
 //! [`shell`] ties a volume to its master. Which bytes belong to which file, and who may see them, is
 //! the master's business: a volume knows chunks, chains, epochs and sessions.
 
-pub mod chunk_state;
+pub mod chain;
+pub mod engine;
 mod handlers;
-pub mod lease;
 pub mod limits;
-pub mod membership;
 mod node;
 mod panics;
 pub mod program;

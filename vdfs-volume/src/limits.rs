@@ -42,3 +42,15 @@ pub const DAMAGED_CHUNKS_LISTED_MAX: usize = 10_000;
 /// Results of commands kept until the master has heard them; beyond it the oldest is dropped and
 /// the master sends its command again.
 pub const RESULTS_MAX: usize = vdfs_proto::limits::OUTBOX_EVENTS_MAX;
+/// Who may wait for one op: its first caller, the one above, and retries of both whose own callers
+/// are gone.
+pub const CALLERS_PER_CHANGE_MAX: usize = 16;
+/// Changes that wait for one chunk, each with its bytes: all that one client has in flight to a
+/// volume. Beyond it the answer is `Busy`.
+pub const CHANGES_PER_CHUNK_MAX: usize = 64;
+/// Readers that wait for one closed chunk; beyond it they ask again at once.
+pub const READERS_PER_CHUNK_MAX: usize = 1024;
+/// How long after a lost message a change is passed on again, in milliseconds.
+pub const PASS_AGAIN_MS: u64 = 50;
+/// A successor that has not answered for this long is reported to the master, in milliseconds.
+pub const SILENT_SUCCESSOR_MS: u64 = 1000;

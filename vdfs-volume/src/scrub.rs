@@ -70,7 +70,7 @@ pub(crate) fn begin(node: &Arc<Node>, bytes_per_second: u64) -> io::Result<()> {
         stop: AtomicBool::new(false),
         report: Mutex::new(ScrubReport {
             state: ScrubState::Running,
-            total_bytes: node.store.usage().used_bytes,
+            total_bytes: node.engine.store().usage().used_bytes,
             ..ScrubReport::default()
         }),
     });
@@ -105,7 +105,7 @@ impl Run {
             let Some(node) = node.upgrade().filter(|node| node.check_running().is_ok()) else {
                 break ScrubState::Stopped;
             };
-            let Some(piece) = node.store.scrub_next(&mut cursor) else {
+            let Some(piece) = node.engine.store().scrub_next(&mut cursor) else {
                 break ScrubState::Done;
             };
             self.note(piece);

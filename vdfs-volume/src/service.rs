@@ -1,10 +1,10 @@
 //! What clients reach: decodes, checks the role, calls the handler, encodes.
 //!
-//! A request is executed within one poll of its future: once it has begun, dropping the future
-//! cannot leave it half done.
+//! A read is done within one poll of its future. A write belongs to the engine once it has begun:
+//! dropping the future ends only the wait for its answer.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,8 +44,8 @@ impl Service for DataService {
         let node = self.node.clone();
         let panic_hook = self.panic_hook.clone();
         async move {
-            let work = || dispatch(&node, &peer, &request);
-            match catch_unwind(AssertUnwindSafe(work)) {
+            let work = AssertUnwindSafe(dispatch(&node, &peer, request));
+            match work.catch_unwind().await {
                 Ok(outcome) => outcome,
                 Err(_) => panic_hook.abort(),
             }
@@ -69,7 +69,7 @@ impl Service for DataService {
     }
 }
 
-fn dispatch(node: &Arc<Node>, peer: &PeerIdentity, request: &Request) -> Outcome {
+async fn dispatch(node: &Arc<Node>, peer: &PeerIdentity, request: Request) -> Outcome {
     node.check_running()?;
     if request.method != Method::Data {
         return Err(Status::NotSupported);
@@ -83,7 +83,7 @@ fn dispatch(node: &Arc<Node>, peer: &PeerIdentity, request: &Request) -> Outcome
         return Err(Status::WrongRole);
     }
     let operation = message.name();
-    let outcome = execute(node, message, &request.payload);
+    let outcome = execute(node, message, request.payload).await;
     if let Err(status) = &outcome {
         tracing::debug!(op = operation, peer = %peer.node, %status, "refused");
     }
@@ -94,28 +94,28 @@ fn dispatch(node: &Arc<Node>, peer: &PeerIdentity, request: &Request) -> Outcome
     })
 }
 
-fn execute(
+async fn execute(
     node: &Arc<Node>,
     message: DataRequest,
-    payload: &[u8],
+    payload: Bytes,
 ) -> Result<(DataReply, Bytes), Status> {
     let nothing = Bytes::new();
     Ok(match message {
         DataRequest::Write(write) => {
-            let written = handlers::write::handle(node, &write, payload)?;
-            (DataReply::Write(written), nothing)
+            let begun = handlers::write::handle(node, write, payload)?;
+            (DataReply::Write(begun.written().await?), nothing)
         }
         DataRequest::Read(read) => {
             let (done, bytes) = handlers::read::handle(node, &read)?;
             (DataReply::Read(done), bytes)
         }
         DataRequest::ChangeSpace(ask) => {
-            let written = handlers::space::handle(node, &ask)?;
-            (DataReply::ChangeSpace(written), nothing)
+            let begun = handlers::space::handle(node, ask)?;
+            (DataReply::ChangeSpace(begun.written().await?), nothing)
         }
         DataRequest::CopyBytes(copy) => {
-            let written = handlers::copy::handle(node, &copy)?;
-            (DataReply::CopyBytes(written), nothing)
+            let begun = handlers::copy::handle(node, copy)?;
+            (DataReply::CopyBytes(begun.written().await?), nothing)
         }
         DataRequest::Seek(seek) => {
             let sought = handlers::seek::handle(node, &seek)?;

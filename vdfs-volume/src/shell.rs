@@ -117,7 +117,7 @@ impl Volume {
     }
 
     pub fn store_id(&self) -> StoreId {
-        self.node.store.id()
+        self.node.store().id()
     }
 
     /// What was found in RAM at the start.
@@ -126,7 +126,7 @@ impl Volume {
     }
 
     pub fn usage(&self) -> Usage {
-        self.node.store.usage()
+        self.node.store().usage()
     }
 
     /// Waits until the master has taken the volume in, or has refused it for good.

@@ -18,7 +18,8 @@
 //!   cannot fail: an error of the kernel then ends the process.
 //! - What the budget counts is at least what the tmpfs uses.
 //!
-//! Left out: who may write and in which epoch (`membership`), and how bytes get here (`service`).
+//! Left out: who may write, in which epoch, and what is a retry (`chain`), and how bytes get here
+//! (`service`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -31,8 +32,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use vdfs_proto::limits::VOLUME_REPLIES_MAX;
-use vdfs_proto::{ChunkId, ChunkSize, DataId, SessionId, Status, StoreId};
+use vdfs_proto::{ChunkId, ChunkSize, DataId, OpId, SessionId, Status, StoreId};
 
+use crate::chain::Outcome;
 use crate::limits;
 
 mod budget;
@@ -40,6 +42,7 @@ mod chunks;
 mod copy;
 mod files;
 mod header;
+mod job;
 mod memory;
 mod read;
 mod reap;
@@ -67,6 +70,7 @@ use steps::{Step, Steps};
 use sums::{LEAF_BYTES, SumTable};
 use table::Table;
 
+pub use job::Job;
 pub use recovery::Recovery;
 pub(crate) use scrub::{ScrubCursor, ScrubbedPiece};
 pub use trim::TrimOp;
@@ -119,15 +123,6 @@ pub struct Usage {
     pub capacity_bytes: u64,
     pub used_bytes: u64,
     pub chunks: u64,
-}
-
-/// What the caller knows of a request's chain and session.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms {
-    /// Data ids below it without a record are lost.
-    pub lost_below: DataId,
-    /// Whether an op that is not a retry may be executed.
-    pub admission: Result<(), Status>,
 }
 
 /// The chunks of one volume. All methods are synchronous and may be called from any thread.
@@ -247,6 +242,27 @@ impl Store {
     fn chunk_bytes(&self) -> Result<u32, Status> {
         let size = self.chunk_size.get().ok_or(Status::NotServing)?;
         Ok(size.bytes())
+    }
+
+    /// Little room is left: writers should write through.
+    pub fn is_low(&self) -> bool {
+        self.budget.is_low()
+    }
+
+    /// What ops were answered, as far as it was found when the store was opened.
+    pub fn replies(&self) -> Vec<(OpId, Outcome)> {
+        self.replies.found()
+    }
+
+    /// Retry records there is room for.
+    pub fn replies_max(&self) -> usize {
+        self.replies.capacity()
+    }
+
+    /// Keeps a copy of what an op was answered.
+    pub fn record_reply(&self, op: OpId, chunk: ChunkId, outcome: Outcome) {
+        self.replies.record(op, outcome);
+        self.passed(Step::Replied, chunk);
     }
 
     /// Drops the retry records of all sessions but those for which `is_live` says so.

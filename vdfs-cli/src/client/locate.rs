@@ -175,6 +175,7 @@ mod tests {
             epoch: Epoch(2),
             members: vec![member],
             lost_below,
+            is_active: true,
         };
         let mut chains = vec![chain(DataId(0)); 256];
         chains[8] = chain(DataId(100));

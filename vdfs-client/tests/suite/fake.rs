@@ -476,6 +476,7 @@ impl State {
             epoch: Epoch(self.epoch),
             members: vec![member],
             lost_below: DataId(0),
+            is_active: true,
         };
         ChainTable {
             version: self.epoch,

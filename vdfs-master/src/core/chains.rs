@@ -108,6 +108,7 @@ fn form_group(table: &mut ChainTable, group: usize, members: &[Member]) {
                 epoch: Epoch(1),
                 members: vec![*member],
                 lost_below: DataId(0),
+                is_active: true,
             }),
         }
     }

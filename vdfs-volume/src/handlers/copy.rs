@@ -1,15 +1,18 @@
 //! `CopyBytes`: a client has bytes of one chunk copied to another; both have their heads here.
 
 use vdfs_proto::Status;
-use vdfs_proto::data::{CopyBytes, Written};
+use vdfs_proto::data::CopyBytes;
 
+use crate::engine::BegunChange;
 use crate::node::Node;
+use crate::store::Job;
 
-pub(crate) fn handle(node: &Node, copy: &CopyBytes) -> Result<Written, Status> {
-    let membership = node.membership.read();
-    let place = membership.sole_place(copy.chain, copy.epoch)?;
-    membership.check_data(copy.chunk.data)?;
-    let source = membership.sole_place(copy.source.chain, copy.source.epoch)?;
-    let terms = node.write_terms(&membership, place, copy.op.session);
-    node.store.copy(copy, source.lost_below, terms)
+pub(crate) fn handle(node: &Node, copy: CopyBytes) -> Result<BegunChange<'_>, Status> {
+    let source_lost_below = node
+        .engine
+        .lost_below(copy.source.chain, copy.source.epoch)?;
+    node.engine.begin(Job::Copy {
+        copy,
+        source_lost_below,
+    })
 }

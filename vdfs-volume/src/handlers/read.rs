@@ -7,7 +7,5 @@ use vdfs_proto::data::{Read, ReadDone};
 use crate::node::Node;
 
 pub(crate) fn handle(node: &Node, read: &Read) -> Result<(ReadDone, Bytes), Status> {
-    let membership = node.membership.read();
-    let place = membership.sole_place(read.chain, read.epoch)?;
-    node.store.read(read, place.lost_below)
+    node.engine.read(read)
 }

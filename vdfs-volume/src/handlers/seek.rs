@@ -6,8 +6,7 @@ use vdfs_proto::data::{Seek, Sought};
 use crate::node::Node;
 
 pub(crate) fn handle(node: &Node, seek: &Seek) -> Result<Sought, Status> {
-    let membership = node.membership.read();
-    let lost_below = membership.part(&seek.part)?;
-    let at = node.store.seek(seek, lost_below)?;
+    let lost_below = node.engine.part(&seek.part)?;
+    let at = node.store().seek(seek, lost_below)?;
     Ok(Sought { at })
 }

@@ -1,14 +1,12 @@
 //! `ChangeSpace`: a client punches, zeroes or allocates a range of a chunk, at the head of its chain.
 
 use vdfs_proto::Status;
-use vdfs_proto::data::{ChangeSpace, Written};
+use vdfs_proto::data::ChangeSpace;
 
+use crate::engine::BegunChange;
 use crate::node::Node;
+use crate::store::Job;
 
-pub(crate) fn handle(node: &Node, ask: &ChangeSpace) -> Result<Written, Status> {
-    let membership = node.membership.read();
-    let place = membership.sole_place(ask.chain, ask.epoch)?;
-    membership.check_data(ask.chunk.data)?;
-    let terms = node.write_terms(&membership, place, ask.op.session);
-    node.store.change_space(ask, terms)
+pub(crate) fn handle(node: &Node, ask: ChangeSpace) -> Result<BegunChange<'_>, Status> {
+    node.engine.begin(Job::Space(ask))
 }

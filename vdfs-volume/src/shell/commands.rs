@@ -6,9 +6,12 @@ use vdfs_proto::{Layout, Status};
 use crate::node::Node;
 use crate::store::TrimOp;
 
-pub(super) fn execute(node: &Node, command: Command) -> Result<(), Status> {
+/// What became of the command with this number; none if that is known later: fences are told by
+/// [`crate::engine::Engine::take_fenced`] when they have taken hold.
+pub(super) fn execute(node: &Node, number: u64, command: Command) -> Option<Result<(), Status>> {
+    let engine = &node.engine;
     match command {
-        Command::Table(table) => node.membership.write().install_table(table),
+        Command::Table(table) => engine.install_table(table),
         Command::Trim {
             op,
             layout,
@@ -22,24 +25,19 @@ pub(super) fn execute(node: &Node, command: Command) -> Result<(), Status> {
                 index,
                 len,
             };
-            return cut(node, &trim, &layout);
+            return Some(cut(node, &trim, &layout));
         }
-        Command::Reap { ids } => node.store.reap(&ids),
-        // No write that was begun before is still under way: each holds the membership.
-        Command::Fence(fence) => node.membership.write().fence(fence),
-        Command::ForgetSession(session) => {
-            node.membership.write().forget_session(session);
-            node.store.forget_session(session);
+        Command::Reap { ids } => node.store().reap(&ids),
+        Command::Fence(fence) => {
+            engine.fence(fence, number);
+            return None;
         }
+        Command::ForgetSession(session) => engine.forget_session(session),
     }
-    Ok(())
+    Some(Ok(()))
 }
 
 fn cut(node: &Node, trim: &TrimOp, layout: &Layout) -> Result<(), Status> {
-    let membership = node.membership.read();
-    node.store.trim(trim, |index| {
-        let chain = layout.chain(index);
-        let epoch = membership.epoch(chain).ok_or(Status::NotServing)?;
-        membership.sole_place(chain, epoch).map(|_| epoch)
-    })
+    let epoch_of = |index| node.engine.epoch_alone(layout.chain(index));
+    node.store().trim(trim, epoch_of)
 }

@@ -89,16 +89,16 @@ impl Link {
     }
 
     fn register_message(&self) -> Register {
-        let usage = self.node.store.usage();
+        let usage = self.node.store().usage();
         Register {
             name: self.config.name.clone(),
             host: self.config.host.clone(),
             addr: self.config.addr,
-            store: self.node.store.id(),
+            store: self.node.store().id(),
             incarnation: self.incarnation,
             capacity_bytes: usage.capacity_bytes,
             used_bytes: usage.used_bytes,
-            data_id_max: self.node.store.data_id_max(),
+            data_id_max: self.node.store().data_id_max(),
         }
     }
 
@@ -205,17 +205,12 @@ impl Conversation {
     /// From here on the volume serves what the table gives it.
     fn take_in(&mut self, registered: &Registered) -> Result<(), Status> {
         let link = &self.link;
-        if let Err(error) = link.node.store.adopt_chunk_size(registered.chunk_size) {
+        if let Err(error) = link.node.store().adopt_chunk_size(registered.chunk_size) {
             tracing::error!(volume = link.config.name, %error, "cannot serve this filesystem");
             self.refuse(format!("its RAM is of another filesystem: {error}"));
             return Err(Status::Invalid);
         }
-        let mut membership = link.node.membership.write();
-        membership.register(registered);
-        link.node
-            .store
-            .keep_sessions(|session| membership.may_retry(session));
-        drop(membership);
+        link.node.engine.register(registered.clone());
         *link.known.write() = Some(Known {
             volume: registered.volume,
             registration: registered.registration,
@@ -232,7 +227,9 @@ impl Conversation {
             match self.next_commands().await {
                 Ok(commands) => {
                     backoff = BACKOFF_FIRST;
-                    self.execute(commands);
+                    if let Some(commands) = commands {
+                        self.execute(commands);
+                    }
                 }
                 Err(status) if Link::is_unknown(status) => return,
                 Err(status) => {
@@ -244,9 +241,11 @@ impl Conversation {
         }
     }
 
-    async fn next_commands(&mut self) -> Result<Commands, Status> {
+    /// None if there are results to tell the master first.
+    async fn next_commands(&mut self) -> Result<Option<Commands>, Status> {
         let link = self.link.clone();
         let known = link.known.read().expect("registered before it follows");
+        self.note_fenced();
         let reported = self.results.len();
         let message = NextCommands {
             volume: known.volume,
@@ -263,14 +262,28 @@ impl Conversation {
         let call = rpc::call_operation(&*link.master, Method::Volume, message, COMMANDS_DEADLINE);
         let commands = tokio::select! {
             answer = call => answer?,
+            () = link.node.engine.wait_fenced() => return Ok(None),
             () = link.unknown.notified() => return Err(Status::NotFound),
         };
         self.results.drain(..reported);
-        Ok(commands)
+        Ok(Some(commands))
+    }
+
+    fn note_fenced(&mut self) {
+        for number in self.link.node.engine.take_fenced() {
+            self.note_result(number, Ok(()));
+        }
+    }
+
+    fn note_result(&mut self, number: u64, result: Result<(), Status>) {
+        self.results.push_back((number, result));
+        if self.results.len() > RESULTS_MAX {
+            self.results.pop_front();
+        }
     }
 
     fn execute(&mut self, commands: Commands) {
-        if !self.link.node.membership.read().accepts_term(commands.term) {
+        if !self.link.node.engine.accepts_term(commands.term) {
             tracing::warn!(term = commands.term, "commands of an earlier master");
             return;
         }
@@ -278,11 +291,9 @@ impl Conversation {
             if number <= self.seen {
                 continue;
             }
-            let result = commands::execute(&self.link.node, command);
             self.seen = number;
-            self.results.push_back((number, result));
-            if self.results.len() > RESULTS_MAX {
-                self.results.pop_front();
+            if let Some(result) = commands::execute(&self.link.node, number, command) {
+                self.note_result(number, result);
             }
         }
     }

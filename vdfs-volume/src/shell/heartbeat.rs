@@ -52,7 +52,7 @@ async fn beat(link: &Link) {
 }
 
 async fn send(link: &Link, volume: VolumeId) -> Result<(), Status> {
-    let usage = link.node.store.usage();
+    let usage = link.node.store().usage();
     let message = Heartbeat {
         volume,
         incarnation: link.incarnation,
@@ -69,6 +69,6 @@ async fn send(link: &Link, volume: VolumeId) -> Result<(), Status> {
     let response = link.master.call(request, DEADLINE).await?;
     let reply: VolumeReply = decode(&response.body)?;
     let ack: HeartbeatAck = Heartbeat::unwrap(reply).ok_or(Status::Malformed)?;
-    link.node.lease.extend(sent_ms, ack.lease_ms);
+    link.node.engine.extend_lease(sent_ms, ack.lease_ms);
     Ok(())
 }

@@ -14,7 +14,7 @@ use vdfs_proto::{ChunkId, DataId, Status};
 
 use super::reaped::Reaped;
 use super::sums::ChunkSums;
-use crate::chunk_state::ChunkState;
+use crate::chain::ChunkState;
 
 const SHARDS: usize = 64;
 

@@ -3,41 +3,41 @@
 
 use bytes::Bytes;
 use vdfs_proto::chunk::BLOCK_BYTES;
-use vdfs_proto::data::{CopyBytes, Read, Write, Written};
+use vdfs_proto::data::{CopyBytes, Read, Write};
 use vdfs_proto::limits::COPY_BYTES_MAX;
 use vdfs_proto::sums::piece_sums;
-use vdfs_proto::{DataId, Status};
+use vdfs_proto::{DataId, Status, Version};
 
+use super::Store;
 use super::write::check_op;
-use super::{Store, Terms};
+use crate::chain::{Failure, Rule, Terms};
 
 impl Store {
-    /// Executes a copy, or gives its first answer if it is a retry. Answers as [`Store::write`], and
+    /// Makes a copy that was checked, or finds that it was made before. Refuses as a write, and with
     /// what reading the source says: a block of it that does not match its sum is `Corrupt`.
-    pub fn copy(
+    pub(super) fn execute_copy(
         &self,
         copy: &CopyBytes,
         source_lost_below: DataId,
+        rule: Rule,
         terms: Terms,
-    ) -> Result<Written, Status> {
-        self.check_copy(copy)?;
-        self.answer_once(copy.op, |ticket| {
-            terms.admission?;
-            let payload = self.read_source(copy, source_lost_below)?;
-            let write = Write {
-                chain: copy.chain,
-                epoch: copy.epoch,
-                chunk: copy.chunk,
-                op: copy.op,
-                offset: copy.offset,
-                len_expected: copy.len_expected,
-                sums: piece_sums(copy.offset, &payload),
-            };
-            self.execute_write(ticket, &write, &payload, terms)
-        })
+    ) -> Result<Version, Failure> {
+        terms.admission.map_err(Failure::Refused)?;
+        let payload = self.read_source(copy, source_lost_below);
+        let payload = payload.map_err(Failure::Refused)?;
+        let write = Write {
+            chain: copy.chain,
+            epoch: copy.epoch,
+            chunk: copy.chunk,
+            op: copy.op,
+            offset: copy.offset,
+            len_expected: copy.len_expected,
+            sums: piece_sums(copy.offset, &payload),
+        };
+        self.execute_write(&write, &payload, rule, terms)
     }
 
-    fn check_copy(&self, copy: &CopyBytes) -> Result<(), Status> {
+    pub(super) fn check_copy(&self, copy: &CopyBytes) -> Result<(), Status> {
         check_op(copy.op, copy.epoch)?;
         let chunk_bytes = u64::from(self.chunk_bytes()?);
         let is_within = |offset| u64::from(offset) + u64::from(copy.len) <= chunk_bytes;

@@ -24,7 +24,7 @@ use vdfs_proto::data::SpaceKind;
 use vdfs_proto::sums::crc32c;
 use vdfs_proto::{ChunkId, DataId, Epoch, OpId, SessionId, Version};
 
-use crate::chunk_state::{Change, ChunkState, Pending, Space};
+use crate::chain::{Change, ChunkState, Pending, Space};
 
 pub(super) const RECORD_BYTES: usize = 64;
 /// Bytes of one chunk's entry in the index: two records.
@@ -281,7 +281,7 @@ mod tests {
             counter: 41,
         };
         let mut state = ChunkState::clean(version, 123, None);
-        state.close(op(), Epoch(7), change);
+        state.close(op(), version.next(Epoch(7)), change);
         state
     }
 

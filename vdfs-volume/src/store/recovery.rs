@@ -21,7 +21,7 @@ use super::files::FoundFile;
 use super::record::{Content, ENTRY_BYTES, Record};
 use super::sums::{Blocks, FoundLeaf};
 use super::{CHUNK_BYTES, PAGE_BYTES, Store, memory};
-use crate::chunk_state::{Change, Pending};
+use crate::chain::{Change, Pending};
 
 /// What was found when the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

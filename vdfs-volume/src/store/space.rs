@@ -7,7 +7,7 @@
 use std::fs::File;
 
 use vdfs_proto::chunk::BLOCK_BYTES;
-use vdfs_proto::data::{ChangeSpace, SpaceKind, Written};
+use vdfs_proto::data::{ChangeSpace, SpaceKind};
 use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 use vdfs_proto::sums::crc32c;
 use vdfs_proto::{Status, Version};
@@ -18,8 +18,8 @@ use super::record::Content;
 use super::steps::Step;
 use super::sums::{Blocks, zero_block_sum};
 use super::write::{check_op, check_present};
-use super::{Store, Terms, memory};
-use crate::chunk_state::{Change, Space};
+use super::{Store, memory};
+use crate::chain::{Change, Failure, Rule, Space, Terms};
 
 /// A block that a range covers in part.
 #[derive(Clone, Copy, Debug)]
@@ -30,23 +30,26 @@ struct Edge {
 }
 
 impl Store {
-    /// Executes a change of space, or gives its first answer if it is a retry.
+    /// Makes a change of space that was checked, or finds that it was made before.
     ///
-    /// `Invalid` for what no client sends; `Corrupt` if a block that it zeroes in part does not match
-    /// its sum; `NoSpace`, `DataLost`, `Gone`; and what the terms refuse. What a punch finds absent
-    /// it leaves as it is.
-    pub fn change_space(&self, ask: &ChangeSpace, terms: Terms) -> Result<Written, Status> {
-        self.check_space(ask)?;
-        self.answer_once(ask.op, |ticket| {
-            terms.admission?;
-            self.change_once(ticket, ask.chunk, |body| {
-                check_present(body, ask.len_expected, terms.lost_below)?;
-                self.change_space_of(body, ask)
-            })
+    /// Refuses with `Corrupt` if a block that it zeroes in part does not match its sum; `NoSpace`,
+    /// `DataLost`, `Gone`; and what the terms refuse. What a punch finds absent it leaves as it is.
+    pub(super) fn execute_space(
+        &self,
+        ask: &ChangeSpace,
+        rule: Rule,
+        terms: Terms,
+    ) -> Result<Version, Failure> {
+        self.change_by(ask.chunk, rule, terms, |body, version| {
+            check_present(body, ask.len_expected, terms.lost_below)?;
+            match ask.kind {
+                SpaceKind::Punch => self.punch(body, ask, version),
+                SpaceKind::Zero | SpaceKind::Allocate => self.provide(body, ask, version),
+            }
         })
     }
 
-    fn check_space(&self, ask: &ChangeSpace) -> Result<(), Status> {
+    pub(super) fn check_space(&self, ask: &ChangeSpace) -> Result<(), Status> {
         check_op(ask.op, ask.epoch)?;
         let end = u64::from(ask.offset) + u64::from(ask.len);
         let is_long = ask.kind != SpaceKind::Punch && ask.len as usize > PAYLOAD_BYTES_MAX;
@@ -56,17 +59,12 @@ impl Store {
         Ok(())
     }
 
-    fn change_space_of(&self, body: &mut Body, ask: &ChangeSpace) -> Result<Version, Status> {
-        if !body.state.admits(ask.epoch) {
-            return Err(Status::NotServing);
-        }
-        match ask.kind {
-            SpaceKind::Punch => self.punch(body, ask),
-            SpaceKind::Zero | SpaceKind::Allocate => self.provide(body, ask),
-        }
-    }
-
-    fn punch(&self, body: &mut Body, ask: &ChangeSpace) -> Result<Version, Status> {
+    fn punch(
+        &self,
+        body: &mut Body,
+        ask: &ChangeSpace,
+        version: Version,
+    ) -> Result<Version, Status> {
         let end = body.state.len().min(ask.offset + ask.len);
         let space = Space {
             kind: SpaceKind::Punch,
@@ -79,10 +77,16 @@ impl Store {
         }
         let file = self.files.get(body.id);
         let edges = self.edges(body, space, |block| self.verified_block(&file, body, block))?;
-        Ok(self.apply_space(&file, body, ask, space, &edges))
+        body.state.close(ask.op, version, Change::Space(space));
+        Ok(self.apply_space(&file, body, space, &edges))
     }
 
-    fn provide(&self, body: &mut Body, ask: &ChangeSpace) -> Result<Version, Status> {
+    fn provide(
+        &self,
+        body: &mut Body,
+        ask: &ChangeSpace,
+        version: Version,
+    ) -> Result<Version, Status> {
         let space = Space {
             kind: ask.kind,
             offset: ask.offset,
@@ -96,7 +100,8 @@ impl Store {
         let edges = self.edges(body, space, |block| self.verified_block(&file, body, block))?;
         provide_pages(&file, space.offset, space.len)?;
         room.keep(body);
-        Ok(self.apply_space(&file, body, ask, space, &edges))
+        body.state.close(ask.op, version, Change::Space(space));
+        Ok(self.apply_space(&file, body, space, &edges))
     }
 
     /// The blocks with a sum that the range zeroes in part, with the sums that they will have.
@@ -126,17 +131,9 @@ impl Store {
         blocks.into_iter().map(edge).collect()
     }
 
-    /// Nothing here is refused or fails.
-    fn apply_space(
-        &self,
-        file: &File,
-        body: &mut Body,
-        ask: &ChangeSpace,
-        space: Space,
-        edges: &[Edge],
-    ) -> Version {
+    /// The chunk is closed for the change. Nothing here is refused or fails.
+    fn apply_space(&self, file: &File, body: &mut Body, space: Space, edges: &[Edge]) -> Version {
         let len_before = body.state.len();
-        body.state.close(ask.op, ask.epoch, Change::Space(space));
         self.record(body, Content::Live(body.state));
         self.passed(Step::ChangeRecorded, body.id);
         change_bytes(file, space, len_before);

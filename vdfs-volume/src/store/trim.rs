@@ -5,17 +5,16 @@ use std::fs::File;
 
 use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::sums::crc32c;
-use vdfs_proto::{ChunkId, DataId, Epoch, OpId, Status, Version};
+use vdfs_proto::{ChunkId, DataId, Epoch, OpId, Status};
 
 use super::chunks::{Body, Condition};
 use super::files::allocated;
 use super::record::Content;
-use super::replies::Begin;
 use super::steps::Step;
 use super::sums::Blocks;
 use super::write::check_epoch;
 use super::{PAGE_BYTES, Store, memory};
-use crate::chunk_state::Change;
+use crate::chain::{Admission, Change, Rule};
 
 /// Cut chunk `index` of a file to `len` bytes, and all chunks behind it to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,38 +34,19 @@ struct Cut {
 }
 
 impl Store {
-    /// Executes a trim of the chunks that are here, or gives its first answer if it is a retry.
-    /// `epoch_of` gives the epoch of the chain of a chunk. Chunks that are reaped, lost or already
-    /// that short are left as they are.
+    /// Trims the chunks that are here. `epoch_of` gives the epoch of the chain of a chunk. Chunks that
+    /// are reaped, lost or already that short are left as they are.
     ///
-    /// A restart in the middle takes the op for done as soon as one chunk was cut under it, so an op
-    /// that was not answered is followed by another one, never sent again.
+    /// It may be repeated as long as its truncation is pending, so nothing is remembered of it.
     pub fn trim(
         &self,
         trim: &TrimOp,
         epoch_of: impl Fn(u32) -> Result<Epoch, Status>,
     ) -> Result<(), Status> {
-        let ticket = match self.replies.begin(trim.op)? {
-            Begin::Answered(outcome) => return outcome.map(drop),
-            Begin::Run(ticket) => ticket,
-        };
         let first = ChunkId {
             data: trim.data,
             index: trim.index,
         };
-        let outcome = self.trim_from(first, trim, epoch_of);
-        let recorded = outcome.map(|()| ticket.record(Version::default()));
-        ticket.finish(recorded);
-        self.passed(Step::Replied, first);
-        outcome
-    }
-
-    fn trim_from(
-        &self,
-        first: ChunkId,
-        trim: &TrimOp,
-        epoch_of: impl Fn(u32) -> Result<Epoch, Status>,
-    ) -> Result<(), Status> {
         for chunk in self.chunks.of_file_from(first) {
             let epoch = epoch_of(chunk.index)?;
             check_epoch(epoch)?;
@@ -98,13 +78,13 @@ impl Store {
         if cut.len >= body.state.len() {
             return Ok(());
         }
-        if !body.state.admits(cut.epoch) {
+        let Admission::Go(version) = body.state.admission(Rule::Next(cut.epoch)) else {
             return Err(Status::NotServing);
-        }
+        };
         let file = self.files.get(body.id);
         let boundary = self.boundary_sum(&file, body, cut.len);
         let change = Change::Trim { len: cut.len };
-        body.state.close(cut.op, cut.epoch, change);
+        body.state.close(cut.op, version, change);
         self.record(body, Content::Live(body.state));
         self.passed(Step::ChangeRecorded, body.id);
         memory::cut(&file, cut.len);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use vdfs_proto::chunk::{BLOCK_BYTES, block_pieces};
-use vdfs_proto::data::{Write, Written};
+use vdfs_proto::data::Write;
 use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, PAYLOAD_BYTES_MAX};
 use vdfs_proto::sums::{crc32c, payload_sum, piece_sums};
 use vdfs_proto::{ChunkId, DataId, Epoch, OpId, SessionId, Status, Version};
@@ -12,11 +12,10 @@ use vdfs_proto::{ChunkId, DataId, Epoch, OpId, SessionId, Status, Version};
 use super::budget::{NoSpace, Reservation};
 use super::chunks::{Body, Chunk, Condition};
 use super::record::{Content, EPOCH_MAX};
-use super::replies::{Begin, Recorded, Ticket};
 use super::steps::Step;
 use super::sums::{Blocks, zero_block_sum};
-use super::{CHUNK_BYTES, PAGE_BYTES, Store, Terms, memory};
-use crate::chunk_state::Change;
+use super::{CHUNK_BYTES, PAGE_BYTES, Store, memory};
+use crate::chain::{Admission, Change, Failure, Rule, Terms};
 
 impl From<NoSpace> for Status {
     fn from(_: NoSpace) -> Self {
@@ -40,39 +39,7 @@ impl Room<'_> {
 }
 
 impl Store {
-    /// Executes a write, or gives its first answer if it is a retry.
-    ///
-    /// `Invalid` for what no client sends; `Corrupt` if the payload does not match its sums, or a
-    /// block that it overwrites in part does not match its own; `NoSpace`, `DataLost`, `Gone`; and
-    /// what the terms refuse.
-    pub fn write(&self, write: &Write, payload: &[u8], terms: Terms) -> Result<Written, Status> {
-        self.check_write(write, payload)?;
-        self.answer_once(write.op, |ticket| {
-            self.execute_write(ticket, write, payload, terms)
-        })
-    }
-
-    /// Gives the op's first answer if it is a retry, and executes it otherwise.
-    pub(super) fn answer_once(
-        &self,
-        op: OpId,
-        execute: impl FnOnce(&Ticket<'_>) -> Result<Recorded, Status>,
-    ) -> Result<Written, Status> {
-        let outcome = match self.replies.begin(op)? {
-            Begin::Answered(outcome) => outcome,
-            Begin::Run(ticket) => {
-                let outcome = execute(&ticket);
-                ticket.finish(outcome);
-                outcome.map(Recorded::version)
-            }
-        };
-        Ok(Written {
-            version: outcome?,
-            low_space: self.budget.is_low(),
-        })
-    }
-
-    fn check_write(&self, write: &Write, payload: &[u8]) -> Result<(), Status> {
+    pub(super) fn check_write(&self, write: &Write, payload: &[u8]) -> Result<(), Status> {
         check_op(write.op, write.epoch)?;
         let in_bounds = (1..=PAYLOAD_BYTES_MAX).contains(&payload.len());
         let end = u64::from(write.offset) + payload.len() as u64;
@@ -87,30 +54,36 @@ impl Store {
 
     pub(super) fn execute_write(
         &self,
-        ticket: &Ticket<'_>,
         write: &Write,
         payload: &[u8],
+        rule: Rule,
         terms: Terms,
-    ) -> Result<Recorded, Status> {
-        terms.admission?;
-        self.change_once(ticket, write.chunk, |body| {
+    ) -> Result<Version, Failure> {
+        self.change_by(write.chunk, rule, terms, |body, version| {
             check_present(body, write.len_expected, terms.lost_below)?;
-            self.write_body(body, write, payload)
+            self.write_body(body, write, payload, version)
         })
     }
 
-    /// As [`Self::change`]; the chunk is closed to others until the answer is on record.
-    pub(super) fn change_once(
+    /// Runs `work` on a chunk with the version that the rule gives it, if the terms let it.
+    pub(super) fn change_by(
         &self,
-        ticket: &Ticket<'_>,
-        id: ChunkId,
-        work: impl FnOnce(&mut Body) -> Result<Version, Status>,
-    ) -> Result<Recorded, Status> {
-        self.change(id, |body| {
-            let recorded = ticket.record(work(body)?);
-            self.passed(Step::Replied, id);
-            Ok(recorded)
-        })
+        chunk: ChunkId,
+        rule: Rule,
+        terms: Terms,
+        work: impl FnOnce(&mut Body, Version) -> Result<Version, Status>,
+    ) -> Result<Version, Failure> {
+        let changed = self.change(chunk, |body| {
+            let version = match body.state.admission(rule) {
+                Admission::Go(version) => version,
+                Admission::Already(version) => return Ok(Ok(version)),
+                Admission::StaleEpoch => return Err(Status::NotServing),
+                Admission::Diverged => return Ok(Err(Failure::Diverged)),
+            };
+            terms.admission?;
+            work(body, version).map(Ok)
+        });
+        changed.unwrap_or_else(|status| Err(Failure::Refused(status)))
     }
 
     /// Runs `work` on a chunk that is in the map; a chunk made for it goes again if it is refused.
@@ -148,15 +121,19 @@ impl Store {
         body: &mut Body,
         write: &Write,
         payload: &[u8],
+        version: Version,
     ) -> Result<Version, Status> {
-        if !body.state.admits(write.epoch) {
-            return Err(Status::NotServing);
-        }
         let len = payload.len() as u32;
         let (room, file) = self.make_room(body, Blocks::touched(write.offset, len))?;
         self.files.secure(&file, write.offset, len)?;
         let sums = self.merged_sums(&file, body, write, payload)?;
         room.keep(body);
+        let change = Change::Write {
+            offset: write.offset,
+            len,
+            sum: payload_sum(&write.sums),
+        };
+        body.state.close(write.op, version, change);
         Ok(self.apply_write(&file, body, write, payload, &sums))
     }
 
@@ -238,7 +215,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Nothing here is refused or fails.
+    /// The chunk is closed for the write. Nothing here is refused or fails.
     fn apply_write(
         &self,
         file: &File,
@@ -248,12 +225,6 @@ impl Store {
         sums: &[u32],
     ) -> Version {
         let len = payload.len() as u32;
-        let change = Change::Write {
-            offset: write.offset,
-            len,
-            sum: payload_sum(&write.sums),
-        };
-        body.state.close(write.op, write.epoch, change);
         self.record(body, Content::Live(body.state));
         self.passed(Step::ChangeRecorded, body.id);
         memory::write(file, write.offset, payload);

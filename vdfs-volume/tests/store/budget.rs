@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vdfs_proto::data::SpaceKind;
+
+use crate::fixture::Store;
 use vdfs_proto::{ChunkSize, DataId, Status};
 use vdfs_volume::Ram;
-use vdfs_volume::store::Store;
 use vdfs_volume::store::steps::NoFaults;
 
 use crate::fixture::{self, Client, MIB, Place, chunk, pattern, read_all};

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::fixture::Store;
 use vdfs_proto::Status;
 use vdfs_proto::sums::piece_sums;
-use vdfs_volume::store::Store;
 
 use crate::fixture::{Client, Place, chunk, pattern, read};
 

@@ -6,10 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::fixture::Store;
 use vdfs_proto::data::SpaceKind;
 use vdfs_proto::{ChunkId, DataId, Status};
+use vdfs_volume::store::Recovery;
 use vdfs_volume::store::steps::{Step, Steps};
-use vdfs_volume::store::{Recovery, Store};
 
 use crate::fixture::{
     Client, Place, TERMS, chunk, copy_message, data_runs, pattern, read, read_all, space_message,
@@ -184,7 +185,6 @@ fn store_killed_at_each_step_of_a_trim_has_cut_or_not_and_never_shows_old_bytes(
         Step::BytesChanged,
         Step::SumsChanged,
         Step::CleanRecorded,
-        Step::Replied,
     ];
     for step in steps {
         for len in [0u32, 100, 4096, 9_999] {

@@ -8,7 +8,7 @@ use vdfs_proto::data::{Seek, SeekTarget, SpaceKind};
 use vdfs_proto::sums::piece_sums;
 use vdfs_proto::{DataId, Status};
 
-use crate::fixture::{Client, Place, chunk, data_runs, pattern, read, read_all, whole_file};
+use crate::fixture::{Client, Place, Store, chunk, data_runs, pattern, read, read_all, whole_file};
 
 fn flip(path: &Path, at: u64) {
     let file = OpenOptions::new()
@@ -72,7 +72,7 @@ fn store_with_a_record_but_no_file_answers_data_lost() {
     check_lost_until_reaped(&store);
 }
 
-fn check_lost_until_reaped(store: &vdfs_volume::store::Store) {
+fn check_lost_until_reaped(store: &Store) {
     let lost = Err(Status::DataLost);
     assert_eq!(read(store, chunk(5, 0), 0, 4096).map(drop), lost);
     let written = Client::new(2).write(store, chunk(5, 0), 0, b"x").map(drop);
@@ -83,7 +83,7 @@ fn check_lost_until_reaped(store: &vdfs_volume::store::Store) {
 }
 
 /// Reads as a client does; false if a block does not match its sum.
-fn reads_well(store: &vdfs_volume::store::Store) -> bool {
+fn reads_well(store: &Store) -> bool {
     match read(store, chunk(5, 0), 0, 16 << 10) {
         Ok((done, bytes)) => done.sums == piece_sums(0, &bytes),
         Err(status) => {

@@ -1,9 +1,11 @@
 //! A store in a directory of `/dev/shm` that goes when the test ends, and a client of it.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tempfile::TempDir;
 use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::data::{
@@ -12,18 +14,126 @@ use vdfs_proto::data::{
 };
 use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 use vdfs_proto::sums::piece_sums;
+use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{
-    ChainId, ChainSet, ChunkId, ChunkSize, DataId, Epoch, Layout, OpId, SessionId, Status,
+    Chain, ChainId, ChainSet, ChainTable, ChunkId, ChunkSize, DataId, Epoch, Layout, Member,
+    MemberState, OpId, SessionId, Status, VolumeId,
 };
+use vdfs_volume::engine::Engine;
 use vdfs_volume::store::steps::{NoFaults, Steps};
-use vdfs_volume::store::{Recovery, Store, StoreConfig, Terms, TrimOp};
+use vdfs_volume::store::{Job, Recovery, StoreConfig, TrimOp};
 
 pub(crate) const EPOCH: Epoch = Epoch(1);
 pub(crate) const TERMS: Terms = Terms {
     lost_below: DataId(0),
-    admission: Ok(()),
+    is_fenced: false,
 };
+/// More than any test uses.
+const SESSIONS: u64 = 1000;
 pub(crate) const MIB: u64 = 1 << 20;
+
+/// What the master has said before a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) lost_below: DataId,
+    /// All sessions are.
+    pub(crate) is_fenced: bool,
+}
+
+/// A store under the core that decides what is done to it, as in a volume whose only chain has no
+/// other member.
+#[derive(Debug)]
+pub(crate) struct Store(Engine);
+
+impl Store {
+    pub(crate) fn write(
+        &self,
+        write: &Write,
+        payload: &[u8],
+        terms: Terms,
+    ) -> Result<Written, Status> {
+        let payload = Bytes::copy_from_slice(payload);
+        let write = write.clone();
+        self.change(Job::Write { write, payload }, terms)
+    }
+
+    pub(crate) fn change_space(&self, ask: &ChangeSpace, terms: Terms) -> Result<Written, Status> {
+        self.change(Job::Space(ask.clone()), terms)
+    }
+
+    pub(crate) fn copy(
+        &self,
+        copy: &CopyBytes,
+        source_lost_below: DataId,
+        terms: Terms,
+    ) -> Result<Written, Status> {
+        let copy = copy.clone();
+        let job = Job::Copy {
+            copy,
+            source_lost_below,
+        };
+        self.change(job, terms)
+    }
+
+    /// A change and its answer.
+    fn change(&self, job: Job, terms: Terms) -> Result<Written, Status> {
+        if terms != TERMS {
+            self.register(terms);
+        }
+        let begun = self.0.begin(job);
+        let written = begun.and_then(|begun| wait(begun.written()));
+        if terms != TERMS {
+            self.register(TERMS);
+        }
+        written
+    }
+
+    fn register(&self, terms: Terms) {
+        let member = Member {
+            volume: VolumeId(1),
+            store: self.0.store().id(),
+            state: MemberState::Serving,
+        };
+        let chain = Chain {
+            epoch: EPOCH,
+            members: vec![member],
+            lost_below: terms.lost_below,
+            is_active: true,
+        };
+        let sessions = (1..=SESSIONS).map(SessionId);
+        let fences = sessions.clone().filter(|_| terms.is_fenced);
+        self.0.register(Registered {
+            volume: VolumeId(1),
+            term: 1,
+            registration: 1,
+            chunk_size: ChunkSize::DEFAULT,
+            table: ChainTable {
+                version: 1,
+                chains: vec![chain],
+                volumes: Vec::new(),
+            },
+            fences: fences.map(|session| Fence { number: 1, session }).collect(),
+            live_sessions: sessions.collect(),
+        });
+    }
+}
+
+/// What is not answered at once waits for another thread.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    future.as_mut().now_or_never().unwrap_or_else(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(future)
+    })
+}
+
+impl Deref for Store {
+    type Target = vdfs_volume::store::Store;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.store()
+    }
+}
 
 /// Where a store lies, while the test runs.
 #[derive(Debug)]
@@ -70,8 +180,12 @@ pub(crate) fn open(
         is_shared: false,
         steps,
     };
-    let (store, recovery) = Store::open(path, config).expect("the store opens");
+    let opened = vdfs_volume::store::Store::open(path, config);
+    let (store, recovery) = opened.expect("the store opens");
     store.adopt_chunk_size(chunk_size).expect("the same size");
+    let store = Store(Engine::new(store));
+    store.0.extend_lease(0, u64::MAX);
+    store.register(TERMS);
     (store, recovery)
 }
 

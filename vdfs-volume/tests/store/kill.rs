@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::fixture::Store;
 use vdfs_proto::ChunkSize;
-use vdfs_volume::store::Store;
 use vdfs_volume::store::steps::NoFaults;
 
 use crate::fixture::{self, Client, MIB, Place, TERMS, chunk, pattern, read_all, write_message};

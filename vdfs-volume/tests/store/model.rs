@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use crate::fixture::Store;
 use proptest::prelude::*;
 use vdfs_proto::data::SpaceKind;
 use vdfs_proto::sums::piece_sums;
 use vdfs_proto::{ChunkId, ChunkSize, DataId, Status};
-use vdfs_volume::store::Store;
 
 use crate::fixture::{Client, Place, chunk, data_runs, pattern, read, read_all, whole_file};
 

@@ -1,9 +1,10 @@
 //! What the store refuses, and what it answers instead of zeros.
 
+use crate::fixture::Terms;
 use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, PAYLOAD_BYTES_MAX};
 use vdfs_proto::{ChunkSize, DataId, Epoch, Status};
 use vdfs_volume::store::steps::NoFaults;
-use vdfs_volume::store::{Store, StoreConfig, StoreError, Terms};
+use vdfs_volume::store::{StoreConfig, StoreError};
 
 use crate::fixture::{
     Client, Place, TERMS, chunk, pattern, read, read_all, read_message, write_message,
@@ -133,7 +134,7 @@ fn store_fenced_write_is_refused_but_its_retry_is_answered() {
     let place = Place::new();
     let store = place.open();
     let fenced = Terms {
-        admission: Err(Status::Fenced),
+        is_fenced: true,
         ..TERMS
     };
     let mut client = Client::new(1);
@@ -182,7 +183,7 @@ fn store_is_opened_by_one_at_a_time() {
         is_shared: false,
         steps: std::sync::Arc::new(NoFaults),
     };
-    let second = Store::open(place.path(), config);
+    let second = vdfs_volume::store::Store::open(place.path(), config);
     assert!(matches!(second, Err(StoreError::InUse { .. })));
 }
 

@@ -160,6 +160,7 @@ pub(crate) fn table(version: u64, epoch: Epoch, register: &Register) -> ChainTab
         epoch,
         members: vec![member],
         lost_below: DataId(0),
+        is_active: true,
     };
     ChainTable {
         version,

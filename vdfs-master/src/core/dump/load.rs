@@ -253,6 +253,7 @@ fn chain_of(line: &ChainLine) -> Option<Chain> {
         epoch: Epoch(line.epoch),
         members: members?,
         lost_below: DataId(line.lost_below),
+        is_active: line.is_active,
     })
 }
 

@@ -100,6 +100,7 @@ pub(super) struct ChainLine {
     pub(super) epoch: u64,
     /// Data ids below it had bytes here that are gone.
     pub(super) lost_below: u64,
+    pub(super) is_active: bool,
     /// Head first.
     pub(super) members: Vec<MemberPart>,
 }
@@ -272,6 +273,7 @@ impl ChainLine {
             index,
             epoch: chain.epoch.0,
             lost_below: chain.lost_below.0,
+            is_active: chain.is_active,
             members: chain.members.iter().map(MemberPart::of).collect(),
         }
     }

@@ -8,24 +8,30 @@
 //! Session ids are never used again, and a registration names all live sessions and all fences. So
 //! a session at or below the highest one named, but not named itself, has ended.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use vdfs_proto::data::FilePart;
 use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{
-    Chain, ChainId, ChainSet, ChainTable, DataId, Epoch, MemberState, SessionId, Status, StoreId,
+    Chain, ChainId, ChainSet, ChainTable, DataId, Epoch, Member, MemberState, SessionId, Status, StoreId,
     VolumeId,
 };
 
+use super::is_planted;
 use crate::limits::{DATA_IDS_AHEAD, ENDED_SESSIONS_MAX};
 
 /// A chain as one of its members sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
+    pub epoch: Epoch,
     pub lost_below: DataId,
-    /// Number of members.
+    /// Members that serve.
     pub members: usize,
     pub is_head: bool,
+    /// The master knows that the head has taken this epoch over.
+    pub is_active: bool,
+    /// The next one; none at the tail.
+    pub successor: Option<Member>,
 }
 
 #[derive(Debug)]
@@ -33,6 +39,10 @@ pub struct Membership {
     store: StoreId,
     registration: Option<Registration>,
     table: ChainTable,
+    /// Chains whose head has taken over, before a table says so.
+    activated: BTreeMap<ChainId, Epoch>,
+    /// Chains that this volume has left by itself: it serves them in no epoch up to this one.
+    left: BTreeMap<ChainId, Epoch>,
     fenced: BTreeSet<SessionId>,
     ended: Ended,
     /// No file has a data id from here on before the next registration.
@@ -80,6 +90,8 @@ impl Membership {
             store,
             registration: None,
             table: ChainTable::default(),
+            activated: BTreeMap::new(),
+            left: BTreeMap::new(),
             fenced: BTreeSet::new(),
             ended: Ended::default(),
             data_end: DataId(0),
@@ -129,6 +141,16 @@ impl Membership {
         }
     }
 
+    /// The master knows that the head has taken the chain over.
+    pub fn activate(&mut self, chain: ChainId, epoch: Epoch) {
+        self.activated.insert(chain, epoch);
+    }
+
+    /// This volume's copy is not the chain's: it serves the chain no more in this epoch.
+    pub fn leave(&mut self, chain: ChainId, epoch: Epoch) {
+        self.left.insert(chain, epoch);
+    }
+
     pub fn fence(&mut self, fence: Fence) {
         self.fenced.insert(fence.session);
     }
@@ -160,20 +182,17 @@ impl Membership {
     ///
     /// `NotServing` if it has none, or if the asker has newer news: the table is on its way.
     pub fn place(&self, id: ChainId, epoch: Epoch) -> Result<Place, Status> {
-        let me = self.registration.ok_or(Status::NotServing)?;
-        let chain = self.table.chain(id).ok_or(Status::NotServing)?;
-        if epoch < chain.epoch {
-            return Err(Status::StaleEpoch(chain.epoch));
-        }
-        if epoch > chain.epoch {
+        if self.registration.is_none() {
             return Err(Status::NotServing);
         }
-        let at = self.position(me.volume, chain).ok_or(Status::NotServing)?;
-        Ok(Place {
-            lost_below: chain.lost_below,
-            members: chain.members.len(),
-            is_head: at == 0,
-        })
+        let current = self.epoch(id).ok_or(Status::NotServing)?;
+        if epoch < current && !is_planted!(TakeAnyEpoch) {
+            return Err(Status::StaleEpoch(current));
+        }
+        if epoch > current {
+            return Err(Status::NotServing);
+        }
+        self.current(id).ok_or(Status::NotServing)
     }
 
     /// The place of whoever alone has the chain: who changes its chunks.
@@ -203,17 +222,61 @@ impl Membership {
         Ok(lost_below)
     }
 
-    /// The epoch of a chain that this volume serves.
+    /// The epoch of a chain, as far as this volume knows.
     pub fn epoch(&self, id: ChainId) -> Option<Epoch> {
         self.table.chain(id).map(|chain| chain.epoch)
     }
 
-    fn position(&self, volume: VolumeId, chain: &Chain) -> Option<usize> {
-        chain.members.iter().position(|member| {
-            member.volume == volume
-                && member.store == self.store
-                && member.state == MemberState::Serving
+    /// This volume's place in a chain; none if it does not serve it.
+    pub fn current(&self, id: ChainId) -> Option<Place> {
+        let me = self.registration?;
+        let chain = self.table.chain(id)?;
+        if self.left.get(&id).is_some_and(|left| chain.epoch <= *left) {
+            return None;
+        }
+        let serves = |member: &&Member| member.state == MemberState::Serving;
+        let mut serving = chain.members.iter().filter(serves);
+        let at = serving.position(|member| self.is_me(me, member))?;
+        Some(Place {
+            epoch: chain.epoch,
+            lost_below: chain.lost_below,
+            members: chain.members.iter().filter(serves).count(),
+            is_head: at == 0,
+            is_active: self.is_active(id, chain),
+            successor: chain.members.iter().filter(serves).nth(at + 1).copied(),
         })
+    }
+
+    /// Chains that this volume has left by itself, or was told to, and in which it still stands, with
+    /// itself.
+    pub fn left_behind(&self) -> Vec<(ChainId, Epoch, VolumeId)> {
+        let Some(me) = self.registration else {
+            return Vec::new();
+        };
+        let still_in = |(id, left): (&ChainId, &Epoch)| {
+            let chain = self.table.chain(*id)?;
+            let is_named = chain.members.iter().any(|member| self.is_me(me, member));
+            (is_named && chain.epoch <= *left).then_some((*id, chain.epoch, me.volume))
+        };
+        self.left.iter().filter_map(still_in).collect()
+    }
+
+    /// Chains that this volume heads and has not taken over yet.
+    pub fn to_activate(&self) -> Vec<(ChainId, Epoch)> {
+        let ids = (0..self.table.chains.len() as u32).map(ChainId);
+        let places = ids.filter_map(|id| Some((id, self.current(id)?)));
+        places
+            .filter(|(_, place)| place.is_head && !place.is_active)
+            .map(|(id, place)| (id, place.epoch))
+            .collect()
+    }
+
+    fn is_me(&self, me: Registration, member: &Member) -> bool {
+        member.volume == me.volume && member.store == self.store
+    }
+
+    fn is_active(&self, id: ChainId, chain: &Chain) -> bool {
+        chain.is_active || self.activated.get(&id) == Some(&chain.epoch)
     }
 }
 
@@ -235,6 +298,7 @@ mod tests {
             epoch: Epoch(epoch),
             members: vec![member],
             lost_below: DataId(5),
+            is_active: true,
         }
     }
 

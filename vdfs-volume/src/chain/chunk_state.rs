@@ -9,6 +9,8 @@
 use vdfs_proto::data::SpaceKind;
 use vdfs_proto::{Epoch, OpId, Version};
 
+use super::is_planted;
+
 /// What a pending change does to the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -47,6 +49,28 @@ impl Change {
             },
         }
     }
+}
+
+/// Which version a change takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// The next one, under this epoch: at the head.
+    Next(Epoch),
+    /// The one that the head gave it, on top of `base`.
+    Given { base: Version, version: Version },
+}
+
+/// What a rule says of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is made, with this version.
+    Go(Version),
+    /// It was made before.
+    Already(Version),
+    /// The chunk knows of a newer epoch.
+    StaleEpoch,
+    /// The chunk has neither the base nor the version: this copy is not the chain's.
+    Diverged,
 }
 
 /// A change that has its version and is not applied yet.
@@ -118,20 +142,29 @@ impl ChunkState {
         self.pending.as_ref()
     }
 
-    /// A change under `epoch` is possible: versions never go back to an older epoch.
-    pub fn admits(&self, epoch: Epoch) -> bool {
-        epoch >= self.version.epoch
+    /// Whether a change is made, and with which version. Versions never go back to an older epoch.
+    pub fn admission(&self, rule: Rule) -> Admission {
+        match rule {
+            Rule::Next(epoch) if epoch < self.version.epoch => Admission::StaleEpoch,
+            Rule::Next(epoch) => Admission::Go(self.version.next(epoch)),
+            Rule::Given { version, .. } if version == self.version => Admission::Already(version),
+            Rule::Given { base, version } if base == self.version || is_planted!(SkipBaseCheck) => {
+                Admission::Go(version)
+            }
+            Rule::Given { .. } => Admission::Diverged,
+        }
     }
 
-    /// Begins a change: gives it the next version and closes the chunk.
+    /// Begins a change with the version that it was admitted with: closes the chunk.
     ///
-    /// Panics if a change is pending or the epoch is older than the chunk's.
-    pub fn close(&mut self, op: OpId, epoch: Epoch, change: Change) -> Pending {
+    /// Panics if a change is pending or the version is not newer than the chunk's.
+    pub fn close(&mut self, op: OpId, version: Version, change: Change) -> Pending {
         assert!(self.pending.is_none(), "one change at a time");
+        assert!(self.version < version, "a change raises the version");
         let pending = Pending {
             op,
             base: self.version,
-            version: self.version.next(epoch),
+            version,
             change,
         };
         self.pending = Some(pending);
@@ -182,10 +215,17 @@ mod tests {
         }
     }
 
+    fn close(state: &mut ChunkState, seq: u64, epoch: u64, change: Change) -> Pending {
+        let Admission::Go(version) = state.admission(Rule::Next(Epoch(epoch))) else {
+            panic!("{state:?} does not admit epoch {epoch}");
+        };
+        state.close(op(seq), version, change)
+    }
+
     #[test]
     fn chunk_state_apply_takes_version_length_and_op() {
         let mut state = ChunkState::default();
-        let pending = state.close(op(1), Epoch(3), write(100, 50));
+        let pending = close(&mut state, 1, 3, write(100, 50));
         assert_eq!(state.pending(), Some(&pending));
         assert_eq!(state.len(), 0, "the length shows only once it is applied");
         let version = state.apply();
@@ -197,7 +237,7 @@ mod tests {
     #[test]
     fn chunk_state_abandon_takes_the_version_alone() {
         let mut state = ChunkState::clean(Version::default(), 10, Some(op(1)));
-        state.close(op(2), Epoch(1), write(5, 100));
+        close(&mut state, 2, 1, write(5, 100));
         let version = state.abandon();
         assert_eq!(version.counter, 1);
         assert_eq!((state.len(), state.op()), (10, None));
@@ -206,10 +246,10 @@ mod tests {
     #[test]
     fn chunk_state_trim_shortens_and_never_lengthens() {
         let mut state = ChunkState::clean(Version::default(), 10, None);
-        state.close(op(1), Epoch(1), Change::Trim { len: 20 });
+        close(&mut state, 1, 1, Change::Trim { len: 20 });
         state.apply();
         assert_eq!(state.len(), 10);
-        state.close(op(2), Epoch(1), Change::Trim { len: 0 });
+        close(&mut state, 2, 1, Change::Trim { len: 0 });
         state.apply();
         assert!(state.is_empty());
         assert_eq!(state.version().counter, 2);
@@ -223,7 +263,7 @@ mod tests {
             Change::Space(Space { kind, offset, len })
         };
         let lens = [SpaceKind::Punch, SpaceKind::Allocate, SpaceKind::Zero].map(|kind| {
-            state.close(op(1), Epoch(1), space(kind));
+            close(&mut state, 1, 1, space(kind));
             state.apply();
             state.len()
         });
@@ -231,18 +271,31 @@ mod tests {
     }
 
     #[test]
-    fn chunk_state_admits_no_older_epoch() {
-        let mut state = ChunkState::default();
-        state.close(op(1), Epoch(4), write(0, 1));
-        state.apply();
-        assert!(state.admits(Epoch(4)) && state.admits(Epoch(5)));
-        assert!(!state.admits(Epoch(3)));
+    fn chunk_state_admission_goes_by_epoch_at_the_head_and_by_versions_below() {
+        let at = |epoch, counter| Version {
+            epoch: Epoch(epoch),
+            counter,
+        };
+        let given = |base, version| Rule::Given { base, version };
+        let state = ChunkState::clean(at(4, 7), 10, None);
+        let table = [
+            (Rule::Next(Epoch(3)), Admission::StaleEpoch),
+            (Rule::Next(Epoch(4)), Admission::Go(at(4, 8))),
+            (Rule::Next(Epoch(5)), Admission::Go(at(5, 8))),
+            (given(at(4, 7), at(4, 8)), Admission::Go(at(4, 8))),
+            (given(at(4, 6), at(4, 7)), Admission::Already(at(4, 7))),
+            (given(at(4, 8), at(4, 9)), Admission::Diverged),
+            (given(at(3, 7), at(5, 8)), Admission::Diverged),
+        ];
+        for (rule, expected) in table {
+            assert_eq!(state.admission(rule), expected, "{rule:?}");
+        }
     }
 
     #[test]
     fn chunk_state_closed_from_a_record_goes_on_where_it_was() {
         let mut before = ChunkState::clean(Version::default(), 7, None);
-        let pending = before.close(op(1), Epoch(1), write(0, 9));
+        let pending = close(&mut before, 1, 1, write(0, 9));
         let mut after = ChunkState::closed(pending, 7);
         assert_eq!(after.apply(), before.apply());
         assert_eq!(after, before);
@@ -252,7 +305,7 @@ mod tests {
     #[should_panic(expected = "one change at a time")]
     fn chunk_state_close_of_a_closed_chunk_panics() {
         let mut state = ChunkState::default();
-        state.close(op(1), Epoch(1), write(0, 1));
-        state.close(op(2), Epoch(1), write(0, 1));
+        close(&mut state, 1, 1, write(0, 1));
+        close(&mut state, 2, 1, write(0, 1));
     }
 }

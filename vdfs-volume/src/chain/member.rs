@@ -1,0 +1,924 @@
+//! The step machine of one volume: see the module above for the walk and the invariants.
+
+use std::collections::BTreeMap;
+
+use vdfs_proto::data::FilePart;
+use vdfs_proto::volume::{Fence, Registered};
+use vdfs_proto::{
+    ChainId, ChainTable, ChunkId, DataId, Epoch, OpId, SessionId, Status, StoreId, Version,
+    VolumeId,
+};
+
+use super::chunk_state::Rule;
+use super::is_planted;
+use super::lease::Lease;
+use super::membership::{Membership, Place};
+use super::replies::{Known, Outcome, Refusal, Replies, Slot, slot_of};
+use super::writes::{Asker, Opened, Passed, Phase, Underway, Writes, answer};
+use crate::limits::{PASS_AGAIN_MS, SILENT_SUCCESSOR_MS};
+
+/// A change of one chunk. What it does to the bytes is the business of whoever carries `body`.
+#[derive(Clone, Debug)]
+pub struct Order<B> {
+    pub chain: ChainId,
+    pub chunk: ChunkId,
+    pub op: OpId,
+    pub body: B,
+}
+
+/// What the store must know of a change beside the change.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Data ids below it without a record are lost.
+    pub lost_below: DataId,
+    /// Whether a change that was not made before may be made.
+    pub admission: Result<(), Status>,
+}
+
+/// Why the store did not make a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// For good, as far as this op is concerned, unless the status is one that may pass.
+    Refused(Status),
+    /// The chunk here is not the one that the change was made for.
+    Diverged,
+}
+
+/// The store is ready to apply a change, and nothing can go wrong any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    Ready {
+        base: Version,
+        version: Version,
+    },
+    /// It was applied before.
+    Already(Version),
+}
+
+/// Something that happened. `C` is how a caller is answered, `B` the bytes of a change.
+#[derive(Debug)]
+pub enum Input<B, C> {
+    /// A client's change, whole and checked.
+    Request {
+        order: Order<B>,
+        epoch: Epoch,
+        caller: C,
+    },
+    /// A predecessor's change, whole and checked.
+    Forward {
+        order: Order<B>,
+        epoch: Epoch,
+        base: Version,
+        version: Version,
+        caller: C,
+    },
+    /// [`Effect::Execute`] was done.
+    Executed {
+        op: OpId,
+        outcome: Result<Version, Failure>,
+    },
+    /// [`Effect::Prepare`] was done.
+    Prepared {
+        op: OpId,
+        outcome: Result<Prepared, Failure>,
+    },
+    /// [`Effect::Apply`] was done.
+    Applied {
+        op: OpId,
+    },
+    /// [`Effect::Record`] was done.
+    Recorded {
+        op: OpId,
+    },
+    /// What became of [`Effect::Forward`]: the successor's answer, or how the message was lost.
+    Answered {
+        exchange: u64,
+        answer: Result<Version, Status>,
+    },
+    /// A reader was told [`Reading::WhenOpen`].
+    WaitForOpen {
+        chunk: ChunkId,
+        caller: C,
+    },
+    Registered(Box<Registered>),
+    Table(ChainTable),
+    /// The volume is about to lose its place in the chain: it serves nothing of it any more.
+    Leave {
+        chain: ChainId,
+        epoch: Epoch,
+    },
+    /// What became of [`Effect::Activate`], once the master has it on its disk.
+    Activated {
+        chain: ChainId,
+        epoch: Epoch,
+    },
+    /// Refuse the session's changes; `ack` comes back in [`Effect::Fenced`].
+    Fence {
+        fence: Fence,
+        ack: u64,
+    },
+    ForgetSession(SessionId),
+    /// A heartbeat sent at `sent_ms` was acknowledged.
+    Lease {
+        sent_ms: u64,
+        lease_ms: u64,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Effect<B, C> {
+    /// Make the change, all or nothing.
+    Execute {
+        order: Order<B>,
+        rule: Rule,
+        terms: Terms,
+    },
+    /// Reserve all that the change needs, and give it its version.
+    Prepare {
+        order: Order<B>,
+        rule: Rule,
+        terms: Terms,
+    },
+    /// Make the change that was prepared.
+    Apply { op: OpId, chunk: ChunkId },
+    /// Drop the change that was prepared.
+    Discard { op: OpId, chunk: ChunkId },
+    /// Keep a copy of the reply.
+    Record {
+        op: OpId,
+        chunk: ChunkId,
+        outcome: Outcome,
+    },
+    /// Pass the change on.
+    Forward {
+        exchange: u64,
+        to: VolumeId,
+        order: Order<B>,
+        epoch: Epoch,
+        base: Version,
+        version: Version,
+    },
+    Answer {
+        caller: C,
+        outcome: Result<Version, Status>,
+    },
+    /// The chunk was opened: the reader asks again.
+    Opened { caller: C },
+    /// Nothing of the fence's session is under way any more.
+    Fenced { ack: u64 },
+    /// Keep copies only of the replies to sessions that [`Member::may_retry`].
+    KeepReplies,
+    /// Drop the copies of this session's replies.
+    ForgetReplies { session: SessionId },
+    /// Tell the master that this head has taken over.
+    Activate { chain: ChainId, epoch: Epoch },
+    /// Tell the master who must lose its place: a successor that does not answer, or this volume
+    /// itself, which has left.
+    Report {
+        chain: ChainId,
+        epoch: Epoch,
+        suspect: VolumeId,
+    },
+    /// The copies of this chain's chunks here are not the chain's.
+    Left { chain: ChainId, epoch: Epoch },
+}
+
+/// How a read is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// At once; data ids below this one without a record are lost.
+    Now(DataId),
+    /// When the chunk is open again.
+    WhenOpen,
+}
+
+/// How a change that has arrived goes on.
+enum Arrival {
+    New,
+    Underway,
+    Answered(Outcome),
+}
+
+/// Everything that one volume knows of chains and changes under way.
+#[derive(Debug)]
+pub struct Member<B, C> {
+    membership: Membership,
+    lease: Lease,
+    replies: Replies,
+    writes: Writes<B, C>,
+    /// Fences that wait for changes of their sessions.
+    fencing: BTreeMap<u64, SessionId>,
+    now_ms: u64,
+    effects: Vec<Effect<B, C>>,
+}
+
+impl<B: Clone, C> Member<B, C> {
+    /// A volume that has just started, with the replies its store remembers and has room for.
+    pub fn new(
+        store: StoreId,
+        replies: impl IntoIterator<Item = (OpId, Outcome)>,
+        replies_max: usize,
+    ) -> Self {
+        Member {
+            membership: Membership::new(store),
+            lease: Lease::default(),
+            replies: Replies::new(replies, replies_max),
+            writes: Writes::new(),
+            fencing: BTreeMap::new(),
+            now_ms: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes one input at `now_ms` of CLOCK_BOOTTIME, and emits what follows from it.
+    pub fn step(&mut self, now_ms: u64, input: Input<B, C>, effects: &mut Vec<Effect<B, C>>) {
+        assert!(self.effects.is_empty(), "every step hands its effects out");
+        self.now_ms = now_ms;
+        match input {
+            Input::Request {
+                order,
+                epoch,
+                caller,
+            } => self.request(order, epoch, caller),
+            Input::Forward {
+                order,
+                epoch,
+                base,
+                version,
+                caller,
+            } => self.forward(order, epoch, (base, version), caller),
+            Input::Executed { op, outcome } => self.executed(op, outcome),
+            Input::Prepared { op, outcome } => self.prepared(op, outcome),
+            Input::Applied { op } => self.applied(op),
+            Input::Recorded { op } => self.recorded(op),
+            Input::Answered { exchange, answer } => self.answered(exchange, answer),
+            Input::WaitForOpen { chunk, caller } => self.wait_for_open(chunk, caller),
+            Input::Registered(registered) => self.registered(&registered),
+            Input::Table(table) => self.table(table),
+            Input::Leave { chain, epoch } => self.leave(chain, epoch),
+            Input::Activated { chain, epoch } => self.activated(chain, epoch),
+            Input::Fence { fence, ack } => self.fence(fence, ack),
+            Input::ForgetSession(session) => self.forget(session),
+            Input::Lease { sent_ms, lease_ms } => self.lease.extend(sent_ms, lease_ms),
+            Input::Tick => self.tick(),
+        }
+        self.acknowledge_fences();
+        effects.append(&mut self.effects);
+    }
+
+    /// How a read of a client that knows this epoch is served. Asked again once the bytes are
+    /// copied: what was copied is good only if the answer is still [`Reading::Now`].
+    ///
+    /// `StaleEpoch`, or `NotServing` if this volume has no place in the chain, or may not know that
+    /// it has lost it.
+    pub fn reading(
+        &self,
+        now_ms: u64,
+        chain: ChainId,
+        epoch: Epoch,
+        chunk: ChunkId,
+    ) -> Result<Reading, Status> {
+        let place = self.membership.place(chain, epoch)?;
+        let needs_lease = place.members > 1 && !is_planted!(ServeWithoutLease);
+        if needs_lease && !self.lease.holds(now_ms) {
+            return Err(Status::NotServing);
+        }
+        let closed_by = self.writes.closed_by(chunk);
+        let shows_below = |phase| matches!(phase, Phase::Passed(_) | Phase::Applying);
+        match closed_by.is_some_and(|write| shows_below(write.phase)) && !is_planted!(ReadClosed) {
+            true => Ok(Reading::WhenOpen),
+            false => Ok(Reading::Now(place.lost_below)),
+        }
+    }
+
+    /// This volume's place in a chain; none if it does not serve it.
+    pub fn place(&self, chain: ChainId) -> Option<Place> {
+        self.membership.current(chain)
+    }
+
+    /// Its place in a chain of which it is the only member; `NotSupported` if there are others.
+    pub fn sole_place(&self, chain: ChainId, epoch: Epoch) -> Result<Place, Status> {
+        self.membership.sole_place(chain, epoch)
+    }
+
+    /// Checks that all chains of a part of a file are here, as the asker believes; gives the highest
+    /// `lost_below` of them.
+    pub fn part(&self, part: &FilePart) -> Result<DataId, Status> {
+        self.membership.part(part)
+    }
+
+    /// `NotServing` for a data id that the master cannot have given out yet.
+    pub fn check_data(&self, data: DataId) -> Result<(), Status> {
+        self.membership.check_data(data)
+    }
+
+    /// Commands of a lower term come from a master that has been replaced.
+    pub fn accepts_term(&self, term: u64) -> bool {
+        self.membership.accepts_term(term)
+    }
+
+    /// Whether the session may still come back with a retry.
+    pub fn may_retry(&self, session: SessionId) -> bool {
+        self.membership.may_retry(session)
+    }
+
+    /// Nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Panics if the parts do not fit each other. Takes time in proportion to what is under way.
+    pub fn check(&self) {
+        self.writes.check();
+    }
+
+    fn request(&mut self, order: Order<B>, epoch: Epoch, caller: C) {
+        match self.admit_request(&order, epoch) {
+            Ok(Arrival::New) => {
+                let asker = Asker::Client(caller);
+                self.begin(Underway::new(order, epoch, Rule::Next(epoch), asker));
+            }
+            Ok(Arrival::Underway) => self.attach(slot_of(order.op), Asker::Client(caller)),
+            Ok(Arrival::Answered(outcome)) => self.answer(caller, answer(outcome)),
+            Err(status) => self.answer(caller, Err(status)),
+        }
+    }
+
+    fn admit_request(&mut self, order: &Order<B>, epoch: Epoch) -> Result<Arrival, Status> {
+        let place = self.membership.place(order.chain, epoch)?;
+        if !place.is_head || !place.is_active {
+            return Err(Status::NotServing);
+        }
+        if let Some(write) = self.writes.get(slot_of(order.op)) {
+            return match write.order.op.seq {
+                seq if seq == order.op.seq => Ok(Arrival::Underway),
+                seq if seq > order.op.seq => Err(Status::StaleRequest),
+                _ => Err(Status::Busy),
+            };
+        }
+        match self.replies.find(order.op) {
+            Known::Answered(outcome) => return Ok(Arrival::Answered(outcome)),
+            Known::Stale => return Err(Status::StaleRequest),
+            Known::New => {}
+        }
+        self.admit_client(order.op.session)?;
+        self.take_room(order)?;
+        Ok(Arrival::New)
+    }
+
+    /// Whether a client's change may begin.
+    fn admit_client(&self, session: SessionId) -> Result<(), Status> {
+        self.membership.admit(session)?;
+        match self.lease.holds(self.now_ms) {
+            true => Ok(()),
+            false => Err(Status::NotServing),
+        }
+    }
+
+    fn take_room(&mut self, order: &Order<B>) -> Result<(), Status> {
+        if !self.writes.has_room(order.chunk) {
+            return Err(Status::Busy);
+        }
+        self.replies.reserve(order.op)
+    }
+
+    fn forward(
+        &mut self,
+        order: Order<B>,
+        epoch: Epoch,
+        (base, version): (Version, Version),
+        caller: C,
+    ) {
+        match self.admit_forward(&order, epoch, version) {
+            Ok(Arrival::New) => {
+                let rule = Rule::Given { base, version };
+                let asker = Asker::Predecessor(caller);
+                self.begin(Underway::new(order, epoch, rule, asker));
+            }
+            Ok(Arrival::Underway) => self.attach(slot_of(order.op), Asker::Predecessor(caller)),
+            Ok(Arrival::Answered(outcome)) => self.answer(caller, answer(outcome)),
+            Err(status) => self.answer(caller, Err(status)),
+        }
+    }
+
+    /// What is under way or was applied here is never refused.
+    fn admit_forward(
+        &mut self,
+        order: &Order<B>,
+        epoch: Epoch,
+        version: Version,
+    ) -> Result<Arrival, Status> {
+        let place = self.membership.place(order.chain, epoch)?;
+        if place.is_head {
+            return Err(Status::NotServing);
+        }
+        if let Some(write) = self.writes.get(slot_of(order.op)) {
+            let is_same = write.order.op == order.op && write.version() == Some(version);
+            return match is_same {
+                true => Ok(Arrival::Underway),
+                false => Err(Status::NotServing),
+            };
+        }
+        match self.replies.find(order.op) {
+            Known::Answered(Ok(other)) if other != version => {
+                self.diverged(order.chain, place.epoch);
+                return Err(Status::NotServing);
+            }
+            Known::Answered(outcome) => return Ok(Arrival::Answered(outcome)),
+            Known::Stale => return Err(Status::StaleRequest),
+            Known::New => {}
+        }
+        if !self.membership.may_retry(order.op.session) {
+            return Err(Status::SessionExpired);
+        }
+        // The one above passes on one change of a chunk at a time: this is a late duplicate, or it
+        // is ahead of what ends here in a moment.
+        if self.writes.closed_by(order.chunk).is_some() {
+            return Err(Status::NotServing);
+        }
+        self.take_room(order)?;
+        Ok(Arrival::New)
+    }
+
+    fn attach(&mut self, slot: Slot, asker: Asker<C>) {
+        if let Err((asker, status)) = self.writes.expect(slot).attach(asker) {
+            let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
+            self.answer(caller, Err(status));
+        }
+    }
+
+    fn begin(&mut self, write: Underway<B, C>) {
+        let slot = slot_of(write.order.op);
+        if self.writes.insert(write) {
+            self.start(slot);
+        }
+    }
+
+    /// The chunk is closed for the change: the store's turn.
+    fn start(&mut self, slot: Slot) {
+        let write = self.writes.expect(slot);
+        let (order, rule, epoch) = (write.order.clone(), write.rule, write.epoch);
+        let is_own = matches!(rule, Rule::Next(_));
+        let current = self.membership.current(order.chain);
+        let place = current.filter(|place| place.epoch == epoch);
+        let Some(place) = place else {
+            return self.end(slot, Err(self.no_place(order.chain)));
+        };
+        let admission = match is_own {
+            true => self.admit_client(order.op.session),
+            false if is_planted!(FenceOnlyAtHead) => Ok(()),
+            false => self.membership.admit(order.op.session),
+        };
+        let terms = Terms {
+            lost_below: place.lost_below,
+            admission,
+        };
+        let write = self.writes.expect(slot);
+        if place.successor.is_none() {
+            write.phase = Phase::Executing;
+            self.effects.push(Effect::Execute { order, rule, terms });
+        } else {
+            write.phase = Phase::Preparing;
+            self.effects.push(Effect::Prepare { order, rule, terms });
+        }
+    }
+
+    fn no_place(&self, chain: ChainId) -> Status {
+        let epoch = self.membership.epoch(chain);
+        epoch.map_or(Status::NotServing, Status::StaleEpoch)
+    }
+
+    /// A change that waits for the store's report.
+    fn reported(&mut self, op: OpId, phase: Phase) -> Slot {
+        let slot = slot_of(op);
+        let write = self.writes.expect(slot);
+        assert_eq!(
+            (write.order.op, write.phase),
+            (op, phase),
+            "as it was asked"
+        );
+        slot
+    }
+
+    fn executed(&mut self, op: OpId, outcome: Result<Version, Failure>) {
+        let slot = self.reported(op, Phase::Executing);
+        match outcome {
+            Ok(version) => self.record(slot, Ok(version)),
+            Err(failure) => self.failed(slot, failure),
+        }
+    }
+
+    fn prepared(&mut self, op: OpId, outcome: Result<Prepared, Failure>) {
+        let slot = self.reported(op, Phase::Preparing);
+        match outcome {
+            Ok(Prepared::Already(version)) => self.record(slot, Ok(version)),
+            Ok(Prepared::Ready { base, version }) => {
+                self.writes.expect(slot).rule = Rule::Given { base, version };
+                self.pass_on(slot);
+            }
+            Err(failure) => self.failed(slot, failure),
+        }
+    }
+
+    fn failed(&mut self, slot: Slot, failure: Failure) {
+        match failure {
+            Failure::Refused(status) => self.refuse(slot, status),
+            Failure::Diverged => {
+                let (chain, epoch) = self.chain_of(slot);
+                self.end(slot, Err(Status::NotServing));
+                self.diverged(chain, epoch);
+            }
+        }
+    }
+
+    fn chain_of(&mut self, slot: Slot) -> (ChainId, Epoch) {
+        let write = self.writes.expect(slot);
+        let (chain, epoch) = (write.order.chain, write.epoch);
+        (chain, self.membership.epoch(chain).unwrap_or(epoch))
+    }
+
+    /// Nobody from here on has applied the change, or will.
+    fn refuse(&mut self, slot: Slot, status: Status) {
+        let is_below = self
+            .membership
+            .current(self.writes.expect(slot).order.chain)
+            .is_some_and(|place| !place.is_head);
+        match Refusal::of(status) {
+            Some(refusal) if !(is_below && is_planted!(ForgetRefusalBelow)) => {
+                self.record(slot, Err(refusal));
+            }
+            Some(_) | None => self.end(slot, Err(status)),
+        }
+    }
+
+    /// The change has its version and its room: to the successor, or done here.
+    fn pass_on(&mut self, slot: Slot) {
+        let write = self.writes.expect(slot);
+        let order = write.order.clone();
+        let (op, chunk) = (order.op, order.chunk);
+        let Rule::Given { base, version } = write.rule else {
+            unreachable!("it was prepared")
+        };
+        let before = match write.phase {
+            Phase::Passed(passed) => Some(passed),
+            _ => None,
+        };
+        let Some(place) = self.membership.current(order.chain) else {
+            self.effects.push(Effect::Discard { op, chunk });
+            return self.end(slot, Err(self.no_place(order.chain)));
+        };
+        let Some(successor) = place.successor else {
+            self.writes.expect(slot).phase = Phase::Applying;
+            self.effects.push(Effect::Apply { op, chunk });
+            return;
+        };
+        let to = successor.volume;
+        let exchange = self.writes.begin_exchange(slot);
+        let is_again = before.filter(|passed| passed.successor == to);
+        let passed = Passed {
+            exchange: Some(exchange),
+            successor: to,
+            epoch: place.epoch,
+            report_ms: is_again
+                .map_or(self.now_ms + SILENT_SUCCESSOR_MS, |passed| passed.report_ms),
+            again_ms: self.now_ms,
+        };
+        let version = match before {
+            Some(_) if is_planted!(RenumberOnResend) => base.next(place.epoch),
+            _ => version,
+        };
+        let write = self.writes.expect(slot);
+        write.rule = Rule::Given { base, version };
+        write.phase = Phase::Passed(passed);
+        self.effects.push(Effect::Forward {
+            exchange,
+            to,
+            order,
+            epoch: place.epoch,
+            base,
+            version,
+        });
+        if is_planted!(AckBeforeSuccessor) {
+            self.writes.expect(slot).phase = Phase::Applying;
+            self.effects.push(Effect::Apply { op, chunk });
+        }
+    }
+
+    fn answered(&mut self, exchange: u64, answer: Result<Version, Status>) {
+        let Some(slot) = self.writes.end_exchange(exchange) else {
+            return;
+        };
+        let now_ms = self.now_ms;
+        let write = self.writes.expect(slot);
+        let (op, chunk) = (write.order.op, write.order.chunk);
+        match answer {
+            Ok(version) if Some(version) == write.version() => {
+                write.phase = Phase::Applying;
+                self.effects.push(Effect::Apply { op, chunk });
+            }
+            Ok(_) => {
+                self.effects.push(Effect::Discard { op, chunk });
+                self.failed(slot, Failure::Diverged);
+            }
+            Err(status) if is_refusal(status) => {
+                self.effects.push(Effect::Discard { op, chunk });
+                self.refuse(slot, status);
+            }
+            Err(_) => {
+                if let Phase::Passed(passed) = &mut write.phase {
+                    passed.exchange = None;
+                    passed.again_ms = now_ms + PASS_AGAIN_MS;
+                }
+            }
+        }
+    }
+
+    fn applied(&mut self, op: OpId) {
+        let slot = self.reported(op, Phase::Applying);
+        let version = self.writes.expect(slot).version().expect("it was applied");
+        self.record(slot, Ok(version));
+    }
+
+    fn record(&mut self, slot: Slot, outcome: Outcome) {
+        let write = self.writes.expect(slot);
+        let (op, chunk) = (write.order.op, write.order.chunk);
+        write.phase = Phase::Recording(outcome);
+        if is_planted!(ForgetReply) {
+            return self.ended(slot, outcome);
+        }
+        if is_planted!(KeepReplyInHeap) {
+            self.replies.record(op, outcome);
+            return self.ended(slot, outcome);
+        }
+        self.effects.push(Effect::Record { op, chunk, outcome });
+    }
+
+    fn recorded(&mut self, op: OpId) {
+        let slot = slot_of(op);
+        let phase = self.writes.get(slot).map(|write| write.phase);
+        let Some(Phase::Recording(outcome)) = phase else {
+            unreachable!("{op:?} is recorded in {phase:?}")
+        };
+        self.replies.record(op, outcome);
+        self.ended(slot, outcome);
+        // Its session's records were dropped meanwhile.
+        if !self.membership.may_retry(op.session) {
+            self.drop_replies(op.session);
+        }
+    }
+
+    /// The change ended, and its reply is on record.
+    fn ended(&mut self, slot: Slot, outcome: Outcome) {
+        self.writes.expect(slot).phase = Phase::Done(outcome);
+        let opened = self.writes.open(slot);
+        self.answer_predecessors(slot, answer(outcome));
+        self.settle(slot);
+        self.go_on(opened);
+    }
+
+    /// The change ended without a reply to remember.
+    fn end(&mut self, slot: Slot, answer: Result<Version, Status>) {
+        let opened = self.writes.open(slot);
+        let write = self.writes.remove(slot);
+        self.replies.release(write.order.op);
+        for asker in write.askers {
+            let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
+            self.answer(caller, answer);
+        }
+        self.go_on(opened);
+    }
+
+    /// The chunk is open: its readers, and the next change that waits for it, go on.
+    fn go_on(&mut self, opened: Opened<C>) {
+        for caller in opened.readers {
+            self.effects.push(Effect::Opened { caller });
+        }
+        if let Some(next) = opened.next {
+            self.start(next);
+        }
+    }
+
+    fn answer_predecessors(&mut self, slot: Slot, answer: Result<Version, Status>) {
+        let write = self.writes.expect(slot);
+        let (clients, predecessors): (Vec<_>, Vec<_>) = std::mem::take(&mut write.askers)
+            .into_iter()
+            .partition(|asker| matches!(asker, Asker::Client(_)));
+        write.askers = clients;
+        for asker in predecessors {
+            let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
+            self.answer(caller, answer);
+        }
+    }
+
+    /// Answers the clients of an ended change if the chain is active, and keeps them waiting if it
+    /// is not yet.
+    fn settle(&mut self, slot: Slot) {
+        let write = self.writes.expect(slot);
+        let Phase::Done(outcome) = write.phase else {
+            return;
+        };
+        let (chain, has_askers) = (write.order.chain, !write.askers.is_empty());
+        let place = self.membership.current(chain);
+        if has_askers && place.is_some_and(|place| !place.is_active) {
+            return;
+        }
+        let answer = match place {
+            Some(_) => answer(outcome),
+            None => Err(self.no_place(chain)),
+        };
+        for asker in self.writes.remove(slot).askers {
+            let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
+            self.answer(caller, answer);
+        }
+    }
+
+    fn answer(&mut self, caller: C, outcome: Result<Version, Status>) {
+        self.effects.push(Effect::Answer { caller, outcome });
+    }
+
+    fn wait_for_open(&mut self, chunk: ChunkId, caller: C) {
+        if let Err(caller) = self.writes.wait_for_open(chunk, caller) {
+            self.effects.push(Effect::Opened { caller });
+        }
+    }
+
+    fn registered(&mut self, registered: &Registered) {
+        self.membership.register(registered);
+        let (membership, writes) = (&self.membership, &self.writes);
+        self.replies.retain(|slot| {
+            let (session, _) = slot;
+            membership.may_retry(session) || writes.get(slot).is_some()
+        });
+        self.effects.push(Effect::KeepReplies);
+        self.follow_table();
+    }
+
+    fn table(&mut self, table: ChainTable) {
+        self.membership.install_table(table);
+        self.follow_table();
+    }
+
+    fn activated(&mut self, chain: ChainId, epoch: Epoch) {
+        self.membership.activate(chain, epoch);
+        self.settle_chain(chain);
+    }
+
+    fn settle_chain(&mut self, chain: ChainId) {
+        for slot in self.writes.of_chain(chain) {
+            self.settle(slot);
+        }
+    }
+
+    /// Takes up what is under way in chains whose epoch is another one now.
+    fn follow_table(&mut self) {
+        for slot in self.writes.slots() {
+            self.follow_table_with(slot);
+        }
+        self.activate_chains();
+    }
+
+    fn follow_table_with(&mut self, slot: Slot) {
+        let Some(write) = self.writes.get(slot) else {
+            return;
+        };
+        let (op, chunk, chain) = (write.order.op, write.order.chunk, write.order.chain);
+        let epoch = self.membership.current(chain).map(|place| place.epoch);
+        match write.phase {
+            Phase::Queued if epoch != Some(write.epoch) => {
+                self.end_queued(slot, self.no_place(chain));
+            }
+            Phase::Passed(passed) if epoch != Some(passed.epoch) => {
+                if is_planted!(DropPendingAtEpoch) {
+                    self.effects.push(Effect::Discard { op, chunk });
+                    return self.end(slot, Err(self.no_place(chain)));
+                }
+                self.pass_on(slot);
+            }
+            Phase::Done(_) => self.settle(slot),
+            Phase::Queued
+            | Phase::Executing
+            | Phase::Preparing
+            | Phase::Passed(_)
+            | Phase::Applying
+            | Phase::Recording(_) => {}
+        }
+    }
+
+    fn activate_chains(&mut self) {
+        for (chain, epoch) in self.membership.to_activate() {
+            self.effects.push(Effect::Activate { chain, epoch });
+        }
+    }
+
+    /// Ends a change that has not begun.
+    fn end_queued(&mut self, slot: Slot, status: Status) {
+        let write = self.writes.remove(slot);
+        self.replies.release(write.order.op);
+        for asker in write.askers {
+            let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
+            self.answer(caller, Err(status));
+        }
+    }
+
+    /// This copy is not the chain's.
+    fn diverged(&mut self, chain: ChainId, epoch: Epoch) {
+        self.effects.push(Effect::Left { chain, epoch });
+        self.leave(chain, epoch);
+    }
+
+    fn leave(&mut self, chain: ChainId, epoch: Epoch) {
+        self.membership.leave(chain, epoch);
+        for slot in self.writes.of_chain(chain) {
+            self.follow_table_with(slot);
+        }
+    }
+
+    fn fence(&mut self, fence: Fence, ack: u64) {
+        self.membership.fence(fence);
+        for slot in self.writes.of_session(fence.session) {
+            if self.writes.expect(slot).phase == Phase::Queued {
+                self.end_queued(slot, Status::Fenced);
+            }
+        }
+        self.fencing.insert(ack, fence.session);
+    }
+
+    fn acknowledge_fences(&mut self) {
+        let writes = &self.writes;
+        let may_go =
+            |session: SessionId| !writes.has_session(session) || is_planted!(AckFenceEarly);
+        let done: Vec<u64> = self
+            .fencing
+            .iter()
+            .filter(|(_, session)| may_go(**session))
+            .map(|(ack, _)| *ack)
+            .collect();
+        for ack in done {
+            self.fencing.remove(&ack);
+            self.effects.push(Effect::Fenced { ack });
+        }
+    }
+
+    fn forget(&mut self, session: SessionId) {
+        self.membership.forget_session(session);
+        self.drop_replies(session);
+    }
+
+    fn drop_replies(&mut self, session: SessionId) {
+        let writes = &self.writes;
+        self.replies
+            .retain(|slot| slot.0 != session || writes.get(slot).is_some());
+        self.effects.push(Effect::ForgetReplies { session });
+    }
+
+    fn tick(&mut self) {
+        for slot in self.writes.slots() {
+            self.look_after(slot);
+        }
+        for (chain, epoch, suspect) in self.membership.left_behind() {
+            self.effects.push(Effect::Report {
+                chain,
+                epoch,
+                suspect,
+            });
+        }
+        self.activate_chains();
+    }
+
+    /// Passes a change on again whose message was lost, and reports a successor that is silent. A
+    /// report may be lost too, so it is repeated.
+    fn look_after(&mut self, slot: Slot) {
+        let Some(write) = self.writes.get_mut(slot) else {
+            return;
+        };
+        let chain = write.order.chain;
+        let Phase::Passed(passed) = &mut write.phase else {
+            return;
+        };
+        if passed.report_ms <= self.now_ms {
+            passed.report_ms = self.now_ms + SILENT_SUCCESSOR_MS;
+            self.effects.push(Effect::Report {
+                chain,
+                epoch: passed.epoch,
+                suspect: passed.successor,
+            });
+        }
+        if passed.exchange.is_none() && passed.again_ms <= self.now_ms {
+            self.pass_on(slot);
+        }
+    }
+}
+
+/// The successor has decided: nobody from there on has applied the change, or will. Everything else
+/// leaves it open.
+fn is_refusal(status: Status) -> bool {
+    let is_final = matches!(status, Status::Fenced | Status::SessionExpired);
+    let is_planted = matches!(status, Status::StaleEpoch(_)) && is_planted!(PassStaleEpochUp);
+    is_final || is_planted || Refusal::of(status).is_some()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! The core on its effects. Interleavings are the simulation's business (`tests/chain`).
+
+use vdfs_proto::{Chain, ChunkSize, MemberState};
+
+use super::*;
+
+const CHAIN: ChainId = ChainId(0);
+const CHUNK: ChunkId = ChunkId {
+    data: DataId(5),
+    index: 0,
+};
+
+type TestMember = Member<&'static str, u32>;
+
+/// Volume 1 with store 1, in a chain of these volumes.
+fn member(epoch: u64, volumes: &[u32]) -> TestMember {
+    let mut member = Member::new(StoreId(1), [], 8);
+    let registered = Registered {
+        volume: VolumeId(1),
+        term: 1,
+        registration: 1,
+        chunk_size: ChunkSize::DEFAULT,
+        table: table(epoch, volumes),
+        fences: Vec::new(),
+        live_sessions: vec![SessionId(1), SessionId(2)],
+    };
+    step(&mut member, Input::Registered(Box::new(registered)));
+    let lease = Input::Lease {
+        sent_ms: 0,
+        lease_ms: 1000,
+    };
+    step(&mut member, lease);
+    member
+}
+
+fn table(epoch: u64, volumes: &[u32]) -> ChainTable {
+    let member = |volume: &u32| vdfs_proto::Member {
+        volume: VolumeId(*volume),
+        store: StoreId(u128::from(*volume)),
+        state: MemberState::Serving,
+    };
+    let chain = Chain {
+        epoch: Epoch(epoch),
+        members: volumes.iter().map(member).collect(),
+        lost_below: DataId(0),
+        is_active: true,
+    };
+    ChainTable {
+        version: epoch,
+        chains: vec![chain],
+        volumes: Vec::new(),
+    }
+}
+
+fn step_at(member: &mut TestMember, now_ms: u64, input: Input<&'static str, u32>) -> Vec<String> {
+    let mut effects = Vec::new();
+    member.step(now_ms, input, &mut effects);
+    member.check();
+    effects.iter().map(name).collect()
+}
+
+fn step(member: &mut TestMember, input: Input<&'static str, u32>) -> Vec<String> {
+    step_at(member, 0, input)
+}
+
+/// What tests look at of an effect.
+fn name(effect: &Effect<&'static str, u32>) -> String {
+    match effect {
+        Effect::Execute { order, .. } => format!("execute {}", order.body),
+        Effect::Prepare { order, .. } => format!("prepare {}", order.body),
+        Effect::Apply { op, .. } => format!("apply {}", op.seq),
+        Effect::Discard { op, .. } => format!("discard {}", op.seq),
+        Effect::Record { op, .. } => format!("record {}", op.seq),
+        Effect::Forward {
+            to, epoch, version, ..
+        } => format!("forward {version:?} to {to} in {epoch}"),
+        Effect::Answer { caller, outcome } => match outcome {
+            Ok(version) => format!("answer {caller} {version:?}"),
+            Err(status) => format!("answer {caller} {status}"),
+        },
+        Effect::Fenced { ack } => format!("fenced {ack}"),
+        Effect::Opened { caller } => format!("opened {caller}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn op(session: u64, seq: u64) -> OpId {
+    OpId {
+        session: SessionId(session),
+        slot: 0,
+        seq,
+    }
+}
+
+fn request(op: OpId, body: &'static str, epoch: u64, caller: u32) -> Input<&'static str, u32> {
+    let order = Order {
+        chain: CHAIN,
+        chunk: CHUNK,
+        op,
+        body,
+    };
+    Input::Request {
+        order,
+        epoch: Epoch(epoch),
+        caller,
+    }
+}
+
+fn version(epoch: u64, counter: u64) -> Version {
+    Version {
+        epoch: Epoch(epoch),
+        counter,
+    }
+}
+
+fn executed(op: OpId, counter: u64) -> Input<&'static str, u32> {
+    Input::Executed {
+        op,
+        outcome: Ok(version(1, counter)),
+    }
+}
+
+#[test]
+fn member_alone_begins_no_other_change_of_a_chunk_before_the_reply_is_on_record() {
+    let mut member = member(1, &[1]);
+    let (first, second) = (op(1, 1), op(2, 1));
+    assert_eq!(step(&mut member, request(first, "a", 1, 10)), ["execute a"]);
+    assert!(step(&mut member, request(second, "b", 1, 20)).is_empty());
+    assert_eq!(step(&mut member, executed(first, 1)), ["record 1"]);
+    let recorded = step(&mut member, Input::Recorded { op: first });
+    let answer = format!("answer 10 {:?}", version(1, 1));
+    assert_eq!(recorded, [answer, "execute b".to_owned()]);
+}
+
+#[test]
+fn member_retry_waits_for_the_first_copy_and_is_answered_after_it() {
+    let mut member = member(1, &[1]);
+    step(&mut member, request(op(1, 1), "a", 1, 10));
+    assert!(step(&mut member, request(op(1, 1), "a", 1, 11)).is_empty());
+    step(&mut member, executed(op(1, 1), 1));
+    let recorded = step(&mut member, Input::Recorded { op: op(1, 1) });
+    assert_eq!(recorded.len(), 2, "both are answered: {recorded:?}");
+    let again = step(&mut member, request(op(1, 1), "a", 1, 12));
+    assert_eq!(again, [format!("answer 12 {:?}", version(1, 1))]);
+    let late = step(&mut member, request(op(1, 0), "old", 1, 13));
+    assert_eq!(late, [format!("answer 13 {}", Status::StaleRequest)]);
+}
+
+#[test]
+fn member_fence_holds_when_the_session_has_nothing_under_way() {
+    let mut member = member(1, &[1]);
+    step(&mut member, request(op(1, 1), "a", 1, 10));
+    let fence = Fence {
+        number: 1,
+        session: SessionId(1),
+    };
+    assert!(step(&mut member, Input::Fence { fence, ack: 7 }).is_empty());
+    step(&mut member, executed(op(1, 1), 1));
+    let recorded = step(&mut member, Input::Recorded { op: op(1, 1) });
+    assert!(recorded.contains(&"fenced 7".to_owned()), "{recorded:?}");
+    let refused = step(&mut member, request(op(1, 2), "b", 1, 11));
+    assert_eq!(refused, [format!("answer 11 {}", Status::Fenced)]);
+}
+
+#[test]
+fn member_without_a_lease_takes_no_write_and_reads_only_where_it_is_alone() {
+    let mut alone = member(1, &[1]);
+    let late = step_at(&mut alone, 1000, request(op(1, 1), "a", 1, 10));
+    assert_eq!(late, [format!("answer 10 {}", Status::NotServing)]);
+    let reading = |member: &TestMember, now_ms| member.reading(now_ms, CHAIN, Epoch(1), CHUNK);
+    assert_eq!(reading(&alone, 1000), Ok(Reading::Now(DataId(0))));
+    let two = member(1, &[1, 2]);
+    assert_eq!(reading(&two, 999), Ok(Reading::Now(DataId(0))));
+    assert_eq!(reading(&two, 1000), Err(Status::NotServing));
+}
+
+/// A head of two whose change has gone to the successor.
+fn head_that_has_passed_on(volumes: &[u32]) -> TestMember {
+    let mut head = member(1, volumes);
+    assert_eq!(
+        step(&mut head, request(op(1, 1), "a", 1, 10)),
+        ["prepare a"]
+    );
+    let prepared = Input::Prepared {
+        op: op(1, 1),
+        outcome: Ok(Prepared::Ready {
+            base: version(0, 0),
+            version: version(1, 1),
+        }),
+    };
+    let passed = step(&mut head, prepared);
+    assert_eq!(passed, [forward(2, 1)]);
+    head
+}
+
+fn forward(to: u32, epoch: u64) -> String {
+    format!(
+        "forward {:?} to {} in {}",
+        version(1, 1),
+        VolumeId(to),
+        Epoch(epoch)
+    )
+}
+
+fn answered(exchange: u64, answer: Result<Version, Status>) -> Input<&'static str, u32> {
+    Input::Answered { exchange, answer }
+}
+
+#[test]
+fn member_applies_when_its_successor_has_and_holds_readers_until_then() {
+    let mut head = head_that_has_passed_on(&[1, 2]);
+    assert_eq!(
+        head.reading(0, CHAIN, Epoch(1), CHUNK),
+        Ok(Reading::WhenOpen)
+    );
+    let wait = Input::WaitForOpen {
+        chunk: CHUNK,
+        caller: 30,
+    };
+    assert!(step(&mut head, wait).is_empty());
+    let lost = answered(1, Err(Status::Disconnected));
+    assert!(step(&mut head, lost).is_empty(), "that ends nothing");
+    assert_eq!(
+        step_at(&mut head, PASS_AGAIN_MS, Input::Tick),
+        [forward(2, 1)]
+    );
+    assert!(
+        step(&mut head, answered(1, Ok(version(1, 1)))).is_empty(),
+        "an answer to the first message says nothing any more"
+    );
+    let applied = step(&mut head, answered(2, Ok(version(1, 1))));
+    assert_eq!(applied, ["apply 1"]);
+    assert_eq!(
+        step(&mut head, Input::Applied { op: op(1, 1) }),
+        ["record 1"]
+    );
+    let ended = step(&mut head, Input::Recorded { op: op(1, 1) });
+    assert!(ended.contains(&"opened 30".to_owned()), "{ended:?}");
+    assert!(ended.iter().any(|effect| effect.starts_with("answer 10")));
+}
+
+#[test]
+fn member_in_a_new_epoch_passes_the_same_version_to_its_new_successor() {
+    let mut head = head_that_has_passed_on(&[1, 2, 3]);
+    let again = step(&mut head, Input::Table(table(2, &[1, 3])));
+    assert_eq!(again, [forward(3, 2)]);
+    let late = step(&mut head, answered(1, Ok(version(1, 1))));
+    assert!(late.is_empty(), "volume 3 need not have it");
+    let alone = step(&mut head, Input::Table(table(3, &[1])));
+    assert_eq!(alone, ["apply 1"], "it is the tail now");
+}
+
+#[test]
+fn member_takes_a_refusal_from_below_for_good_and_a_stale_epoch_for_nothing() {
+    let mut head = head_that_has_passed_on(&[1, 2]);
+    let stale = answered(1, Err(Status::StaleEpoch(Epoch(2))));
+    assert!(step(&mut head, stale).is_empty());
+    step_at(&mut head, PASS_AGAIN_MS, Input::Tick);
+    let refused = step(&mut head, answered(2, Err(Status::NoSpace)));
+    assert_eq!(refused, ["discard 1", "record 1"]);
+    let ended = step(&mut head, Input::Recorded { op: op(1, 1) });
+    assert_eq!(ended, [format!("answer 10 {}", Status::NoSpace)]);
+}
+
+#[test]
+fn member_that_is_removed_drops_what_waits_for_its_successor() {
+    let mut head = head_that_has_passed_on(&[1, 2]);
+    let removed = step(&mut head, Input::Table(table(2, &[2])));
+    let stale = Status::StaleEpoch(Epoch(2));
+    assert_eq!(
+        removed,
+        ["discard 1".to_owned(), format!("answer 10 {stale}")]
+    );
+    assert!(head.is_idle());
+}
+
+#[test]
+fn member_reports_a_silent_successor_again_and_again() {
+    let mut head = head_that_has_passed_on(&[1, 2]);
+    for round in 1..4 {
+        let at_ms = round * SILENT_SUCCESSOR_MS;
+        let reports = step_at(&mut head, at_ms, Input::Tick);
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        assert!(step_at(&mut head, at_ms + 1, Input::Tick).is_empty());
+    }
+}

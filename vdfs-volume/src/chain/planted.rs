@@ -1,0 +1,69 @@
+//! Bugs of one line each that a test can switch on for its thread: what the simulation must find.
+//! Compiled only with the feature `planted-bugs`.
+
+use std::cell::Cell;
+
+/// A mistake somebody could make in this module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A member applies, and answers, before its successor has.
+    AckBeforeSuccessor,
+    /// Reads of a chain of several members are served without a lease.
+    ServeWithoutLease,
+    /// Replies are not recorded.
+    ForgetReply,
+    /// Refusals of members below the head are not recorded.
+    ForgetRefusalBelow,
+    /// A new epoch drops what waits for the successor.
+    DropPendingAtEpoch,
+    /// An answer to a change is taken from whoever was asked last or before.
+    TakeAnyAnswer,
+    /// Reads do not wait for a closed chunk.
+    ReadClosed,
+    /// A fence is acknowledged while changes of its session are under way.
+    AckFenceEarly,
+    /// A change that is passed on again gets another version.
+    RenumberOnResend,
+    /// A member applies whatever version its own chunk has.
+    SkipBaseCheck,
+    /// `StaleEpoch` from below is passed up as an answer.
+    PassStaleEpochUp,
+    /// Replies are remembered until the process ends, and not recorded.
+    KeepReplyInHeap,
+    /// An older epoch is taken for the present one.
+    TakeAnyEpoch,
+    /// Writes of fenced sessions are refused at the head alone.
+    FenceOnlyAtHead,
+}
+
+impl Bug {
+    pub const ALL: [Bug; 14] = [
+        Bug::AckBeforeSuccessor,
+        Bug::ServeWithoutLease,
+        Bug::ForgetReply,
+        Bug::ForgetRefusalBelow,
+        Bug::DropPendingAtEpoch,
+        Bug::TakeAnyAnswer,
+        Bug::ReadClosed,
+        Bug::AckFenceEarly,
+        Bug::RenumberOnResend,
+        Bug::SkipBaseCheck,
+        Bug::PassStaleEpochUp,
+        Bug::KeepReplyInHeap,
+        Bug::TakeAnyEpoch,
+        Bug::FenceOnlyAtHead,
+    ];
+}
+
+thread_local! {
+    static ON: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Switches one bug on for this thread, or all off.
+pub fn switch(bug: Option<Bug>) {
+    ON.set(bug);
+}
+
+pub(crate) fn is_on(bug: Bug) -> bool {
+    ON.get() == Some(bug)
+}

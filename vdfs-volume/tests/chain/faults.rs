@@ -1,0 +1,187 @@
+//! What goes wrong in a simulation, and when.
+//!
+//! A chain is never left without a member that has been there all the time: how the best copies are
+//! found when all members of a chain were down is not built yet, so it is not asked for here.
+
+use vdfs_proto::Chain;
+
+use crate::message::{Event, Place};
+use crate::node::{LEASE_MS, Node};
+use crate::rng::Rng;
+use crate::world::{VOLUMES, World};
+
+#[derive(Debug)]
+pub(crate) struct Faults {
+    pub(crate) is_over: bool,
+    /// Between two faults, in microseconds.
+    pause_us: u64,
+    /// In a thousand inputs of a volume.
+    kills: u64,
+}
+
+impl Faults {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        Faults {
+            is_over: false,
+            pause_us: *rng.pick(&[400_000, 1_000_000, 3_000_000]),
+            kills: *rng.pick(&[0, 0, 1, 3]),
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn fault(&mut self) {
+        if self.faults.is_over {
+            return;
+        }
+        let pause_us = self
+            .rng
+            .between(self.faults.pause_us / 2, self.faults.pause_us);
+        self.schedule(pause_us, Event::Fault);
+        let volume = self.rng.below(VOLUMES as u64) as usize;
+        match self.rng.below(10) {
+            0 if self.may_harm(volume) => self.kill(volume),
+            1 | 2 if self.may_harm(volume) => self.stand_still(volume),
+            3 if self.may_harm(volume) => self.cut_from_master(volume),
+            4 | 5 => self.cut_from_another(volume),
+            6 => self.cut_from_client(volume),
+            7 => self.kill_master_or_slow_its_disk(),
+            8 => self.fill(volume),
+            9 => self.kill_client(),
+            _ => {}
+        }
+    }
+
+    /// In each chain of several members there is another one that nothing has happened to, and where
+    /// this one is alone it has taken over.
+    fn may_harm(&self, volume: usize) -> bool {
+        let chains = self.master.table().chains.iter();
+        let mut rows = chains.map(|row| (row.is_active, members(row)));
+        rows.all(|(is_active, members)| {
+            let others = members.iter().filter(|of| **of != volume);
+            match members.contains(&volume) {
+                false => true,
+                true if members.len() == 1 => is_active,
+                true => others.clone().any(|of| self.is_sound(*of, &members)),
+            }
+        })
+    }
+
+    fn is_sound(&self, volume: usize, members: &[usize]) -> bool {
+        let me = Place::Volume(volume);
+        let is_cut = |other: Place| {
+            let cut = |from, to| self.network.is_cut(from, to, self.now_us);
+            cut(me, other) || cut(other, me)
+        };
+        let stands = self.stands_until[volume] > self.now_us;
+        let is_apart = members.iter().any(|of| is_cut(Place::Volume(*of)));
+        self.nodes[volume].is_up()
+            && !stands
+            && !is_apart
+            && !is_cut(Place::Master)
+            && self.master.serves(volume, self.nodes[volume].life)
+    }
+
+    /// After how many effects the process is killed in this step, if it is.
+    pub(crate) fn kill_in(&mut self, volume: usize) -> Option<u64> {
+        let is_due = !self.faults.is_over && self.rng.permille(self.faults.kills);
+        (is_due && self.may_harm(volume)).then(|| self.rng.below(3))
+    }
+
+    pub(crate) fn kill(&mut self, volume: usize) {
+        if !self.nodes[volume].is_up() {
+            return;
+        }
+        self.counts.hit("volumes killed");
+        self.with_dying(volume);
+        let delay_us = self.rng.between(20_000, 4_000_000);
+        self.schedule(delay_us, Event::VolumeStart { volume });
+    }
+
+    fn with_dying(&mut self, volume: usize) {
+        if self.nodes[volume].kill() {
+            self.counts.hit("killed with changes under way");
+        }
+    }
+
+    fn stand_still(&mut self, volume: usize) {
+        self.counts.hit("volumes that stood still");
+        let for_us = match self.rng.below(2) {
+            0 => self.rng.below(400_000),
+            _ => self.rng.between(LEASE_MS * 1000, 5_000_000),
+        };
+        if for_us > LEASE_MS * 1000 {
+            self.counts
+                .hit("volumes that stood still beyond their lease");
+        }
+        self.stands_until[volume] = self.now_us + for_us;
+    }
+
+    fn cut_from_master(&mut self, volume: usize) {
+        self.cut(Place::Volume(volume), Place::Master);
+    }
+
+    fn cut_from_another(&mut self, volume: usize) {
+        let other = self.rng.below(VOLUMES as u64) as usize;
+        let both = [volume, other];
+        if volume != other && both.iter().all(|of| self.may_harm(*of)) {
+            self.cut(Place::Volume(volume), Place::Volume(other));
+        }
+    }
+
+    fn cut_from_client(&mut self, volume: usize) {
+        let client = self.rng.below(self.clients.len() as u64) as usize;
+        self.cut(Place::Volume(volume), Place::Client(client));
+    }
+
+    fn cut(&mut self, one: Place, other: Place) {
+        let until_us = self.now_us + self.rng.between(50_000, 5_000_000);
+        let way = self.rng.below(3);
+        match way {
+            0 => self.counts.hit("links cut both ways"),
+            _ => self.counts.hit("links cut one way"),
+        }
+        if way != 1 {
+            self.network.cut(one, other, until_us);
+        }
+        if way != 2 {
+            self.network.cut(other, one, until_us);
+        }
+    }
+
+    fn kill_master_or_slow_its_disk(&mut self) {
+        if self.rng.permille(500) {
+            self.master.disk_us = *self.rng.pick(&[5_000, 100_000, 3_000_000]);
+            return;
+        }
+        if self.master.is_up() {
+            self.counts.hit("masters killed");
+            self.with_office(|master, office| master.kill(office));
+            let delay_us = self.rng.between(10_000, 4_000_000);
+            self.schedule(delay_us, Event::MasterStart);
+        }
+    }
+
+    fn fill(&mut self, volume: usize) {
+        self.counts.hit("volumes full");
+        self.nodes[volume].shelf.is_full = true;
+        let delay_us = self.rng.below(1_500_000);
+        self.schedule(delay_us, Event::SpaceReturns { volume });
+    }
+
+    fn kill_client(&mut self) {
+        self.counts.hit("clients killed");
+        let client = self.rng.below(self.clients.len() as u64) as usize;
+        let session = self.clients[client].session;
+        let anew = self.master.open_session();
+        self.clients[client].begin_anew(anew);
+        self.with_desk(|clients, desk| clients[client].start(desk));
+        let delay_us = self.rng.below(300_000);
+        self.schedule(delay_us, Event::SessionSilent { session });
+    }
+}
+
+fn members(row: &Chain) -> Vec<usize> {
+    let members = row.members.iter();
+    members.map(|of| Node::index_of(of.volume)).collect()
+}

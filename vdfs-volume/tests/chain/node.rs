@@ -1,0 +1,566 @@
+//! A simulated volume: the real core, a shelf for a store, and what `engine` does in between.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use vdfs_proto::{ChainId, ChainTable, OpId, Status, StoreId, Version, VolumeId};
+use vdfs_volume::chain::{Effect, Member, Reading, Rule};
+
+use crate::history::History;
+use crate::message::chain_of;
+use crate::message::{Action, Caller, Command, CoreInput, Event, Message, Place, Read};
+use crate::report::Counts;
+use crate::rng::Rng;
+use crate::shelf::{Cells, KilledAt, Made, Patch, Shelf};
+
+pub(crate) const LEASE_MS: u64 = 1250;
+const TICK_US: u64 = 50_000;
+/// So many ticks make a heartbeat.
+const BEAT_TICKS: u64 = 5;
+const FORWARD_DEADLINE_US: u64 = 1_000_000;
+
+type CoreEffect = Effect<Patch, Caller>;
+
+/// What a volume's code may touch beside itself.
+pub(crate) struct Scene<'a> {
+    pub(crate) now_us: u64,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) history: &'a mut History,
+    pub(crate) counts: &'a mut Counts,
+    pub(crate) actions: &'a mut Vec<Action>,
+    /// The master's, as its disk has it.
+    pub(crate) table: &'a ChainTable,
+    /// The process is killed after so many more effects.
+    pub(crate) kill_in: Option<u64>,
+}
+
+impl Scene<'_> {
+    fn now_ms(&self) -> u64 {
+        self.now_us / 1000
+    }
+
+    fn send(&mut self, from: usize, to: Place, message: Message) {
+        let from = Place::Volume(from);
+        self.actions.push(Action::Send { from, to, message });
+    }
+
+    fn after(&mut self, delay_us: u64, event: Event) {
+        self.actions.push(Action::After { delay_us, event });
+    }
+
+    /// Whether the process is killed now.
+    fn is_killed(&mut self) -> bool {
+        match &mut self.kill_in {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+/// The process has ended.
+#[derive(Debug)]
+pub(crate) struct Killed;
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) index: usize,
+    pub(crate) life: u64,
+    pub(crate) shelf: Shelf,
+    core: Option<Member<Patch, Caller>>,
+    is_registered: bool,
+    /// The attempt to register that counts.
+    attempt: u64,
+    /// Ops that were passed on in this life.
+    passed: BTreeSet<OpId>,
+}
+
+impl Node {
+    pub(crate) fn new(index: usize) -> Self {
+        Node {
+            index,
+            life: 0,
+            shelf: Shelf::default(),
+            core: None,
+            is_registered: false,
+            attempt: 0,
+            passed: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn volume(index: usize) -> VolumeId {
+        VolumeId(index as u32 + 1)
+    }
+
+    pub(crate) fn index_of(volume: VolumeId) -> usize {
+        volume.0 as usize - 1
+    }
+
+    pub(crate) fn store(index: usize) -> StoreId {
+        StoreId(index as u128 + 1)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.core.is_some()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.core.as_ref().is_some_and(Member::is_idle)
+    }
+
+    pub(crate) fn start(&mut self, scene: &mut Scene<'_>) {
+        self.life += 1;
+        self.is_registered = false;
+        self.passed.clear();
+        for made in self.shelf.recover() {
+            match made.op {
+                Some(_) => scene.counts.hit("rolled forward"),
+                None => scene.counts.hit("torn and given up"),
+            }
+            // Among several members a torn copy does not count: its volume has lost its place.
+            if made.op.is_some() || self.is_alone(scene.table, chain_of(made.chunk)) {
+                scene.history.made(&made);
+            }
+        }
+        let replies = self.shelf.replies.values().copied();
+        self.core = Some(Member::new(Self::store(self.index), replies, 10_000));
+        self.tick_after(scene, 0);
+    }
+
+    fn is_alone(&self, table: &ChainTable, chain: ChainId) -> bool {
+        let members = &table.chain(chain).expect("it exists").members;
+        members.len() == 1 && members[0].volume == Self::volume(self.index)
+    }
+
+    /// Whether changes were under way.
+    pub(crate) fn kill(&mut self) -> bool {
+        self.core.take().is_some_and(|core| !core.is_idle())
+    }
+
+    fn tick_after(&self, scene: &mut Scene<'_>, count: u64) {
+        let (volume, life) = (self.index, self.life);
+        scene.after(
+            TICK_US,
+            Event::VolumeTick {
+                volume,
+                life,
+                count,
+            },
+        );
+    }
+
+    pub(crate) fn tick(&mut self, scene: &mut Scene<'_>, count: u64) -> Result<(), Killed> {
+        self.tick_after(scene, count + 1);
+        if count.is_multiple_of(BEAT_TICKS) {
+            let message = self.beat(scene.now_us);
+            scene.send(self.index, Place::Master, message);
+        }
+        self.take(scene, CoreInput::Tick)
+    }
+
+    fn beat(&mut self, sent_us: u64) -> Message {
+        let life = self.life;
+        if self.is_registered {
+            return Message::Heartbeat { life, sent_us };
+        }
+        self.attempt += 1;
+        let attempt = self.attempt;
+        Message::Register { life, attempt }
+    }
+
+    pub(crate) fn receive(
+        &mut self,
+        scene: &mut Scene<'_>,
+        from: Place,
+        message: Message,
+    ) -> Result<(), Killed> {
+        match message {
+            Message::Write { order, epoch } => {
+                let Place::Client(client) = from else {
+                    unreachable!()
+                };
+                let (op, chunk) = (order.op, order.chunk);
+                let caller = Caller::Writer { client, op, chunk };
+                self.take(
+                    scene,
+                    CoreInput::Request {
+                        order,
+                        epoch,
+                        caller,
+                    },
+                )
+            }
+            Message::Read(read) => {
+                let Place::Client(client) = from else {
+                    unreachable!()
+                };
+                self.read(scene, client, read)
+            }
+            Message::Forward {
+                life,
+                exchange,
+                order,
+                epoch,
+                base,
+                version,
+            } => {
+                let Place::Volume(volume) = from else {
+                    unreachable!()
+                };
+                let caller = Caller::Above {
+                    volume,
+                    life,
+                    exchange,
+                };
+                let input = CoreInput::Forward {
+                    order,
+                    epoch,
+                    base,
+                    version,
+                    caller,
+                };
+                self.take(scene, input)
+            }
+            Message::Forwarded {
+                life,
+                exchange,
+                answer,
+            } if life == self.life => self.take(scene, CoreInput::Answered { exchange, answer }),
+            Message::Registered {
+                life,
+                attempt,
+                registered,
+            } if life == self.life && attempt == self.attempt && !self.is_registered => {
+                self.is_registered = true;
+                let (sent_us, life) = (scene.now_us, self.life);
+                scene.send(
+                    self.index,
+                    Place::Master,
+                    Message::Heartbeat { life, sent_us },
+                );
+                self.take(scene, CoreInput::Registered(registered))
+            }
+            Message::Heard { life, sent_us } if life == self.life => {
+                let input = CoreInput::Lease {
+                    sent_ms: sent_us / 1000,
+                    lease_ms: LEASE_MS,
+                };
+                self.take(scene, input)
+            }
+            Message::Unknown { life } if life == self.life => {
+                self.is_registered = false;
+                Ok(())
+            }
+            Message::Command {
+                life,
+                number,
+                command,
+            } if life == self.life => self.obey(scene, number, command),
+            Message::Activated { life, chain, epoch } if life == self.life => {
+                self.take(scene, CoreInput::Activated { chain, epoch })
+            }
+            // For an earlier life.
+            _ => Ok(()),
+        }
+    }
+
+    fn obey(&mut self, scene: &mut Scene<'_>, number: u64, command: Command) -> Result<(), Killed> {
+        match command {
+            Command::Table(table) => self.take(scene, CoreInput::Table(table))?,
+            Command::Leave { chain, epoch } => {
+                self.take(scene, CoreInput::Leave { chain, epoch })?;
+            }
+            Command::Fence(fence) => {
+                if !self.is_idle() {
+                    scene.counts.hit("fenced with changes under way");
+                }
+                // Answered by the effect.
+                return self.take(scene, CoreInput::Fence { fence, ack: number });
+            }
+            Command::Forget(session) => self.take(scene, CoreInput::ForgetSession(session))?,
+        }
+        self.command_done(scene, number);
+        Ok(())
+    }
+
+    fn command_done(&self, scene: &mut Scene<'_>, number: u64) {
+        let life = self.life;
+        scene.send(
+            self.index,
+            Place::Master,
+            Message::CommandDone { life, number },
+        );
+    }
+
+    fn read(&mut self, scene: &mut Scene<'_>, client: usize, read: Read) -> Result<(), Killed> {
+        let core = self.core.as_ref().expect("it is up");
+        match core.reading(scene.now_ms(), read.chain, read.epoch, read.chunk) {
+            Ok(Reading::Now(_)) => {
+                let (version, cells) = self.shelf.read(read.chunk);
+                let (volume, life) = (self.index, self.life);
+                let copied = Event::Copied {
+                    volume,
+                    life,
+                    client,
+                    read,
+                    version,
+                    cells,
+                };
+                let delay_us = scene.rng.below(1500);
+                scene.after(delay_us, copied);
+                Ok(())
+            }
+            Ok(Reading::WhenOpen) => {
+                scene.counts.hit("reads that waited for a closed chunk");
+                let caller = Caller::Reader { client, read };
+                let chunk = read.chunk;
+                self.take(scene, CoreInput::WaitForOpen { chunk, caller })
+            }
+            Err(status) => {
+                self.answer_read(scene, client, read, Err(status));
+                Ok(())
+            }
+        }
+    }
+
+    /// What was copied is good if it may still be served.
+    pub(crate) fn copied(
+        &mut self,
+        scene: &mut Scene<'_>,
+        client: usize,
+        read: Read,
+        copy: (Version, Cells),
+    ) -> Result<(), Killed> {
+        let core = self.core.as_ref().expect("it is up");
+        match core.reading(scene.now_ms(), read.chain, read.epoch, read.chunk) {
+            Ok(Reading::Now(_)) => {
+                let chain = scene.table.chain(read.chain).expect("it exists");
+                let me = Self::volume(self.index);
+                let has_place = chain.members.iter().any(|member| member.volume == me);
+                assert!(
+                    has_place,
+                    "volume {} serves {read:?} without a place",
+                    self.index
+                );
+                self.answer_read(scene, client, read, Ok(copy));
+                Ok(())
+            }
+            Ok(Reading::WhenOpen) => self.read(scene, client, read),
+            Err(status) => {
+                scene
+                    .counts
+                    .hit("reads that lost their lease or place on the way");
+                self.answer_read(scene, client, read, Err(status));
+                Ok(())
+            }
+        }
+    }
+
+    fn answer_read(
+        &self,
+        scene: &mut Scene<'_>,
+        client: usize,
+        read: Read,
+        outcome: Result<(Version, Cells), Status>,
+    ) {
+        let number = read.number;
+        let message = Message::ReadDone { number, outcome };
+        scene.send(self.index, Place::Client(client), message);
+    }
+
+    /// Brings an input to the core and performs what follows, unless the process is killed on the
+    /// way.
+    pub(crate) fn take(&mut self, scene: &mut Scene<'_>, input: CoreInput) -> Result<(), Killed> {
+        let mut effects = Vec::new();
+        let core = self.core.as_mut().expect("it is up");
+        core.step(scene.now_ms(), input, &mut effects);
+        core.check();
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            let killed = scene.is_killed();
+            self.perform(scene, effect, killed)?;
+        }
+        Ok(())
+    }
+
+    fn perform(
+        &mut self,
+        scene: &mut Scene<'_>,
+        effect: CoreEffect,
+        killed: bool,
+    ) -> Result<(), Killed> {
+        let killed_at = killed.then(|| match scene.rng.below(4) {
+            0 => KilledAt::Before,
+            1 => KilledAt::HalfDone,
+            2 => KilledAt::BytesDone,
+            _ => KilledAt::Done,
+        });
+        match effect {
+            Effect::Execute { order, rule, terms } => {
+                if let Rule::Next(epoch) = rule {
+                    scene.history.headed(order.chain, epoch, self.index);
+                }
+                let executed = self.shelf.execute(&order, rule, terms, killed_at);
+                if let Ok((_, Some(made))) = &executed {
+                    self.show(scene, made, order.chain);
+                }
+                let (op, outcome) = (order.op, executed.map(|(version, _)| version));
+                self.stored(scene, CoreInput::Executed { op, outcome });
+            }
+            Effect::Apply { op, chunk } => {
+                let made = self.shelf.apply(op, chunk, killed_at);
+                if let Some(made) = &made {
+                    // Its chain is the chunk's.
+                    self.show(scene, made, chain_of(chunk));
+                }
+                self.stored(scene, CoreInput::Applied { op });
+            }
+            _ if killed => {}
+            other => self.perform_whole(scene, other)?,
+        }
+        if killed {
+            scene.counts.hit("killed between or within effects");
+            return Err(Killed);
+        }
+        Ok(())
+    }
+
+    fn show(&self, scene: &mut Scene<'_>, made: &Made, chain: ChainId) {
+        let session = made.op.expect("it was just made").session;
+        let me = Self::volume(self.index);
+        let members = &scene.table.chain(chain).expect("it exists").members;
+        let is_member = members.iter().any(|member| member.volume == me);
+        let is_late = scene.history.is_released(session) && scene.history.is_new(made);
+        assert!(
+            !(is_late && is_member),
+            "{made:?} appears after its session's end"
+        );
+        scene.history.made(made);
+    }
+
+    fn perform_whole(&mut self, scene: &mut Scene<'_>, effect: CoreEffect) -> Result<(), Killed> {
+        match effect {
+            Effect::Execute { .. } | Effect::Apply { .. } => unreachable!("done by the caller"),
+            Effect::Prepare { order, rule, terms } => {
+                if let Rule::Next(epoch) = rule {
+                    scene.history.headed(order.chain, epoch, self.index);
+                }
+                let outcome = self.shelf.prepare(&order, rule, terms);
+                let op = order.op;
+                self.stored(scene, CoreInput::Prepared { op, outcome });
+            }
+            Effect::Discard { op, .. } => self.shelf.discard(op),
+            Effect::Record { op, outcome, .. } => {
+                self.shelf.record(op, outcome);
+                self.stored(scene, CoreInput::Recorded { op });
+            }
+            Effect::Forward {
+                exchange,
+                to,
+                order,
+                epoch,
+                base,
+                version,
+            } => {
+                if !self.passed.insert(order.op) {
+                    scene.counts.hit("changes passed on again");
+                }
+                let (volume, life) = (self.index, self.life);
+                let message = Message::Forward {
+                    life,
+                    exchange,
+                    order,
+                    epoch,
+                    base,
+                    version,
+                };
+                scene.send(volume, Place::Volume(Self::index_of(to)), message);
+                let status = Status::DeadlineExceeded;
+                let lost = Event::ForwardLost {
+                    volume,
+                    life,
+                    exchange,
+                    status,
+                };
+                scene.after(FORWARD_DEADLINE_US, lost);
+            }
+            Effect::Answer { caller, outcome } => self.answer(scene, caller, outcome),
+            Effect::Opened { caller } => {
+                let Caller::Reader { client, read } = caller else {
+                    unreachable!("only readers wait for that")
+                };
+                return self.read(scene, client, read);
+            }
+            Effect::Fenced { ack } => self.command_done(scene, ack),
+            Effect::KeepReplies => {
+                let core = self.core.as_ref().expect("it is up");
+                self.shelf.keep_sessions(|session| core.may_retry(session));
+            }
+            Effect::ForgetReplies { session } => self.shelf.keep_sessions(|of| of != session),
+            Effect::Activate { chain, epoch } => {
+                let life = self.life;
+                let message = Message::Activate { life, chain, epoch };
+                scene.send(self.index, Place::Master, message);
+            }
+            Effect::Report {
+                chain,
+                epoch,
+                suspect,
+            } => {
+                scene.counts.hit("silent successors reported");
+                let suspect = Self::index_of(suspect);
+                let message = Message::Report {
+                    chain,
+                    epoch,
+                    suspect,
+                };
+                scene.send(self.index, Place::Master, message);
+            }
+            Effect::Left { chain, epoch } => {
+                panic!("volume {} has diverged in {chain:?} {epoch:?}", self.index)
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, scene: &mut Scene<'_>, caller: Caller, outcome: Result<Version, Status>) {
+        match caller {
+            Caller::Writer { client, op, chunk } => {
+                let message = Message::Written { op, chunk, outcome };
+                scene.send(self.index, Place::Client(client), message);
+            }
+            Caller::Above {
+                volume,
+                life,
+                exchange,
+            } => {
+                let answer = outcome;
+                let message = Message::Forwarded {
+                    life,
+                    exchange,
+                    answer,
+                };
+                scene.send(self.index, Place::Volume(volume), message);
+            }
+            Caller::Reader { .. } => unreachable!("readers are answered by the shell"),
+        }
+    }
+
+    fn stored(&self, scene: &mut Scene<'_>, input: CoreInput) {
+        let (volume, life) = (self.index, self.life);
+        let delay_us = match scene.rng.below(3) {
+            0 => 0,
+            _ => scene.rng.below(2000),
+        };
+        scene.after(
+            delay_us,
+            Event::Stored {
+                volume,
+                life,
+                input,
+            },
+        );
+    }
+}

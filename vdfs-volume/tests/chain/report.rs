@@ -1,0 +1,58 @@
+//! What the faults of simulations have hit.
+
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts(BTreeMap<&'static str, u64>);
+
+/// Every kind of thing that must have happened in a run of some hundred seeds.
+pub(crate) const EXPECTED: [&str; 22] = [
+    "steps",
+    "messages lost",
+    "messages twice",
+    "links cut both ways",
+    "links cut one way",
+    "volumes killed",
+    "killed between or within effects",
+    "killed with changes under way",
+    "rolled forward",
+    "torn and given up",
+    "volumes that stood still",
+    "volumes that stood still beyond their lease",
+    "masters killed",
+    "slow log",
+    "volumes full",
+    "clients killed",
+    "fenced with changes under way",
+    "epochs",
+    "changes passed on again",
+    "silent successors reported",
+    "reads that waited for a closed chunk",
+    "reads that lost their lease or place on the way",
+];
+
+impl Counts {
+    pub(crate) fn hit(&mut self, what: &'static str) {
+        self.add(what, 1);
+    }
+
+    pub(crate) fn add(&mut self, what: &'static str, count: u64) {
+        *self.0.entry(what).or_default() += count;
+    }
+
+    pub(crate) fn get(&self, what: &'static str) -> u64 {
+        self.0.get(what).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn merge(&mut self, other: &Counts) {
+        for (what, count) in &other.0 {
+            self.add(what, *count);
+        }
+    }
+
+    pub(crate) fn print(&self) {
+        for (what, count) in &self.0 {
+            println!("{count:>10} {what}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The store of a simulated volume: chunks of a few cells instead of bytes. What a change does to a
+//! chunk's state and records is the real [`ChunkState`]; a kill leaves what the real store would
+//! leave in RAM, and opening it again does what `store::recovery` does.
+
+use std::collections::BTreeMap;
+
+use vdfs_proto::{ChunkId, OpId, SessionId, Status, Version};
+use vdfs_volume::chain::{
+    Admission, Change, ChunkState, Failure, Order, Outcome, Prepared, Rule, Terms,
+};
+
+pub(crate) const CELLS: usize = 4;
+pub(crate) type Cells = [u64; CELLS];
+
+/// A write of one value into adjacent cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patch {
+    pub(crate) from: u32,
+    pub(crate) cells: u32,
+    pub(crate) value: u64,
+}
+
+impl Patch {
+    fn change(self) -> Change {
+        Change::Write {
+            offset: self.from,
+            len: self.cells,
+            sum: self.value as u32,
+        }
+    }
+
+    pub(crate) fn apply(self, cells: &mut Cells) {
+        self.apply_part(cells, self.cells);
+    }
+
+    fn apply_part(self, cells: &mut Cells, count: u32) {
+        let from = self.from as usize;
+        cells[from..from + count as usize].fill(self.value);
+    }
+
+    fn is_in(self, cells: &Cells) -> bool {
+        let mut with = *cells;
+        self.apply(&mut with);
+        with == *cells
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Copy {
+    pub(crate) state: ChunkState,
+    pub(crate) cells: Cells,
+    /// Of the change in the state's record, if there is one.
+    patch: Option<Patch>,
+}
+
+/// What a change has made of a chunk: for the history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) chunk: ChunkId,
+    pub(crate) base: Version,
+    pub(crate) version: Version,
+    /// None if a restart has given up the change.
+    pub(crate) op: Option<OpId>,
+    pub(crate) patch: Patch,
+    pub(crate) cells: Cells,
+}
+
+/// How far a change came before the process was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KilledAt {
+    Before,
+    HalfDone,
+    BytesDone,
+    Done,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shelf {
+    pub(crate) chunks: BTreeMap<ChunkId, Copy>,
+    pub(crate) replies: BTreeMap<(SessionId, u16), (OpId, Outcome)>,
+    prepared: BTreeMap<OpId, (Version, Patch)>,
+    pub(crate) is_full: bool,
+}
+
+impl Shelf {
+    pub(crate) fn version(&self, chunk: ChunkId) -> Version {
+        self.chunks
+            .get(&chunk)
+            .map_or(Version::default(), |copy| copy.state.version())
+    }
+
+    pub(crate) fn read(&self, chunk: ChunkId) -> (Version, Cells) {
+        let copy = self.chunks.get(&chunk).cloned().unwrap_or_default();
+        assert!(
+            copy.state.pending().is_none(),
+            "changes are atomic to readers"
+        );
+        (copy.state.version(), copy.cells)
+    }
+
+    fn admit(&self, chunk: ChunkId, rule: Rule, terms: Terms) -> Result<Admission, Failure> {
+        let state = self
+            .chunks
+            .get(&chunk)
+            .map_or(ChunkState::default(), |copy| copy.state);
+        let admission = state.admission(rule);
+        match admission {
+            Admission::Already(_) => return Ok(admission),
+            Admission::Go(_) => {}
+            Admission::StaleEpoch => return Err(Failure::Refused(Status::NotServing)),
+            Admission::Diverged => return Err(Failure::Diverged),
+        }
+        terms.admission.map_err(Failure::Refused)?;
+        if self.is_full {
+            return Err(Failure::Refused(Status::NoSpace));
+        }
+        Ok(admission)
+    }
+
+    /// Makes a change. `killed`: the process ends on the way, and nobody hears of it.
+    pub(crate) fn execute(
+        &mut self,
+        order: &Order<Patch>,
+        rule: Rule,
+        terms: Terms,
+        killed: Option<KilledAt>,
+    ) -> Result<(Version, Option<Made>), Failure> {
+        match self.admit(order.chunk, rule, terms)? {
+            Admission::Go(version) => {
+                let made = self.make(order.op, order.chunk, order.body, version, killed);
+                Ok((version, made))
+            }
+            Admission::Already(version) => Ok((version, None)),
+            Admission::StaleEpoch | Admission::Diverged => unreachable!("not admitted"),
+        }
+    }
+
+    pub(crate) fn prepare(
+        &mut self,
+        order: &Order<Patch>,
+        rule: Rule,
+        terms: Terms,
+    ) -> Result<Prepared, Failure> {
+        let base = self.version(order.chunk);
+        match self.admit(order.chunk, rule, terms)? {
+            Admission::Go(version) => {
+                let before = self.prepared.insert(order.op, (version, order.body));
+                assert!(before.is_none(), "prepared once");
+                Ok(Prepared::Ready { base, version })
+            }
+            Admission::Already(version) => Ok(Prepared::Already(version)),
+            Admission::StaleEpoch | Admission::Diverged => unreachable!("not admitted"),
+        }
+    }
+
+    pub(crate) fn apply(
+        &mut self,
+        op: OpId,
+        chunk: ChunkId,
+        killed: Option<KilledAt>,
+    ) -> Option<Made> {
+        let (version, patch) = self.prepared.remove(&op).expect("it was prepared");
+        self.make(op, chunk, patch, version, killed)
+    }
+
+    pub(crate) fn discard(&mut self, op: OpId) {
+        self.prepared.remove(&op).expect("it was prepared");
+    }
+
+    fn make(
+        &mut self,
+        op: OpId,
+        chunk: ChunkId,
+        patch: Patch,
+        version: Version,
+        killed: Option<KilledAt>,
+    ) -> Option<Made> {
+        if killed == Some(KilledAt::Before) {
+            return None;
+        }
+        let copy = self.chunks.entry(chunk).or_default();
+        let base = copy.state.close(op, version, patch.change()).base;
+        copy.patch = Some(patch);
+        if killed == Some(KilledAt::HalfDone) {
+            patch.apply_part(&mut copy.cells, patch.cells / 2);
+            return None;
+        }
+        patch.apply(&mut copy.cells);
+        if killed == Some(KilledAt::BytesDone) {
+            return None;
+        }
+        copy.state.apply();
+        Some(Made {
+            chunk,
+            base,
+            version,
+            op: Some(op),
+            patch,
+            cells: copy.cells,
+        })
+    }
+
+    pub(crate) fn record(&mut self, op: OpId, outcome: Outcome) {
+        self.replies.insert((op.session, op.slot), (op, outcome));
+    }
+
+    pub(crate) fn keep_sessions(&mut self, is_kept: impl Fn(SessionId) -> bool) {
+        self.replies.retain(|(session, _), _| is_kept(*session));
+    }
+
+    /// What a new process finds in RAM, and does about it: the changes it finished or gave up.
+    pub(crate) fn recover(&mut self) -> Vec<Made> {
+        self.prepared.clear();
+        let mut settled = Vec::new();
+        for (chunk, copy) in &mut self.chunks {
+            if let Some(pending) = copy.state.pending().copied() {
+                let patch = copy.patch.expect("it is in the record");
+                let is_whole = patch.is_in(&copy.cells);
+                match is_whole {
+                    true => copy.state.apply(),
+                    false => copy.state.abandon(),
+                };
+                settled.push(Made {
+                    chunk: *chunk,
+                    base: pending.base,
+                    version: pending.version,
+                    op: is_whole.then_some(pending.op),
+                    patch,
+                    cells: copy.cells,
+                });
+            }
+            let (version, op) = (copy.state.version(), copy.state.op());
+            if let Some(op) = op {
+                let known = self.replies.get(&(op.session, op.slot));
+                if known.is_none_or(|(known, _)| known.seq < op.seq) {
+                    self.replies
+                        .insert((op.session, op.slot), (op, Ok(version)));
+                }
+            }
+        }
+        settled
+    }
+}

@@ -1,0 +1,480 @@
+//! One simulation: a master, volumes, clients, the network between them, and what goes wrong.
+
+use std::collections::BTreeMap;
+
+use vdfs_proto::{ChainId, ChunkId, OpId, Status, Version};
+
+use crate::client::{Client, Desk, Ended};
+use crate::faults::Faults;
+use crate::history::History;
+use crate::master::{Master, Office};
+use crate::message::{Action, CHAINS, Event, Message, Place};
+use crate::network::{Network, Transit};
+use crate::node::{Killed, Node, Scene};
+use crate::report::Counts;
+use crate::rng::Rng;
+
+pub(crate) const VOLUMES: usize = 4;
+const CLIENTS: usize = 4;
+const OPS_PER_CLIENT: u64 = 40;
+/// Faults go on for so long.
+const STORM_US: u64 = 20_000_000;
+/// When they have ended, everything must be done within this time.
+const CALM_US: u64 = 60_000_000;
+
+pub(crate) struct World {
+    pub(crate) now_us: u64,
+    pub(crate) rng: Rng,
+    pub(crate) events: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    pub(crate) network: Network,
+    pub(crate) master: Master,
+    pub(crate) nodes: Vec<Node>,
+    /// A volume that stands still does until this time.
+    pub(crate) stands_until: Vec<u64>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) history: History,
+    pub(crate) counts: Counts,
+    pub(crate) faults: Faults,
+}
+
+/// Runs one seed. Panics if it sees what must not be.
+pub(crate) fn run(seed: u64) -> Counts {
+    let mut world = World::new(seed);
+    world.begin();
+    world.run_until(STORM_US, |_| false);
+    world.end_storm();
+    let deadline_us = world.now_us + CALM_US;
+    world.run_until(deadline_us, World::is_done);
+    world.check_end();
+    world.counts
+}
+
+fn chains(rng: &mut Rng) -> Vec<Vec<usize>> {
+    let chain = |length: usize, rng: &mut Rng| {
+        let mut members: Vec<usize> = (0..VOLUMES).collect();
+        while members.len() > length {
+            members.remove(rng.below(members.len() as u64) as usize);
+        }
+        let turn = rng.below(members.len() as u64) as usize;
+        members.rotate_left(turn);
+        members
+    };
+    [3, 2, 3, 1]
+        .iter()
+        .map(|length| chain(*length, rng))
+        .collect()
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let chains = chains(&mut rng);
+        let mut master = Master::new(&chains, VOLUMES);
+        let clients = (0..CLIENTS).map(|index| {
+            let session = master.open_session();
+            Client::new(index, session, master.table().clone(), OPS_PER_CLIENT)
+        });
+        let clients = clients.collect();
+        let faults = Faults::new(&mut rng);
+        World {
+            now_us: 0,
+            events: BTreeMap::new(),
+            next_event: 0,
+            network: Network::new(&mut rng),
+            rng,
+            master,
+            nodes: (0..VOLUMES).map(Node::new).collect(),
+            stands_until: vec![0; VOLUMES],
+            clients,
+            history: History::default(),
+            counts: Counts::default(),
+            faults,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.schedule(0, Event::MasterStart);
+        for volume in 0..VOLUMES {
+            self.schedule(0, Event::VolumeStart { volume });
+        }
+        self.schedule(200_000, Event::Fault);
+        for client in 0..CLIENTS {
+            self.with_desk(|clients, desk| clients[client].start(desk));
+        }
+    }
+
+    pub(crate) fn schedule(&mut self, delay_us: u64, event: Event) {
+        let key = (self.now_us + delay_us, self.next_event);
+        self.next_event += 1;
+        self.events.insert(key, event);
+    }
+
+    fn run_until(&mut self, end_us: u64, is_over: impl Fn(&World) -> bool) {
+        while let Some(entry) = self.events.first_entry() {
+            let (at_us, _) = *entry.key();
+            if at_us > end_us || is_over(self) {
+                break;
+            }
+            let ((at_us, _), event) = self.events.pop_first().expect("just seen");
+            self.now_us = at_us;
+            self.counts.hit("steps");
+            self.happen(event);
+        }
+    }
+
+    fn end_storm(&mut self) {
+        self.faults.is_over = true;
+        self.network.heal();
+        for node in &mut self.nodes {
+            node.shelf.is_full = false;
+        }
+        self.stands_until.fill(0);
+    }
+
+    fn is_done(&self) -> bool {
+        let clients_are = self.clients.iter().all(Client::is_done);
+        let serves = |node: &Node| node.is_idle() && self.master.serves(node.index, node.life);
+        clients_are && self.nodes.iter().all(serves)
+    }
+
+    /// Whoever stands still hears everything later.
+    fn is_deferred(&mut self, event: &Event) -> Option<u64> {
+        let volume = match event {
+            Event::Deliver {
+                to: Place::Volume(volume),
+                ..
+            }
+            | Event::Stored { volume, .. }
+            | Event::Copied { volume, .. }
+            | Event::VolumeTick { volume, .. }
+            | Event::ForwardLost { volume, .. } => *volume,
+            _ => return None,
+        };
+        let until_us = self.stands_until[volume];
+        (until_us > self.now_us).then(|| until_us - self.now_us)
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Some(delay_us) = self.is_deferred(&event) {
+            return self.schedule(delay_us, event);
+        }
+        match event {
+            Event::Deliver { from, to, message } => self.deliver(from, to, message),
+            Event::Stored {
+                volume,
+                life,
+                input,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| node.take(scene, input));
+            }
+            Event::Copied {
+                volume,
+                life,
+                client,
+                read,
+                version,
+                cells,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| {
+                    node.copied(scene, client, read, (version, cells))
+                });
+            }
+            Event::VolumeTick {
+                volume,
+                life,
+                count,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| node.tick(scene, count));
+            }
+            Event::ForwardLost {
+                volume,
+                life,
+                exchange,
+                status,
+            } => {
+                let input = crate::message::CoreInput::Answered {
+                    exchange,
+                    answer: Err(status),
+                };
+                self.with_node(volume, Some(life), |node, scene| node.take(scene, input));
+            }
+            Event::VolumeStart { volume } => {
+                if !self.nodes[volume].is_up() {
+                    self.with_scene(volume, |node, scene| node.start(scene));
+                }
+            }
+            Event::ClientTimer {
+                client,
+                life,
+                slot,
+                attempt,
+            } => {
+                if self.clients[client].life == life {
+                    self.with_desk(|clients, desk| clients[client].timer(desk, slot, attempt));
+                }
+            }
+            Event::MasterTick { life } => self.with_master(Some(life), Master::tick),
+            Event::LogDue { life } => self.with_master(Some(life), Master::log_due),
+            Event::MasterStart => {
+                if !self.master.is_up() {
+                    self.with_office(Master::start);
+                }
+            }
+            Event::SessionSilent { session } => self.session_silent(session),
+            Event::Fault => self.fault(),
+            Event::SpaceReturns { volume } => self.nodes[volume].shelf.is_full = false,
+        }
+    }
+
+    fn session_silent(&mut self, session: vdfs_proto::SessionId) {
+        self.with_master(None, |master, office| {
+            master.session_silent(office, session)
+        });
+        if self.master.is_open(session) {
+            self.schedule(1_000_000, Event::SessionSilent { session });
+        }
+    }
+
+    fn deliver(&mut self, from: Place, to: Place, message: Message) {
+        match to {
+            Place::Master => {
+                self.with_master(None, |master, office| master.receive(office, from, message));
+            }
+            Place::Volume(volume) => {
+                self.with_node(volume, None, |node, scene| {
+                    node.receive(scene, from, message)
+                });
+            }
+            Place::Client(client) => self.tell(client, message),
+        }
+    }
+
+    fn tell(&mut self, client: usize, message: Message) {
+        match message {
+            Message::Table(table) => self.clients[client].learn(table),
+            Message::Written { op, outcome, .. } => {
+                let ended =
+                    self.with_desk(|clients, desk| clients[client].written(desk, op, outcome));
+                if let Some(ended) = ended {
+                    self.note(ended, None);
+                }
+            }
+            Message::ReadDone { number, outcome } => {
+                let is_good = outcome.is_ok();
+                let ended = self
+                    .with_desk(|clients, desk| clients[client].read_done(desk, number, is_good));
+                if let Some(ended) = ended {
+                    self.note(ended, outcome.ok());
+                }
+            }
+            other => unreachable!("a client was sent {other:?}"),
+        }
+    }
+
+    fn note(&mut self, ended: Ended, read: Option<(Version, crate::shelf::Cells)>) {
+        match ended {
+            Ended::Acknowledged { op, chunk, version } => {
+                self.history.acknowledged(op, chunk, version);
+            }
+            Ended::Refused { op } => {
+                self.counts.hit("writes refused");
+                self.history.refused(op);
+            }
+            Ended::Read { chunk, floor } => {
+                let (version, cells) = read.expect("it was good");
+                self.history.read(chunk, floor, version, cells);
+            }
+        }
+    }
+
+    /// What was acknowledged is on every member that serves.
+    fn check_acknowledged(&self, op: OpId, chunk: ChunkId, version: Version) {
+        let chain = crate::message::chain_of(chunk);
+        let row = self.master.table().chain(chain).expect("it exists");
+        for member in &row.members {
+            let has = self.nodes[Node::index_of(member.volume)]
+                .shelf
+                .version(chunk);
+            assert!(
+                has >= version,
+                "{op:?} is acknowledged as {version:?}, {:?} has {has:?}",
+                member.volume
+            );
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::After { delay_us, event } => self.schedule(delay_us, event),
+                Action::Release(session) => self.history.release(session),
+                Action::Send { from, to, message } => {
+                    if let Message::Written {
+                        op,
+                        chunk,
+                        outcome: Ok(version),
+                    } = &message
+                    {
+                        self.check_acknowledged(*op, *chunk, *version);
+                    }
+                    self.send(from, to, message);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, from: Place, to: Place, message: Message) {
+        if matches!(message, Message::Forward { .. }) {
+            self.counts.hit("changes passed on");
+        }
+        let transit = self.network.transit(&mut self.rng, self.now_us, from, to);
+        match transit {
+            Transit::Arrives(delay_us) => {
+                self.schedule(delay_us, Event::Deliver { from, to, message });
+            }
+            Transit::Twice(first_us, second_us) => {
+                self.counts.hit("messages twice");
+                let copy = message.clone();
+                self.schedule(first_us, Event::Deliver { from, to, message });
+                self.schedule(
+                    second_us,
+                    Event::Deliver {
+                        from,
+                        to,
+                        message: copy,
+                    },
+                );
+            }
+            Transit::Lost => {
+                self.counts.hit("messages lost");
+                self.note_lost(from, &message);
+            }
+        }
+    }
+
+    /// A broken connection is noticed soon, most of the time.
+    fn note_lost(&mut self, from: Place, message: &Message) {
+        let (volume, life, exchange) = match (from, message) {
+            (Place::Volume(volume), Message::Forward { life, exchange, .. }) => {
+                (volume, *life, *exchange)
+            }
+            _ => return,
+        };
+        if self.rng.permille(800) {
+            let delay_us = self.rng.below(50_000);
+            let status = Status::Disconnected;
+            let lost = Event::ForwardLost {
+                volume,
+                life,
+                exchange,
+                status,
+            };
+            self.schedule(delay_us, lost);
+        }
+    }
+
+    pub(crate) fn with_office<T>(
+        &mut self,
+        work: impl FnOnce(&mut Master, &mut Office<'_>) -> T,
+    ) -> T {
+        let mut actions = Vec::new();
+        let mut office = Office {
+            now_us: self.now_us,
+            rng: &mut self.rng,
+            counts: &mut self.counts,
+            actions: &mut actions,
+        };
+        let done = work(&mut self.master, &mut office);
+        self.act(actions);
+        done
+    }
+
+    fn with_master(&mut self, life: Option<u64>, work: impl FnOnce(&mut Master, &mut Office<'_>)) {
+        let is_same = life.is_none_or(|life| self.master.life == life);
+        if self.master.is_up() && is_same {
+            self.with_office(work);
+        }
+    }
+
+    pub(crate) fn with_desk<T>(
+        &mut self,
+        work: impl FnOnce(&mut Vec<Client>, &mut Desk<'_>) -> T,
+    ) -> T {
+        let mut actions = Vec::new();
+        let history = &self.history;
+        let floor = |chunk| history.floor(chunk);
+        let mut desk = Desk {
+            rng: &mut self.rng,
+            actions: &mut actions,
+            floor: &floor,
+        };
+        let done = work(&mut self.clients, &mut desk);
+        self.act(actions);
+        done
+    }
+
+    fn with_scene<T>(
+        &mut self,
+        volume: usize,
+        work: impl FnOnce(&mut Node, &mut Scene<'_>) -> T,
+    ) -> T {
+        let kill_in = self.kill_in(volume);
+        let mut actions = Vec::new();
+        let mut scene = Scene {
+            now_us: self.now_us,
+            rng: &mut self.rng,
+            history: &mut self.history,
+            counts: &mut self.counts,
+            actions: &mut actions,
+            table: self.master.table(),
+            kill_in,
+        };
+        let done = work(&mut self.nodes[volume], &mut scene);
+        self.act(actions);
+        done
+    }
+
+    fn with_node(
+        &mut self,
+        volume: usize,
+        life: Option<u64>,
+        work: impl FnOnce(&mut Node, &mut Scene<'_>) -> Result<(), Killed>,
+    ) {
+        let node = &self.nodes[volume];
+        let is_same = life.is_none_or(|life| node.life == life);
+        if !node.is_up() || !is_same {
+            return;
+        }
+        if let Err(Killed) = self.with_scene(volume, work) {
+            self.kill(volume);
+        }
+    }
+
+    fn check_end(&self) {
+        for client in &self.clients {
+            assert!(client.is_done(), "{client:?} is not done");
+        }
+        for file in 1..=2 * CHAINS {
+            let chunk = ChunkId {
+                data: vdfs_proto::DataId(file),
+                index: 0,
+            };
+            self.check_chunk_end(crate::message::chain_of(chunk), chunk);
+        }
+    }
+
+    fn check_chunk_end(&self, chain: ChainId, chunk: ChunkId) {
+        let row = self.master.table().chain(chain).expect("it exists");
+        let members = row
+            .members
+            .iter()
+            .map(|member| Node::index_of(member.volume));
+        let copies: Vec<_> = members.map(|of| self.nodes[of].shelf.read(chunk)).collect();
+        for copy in &copies {
+            assert_eq!(*copy, copies[0], "{chunk:?} in {row:?}");
+        }
+        let (version, cells) = copies[0];
+        self.history.check_end(chunk, version, cells);
+    }
+}
