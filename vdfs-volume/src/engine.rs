@@ -37,6 +37,8 @@ pub struct Engine {
     /// Numbers of fences that have taken hold, until somebody takes them.
     fenced: Mutex<Vec<u64>>,
     fence_held: Notify,
+    /// The fences of a registration have taken hold.
+    registered: Notify,
 }
 
 /// A change that was begun. Dropping it ends only the wait.
@@ -66,6 +68,7 @@ impl Engine {
             core: Mutex::new(core),
             fenced: Mutex::default(),
             fence_held: Notify::new(),
+            registered: Notify::new(),
         }
     }
 
@@ -120,9 +123,11 @@ impl Engine {
         }
     }
 
-    /// Takes what the master says of this volume. All of it replaces what was known.
-    pub fn register(&self, registered: Registered) {
+    /// Takes what the master says of this volume. All of it replaces what was known. Ends when the
+    /// fences have taken hold; one caller at a time.
+    pub async fn register(&self, registered: Registered) {
         self.take(Input::Registered(Box::new(registered)));
+        self.registered.notified().await;
     }
 
     /// A heartbeat sent at `sent_ms` of CLOCK_BOOTTIME was acknowledged.
@@ -229,6 +234,10 @@ impl Engine {
             Effect::Fenced { ack } => {
                 self.fenced.lock().push(ack);
                 self.fence_held.notify_one();
+                None
+            }
+            Effect::FencesHold => {
+                self.registered.notify_one();
                 None
             }
             Effect::KeepReplies | Effect::ForgetReplies { .. } => None,

@@ -169,6 +169,8 @@ pub enum Effect<B, C> {
     Opened { caller: C },
     /// Nothing of the fence's session is under way any more.
     Fenced { ack: u64 },
+    /// Nothing is under way any more of any session that the last registration has named as fenced.
+    FencesHold,
     /// Keep copies only of the replies to sessions that [`Member::may_retry`].
     KeepReplies,
     /// Drop the copies of this session's replies.
@@ -211,6 +213,8 @@ pub struct Member<B, C> {
     writes: Writes<B, C>,
     /// Fences that wait for changes of their sessions.
     fencing: BTreeMap<u64, SessionId>,
+    /// The fences of a registration wait likewise.
+    is_registering: bool,
     now_ms: u64,
     effects: Vec<Effect<B, C>>,
 }
@@ -228,6 +232,7 @@ impl<B: Clone, C> Member<B, C> {
             replies: Replies::new(replies, replies_max),
             writes: Writes::new(),
             fencing: BTreeMap::new(),
+            is_registering: false,
             now_ms: 0,
             effects: Vec::new(),
         }
@@ -747,6 +752,7 @@ impl<B: Clone, C> Member<B, C> {
 
     fn registered(&mut self, registered: &Registered) {
         self.membership.register(registered);
+        self.is_registering = true;
         let (membership, writes) = (&self.membership, &self.writes);
         self.replies.retain(|slot| {
             let (session, _) = slot;
@@ -859,6 +865,10 @@ impl<B: Clone, C> Member<B, C> {
         for ack in done {
             self.fencing.remove(&ack);
             self.effects.push(Effect::Fenced { ack });
+        }
+        if self.is_registering && self.membership.fenced().all(may_go) {
+            self.is_registering = false;
+            self.effects.push(Effect::FencesHold);
         }
     }
 

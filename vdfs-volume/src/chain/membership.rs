@@ -155,6 +155,11 @@ impl Membership {
         self.fenced.insert(fence.session);
     }
 
+    /// Sessions whose changes are refused until they have ended.
+    pub fn fenced(&self) -> impl Iterator<Item = SessionId> {
+        self.fenced.iter().copied()
+    }
+
     /// The session has ended: its fence is no longer needed, its late writes are still refused.
     pub fn forget_session(&mut self, session: SessionId) {
         self.fenced.remove(&session);

@@ -199,18 +199,19 @@ impl Conversation {
         let method = Method::Volume;
         let registered =
             rpc::call_operation(&*link.master, method, message, REGISTER_DEADLINE).await?;
-        self.take_in(&registered)
+        self.take_in(&registered).await
     }
 
-    /// From here on the volume serves what the table gives it.
-    fn take_in(&mut self, registered: &Registered) -> Result<(), Status> {
+    /// From here on the volume serves what the table gives it. The master counts the fences once it
+    /// hears of this registration.
+    async fn take_in(&mut self, registered: &Registered) -> Result<(), Status> {
         let link = &self.link;
         if let Err(error) = link.node.store().adopt_chunk_size(registered.chunk_size) {
             tracing::error!(volume = link.config.name, %error, "cannot serve this filesystem");
             self.refuse(format!("its RAM is of another filesystem: {error}"));
             return Err(Status::Invalid);
         }
-        link.node.engine.register(registered.clone());
+        link.node.engine.register(registered.clone()).await;
         *link.known.write() = Some(Known {
             volume: registered.volume,
             registration: registered.registration,

@@ -494,6 +494,8 @@ impl Node {
                 return self.read(scene, client, read);
             }
             Effect::Fenced { ack } => self.command_done(scene, ack),
+            // The master sends each fence as an order too.
+            Effect::FencesHold => {}
             Effect::KeepReplies => {
                 let core = self.core.as_ref().expect("it is up");
                 self.shelf.keep_sessions(|session| core.may_retry(session));

@@ -102,7 +102,7 @@ impl Store {
         };
         let sessions = (1..=SESSIONS).map(SessionId);
         let fences = sessions.clone().filter(|_| terms.is_fenced);
-        self.0.register(Registered {
+        let registered = Registered {
             volume: VolumeId(1),
             term: 1,
             registration: 1,
@@ -114,7 +114,8 @@ impl Store {
             },
             fences: fences.map(|session| Fence { number: 1, session }).collect(),
             live_sessions: sessions.collect(),
-        });
+        };
+        wait(self.0.register(registered));
     }
 }
 

@@ -15,22 +15,25 @@ type TestMember = Member<&'static str, u32>;
 /// Volume 1 with store 1, in a chain of these volumes.
 fn member(epoch: u64, volumes: &[u32]) -> TestMember {
     let mut member = Member::new(StoreId(1), [], 8);
-    let registered = Registered {
-        volume: VolumeId(1),
-        term: 1,
-        registration: 1,
-        chunk_size: ChunkSize::DEFAULT,
-        table: table(epoch, volumes),
-        fences: Vec::new(),
-        live_sessions: vec![SessionId(1), SessionId(2)],
-    };
-    step(&mut member, Input::Registered(Box::new(registered)));
+    step(&mut member, registered(table(epoch, volumes), Vec::new()));
     let lease = Input::Lease {
         sent_ms: 0,
         lease_ms: 1000,
     };
     step(&mut member, lease);
     member
+}
+
+fn registered(table: ChainTable, fences: Vec<Fence>) -> Input<&'static str, u32> {
+    Input::Registered(Box::new(Registered {
+        volume: VolumeId(1),
+        term: 1,
+        registration: 1,
+        chunk_size: ChunkSize::DEFAULT,
+        table,
+        fences,
+        live_sessions: vec![SessionId(1), SessionId(2)],
+    }))
 }
 
 fn table(epoch: u64, volumes: &[u32]) -> ChainTable {
@@ -160,6 +163,21 @@ fn member_fence_holds_when_the_session_has_nothing_under_way() {
     assert!(recorded.contains(&"fenced 7".to_owned()), "{recorded:?}");
     let refused = step(&mut member, request(op(1, 2), "b", 1, 11));
     assert_eq!(refused, [format!("answer 11 {}", Status::Fenced)]);
+}
+
+#[test]
+fn member_that_registers_again_tells_when_the_fences_it_was_given_hold() {
+    let mut member = member(1, &[1]);
+    step(&mut member, request(op(1, 1), "a", 1, 10));
+    let fence = Fence {
+        number: 1,
+        session: SessionId(1),
+    };
+    let effects = step(&mut member, registered(table(1, &[1]), vec![fence]));
+    assert_eq!(effects, ["KeepReplies"]);
+    step(&mut member, executed(op(1, 1), 1));
+    let recorded = step(&mut member, Input::Recorded { op: op(1, 1) });
+    assert!(recorded.contains(&"FencesHold".to_owned()), "{recorded:?}");
 }
 
 #[test]
