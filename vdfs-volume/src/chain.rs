@@ -19,8 +19,9 @@
 //! - A chunk is closed from before the store begins until the op's reply is on record, for one
 //!   change at a time. Closed is a state: nobody who goes away ends it.
 //! - A change that was passed on ends by the successor's answer, or with this volume's place in the
-//!   chain; never by a deadline, a broken connection or a new epoch. In a new epoch it is passed to
-//!   the new successor with the same op and version.
+//!   chain; never by a deadline, a broken connection, a new epoch, or the order to leave one: whoever
+//!   has left may have a place in the next epoch, if another member loses its place first. In a new epoch
+//!   it is passed to the new successor with the same op and version.
 //! - Whoever shows new bytes has only members above that are closed for them. Reads of a chunk that
 //!   is closed for a change which was passed on wait.
 //! - A refusal of the store or of the successor means that nobody from there on has applied or ever

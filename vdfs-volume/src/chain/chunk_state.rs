@@ -9,8 +9,6 @@
 use vdfs_proto::data::SpaceKind;
 use vdfs_proto::{Epoch, OpId, Version};
 
-use super::is_planted;
-
 /// What a pending change does to the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -67,8 +65,8 @@ pub enum Admission {
     Go(Version),
     /// It was made before.
     Already(Version),
-    /// The chunk knows of a newer epoch.
-    StaleEpoch,
+    /// The chunk has moved on: the head's epoch is over, or this is a late copy of a message.
+    Late,
     /// The chunk has neither the base nor the version: this copy is not the chain's.
     Diverged,
 }
@@ -145,12 +143,11 @@ impl ChunkState {
     /// Whether a change is made, and with which version. Versions never go back to an older epoch.
     pub fn admission(&self, rule: Rule) -> Admission {
         match rule {
-            Rule::Next(epoch) if epoch < self.version.epoch => Admission::StaleEpoch,
+            Rule::Next(epoch) if epoch < self.version.epoch => Admission::Late,
             Rule::Next(epoch) => Admission::Go(self.version.next(epoch)),
             Rule::Given { version, .. } if version == self.version => Admission::Already(version),
-            Rule::Given { base, version } if base == self.version || is_planted!(SkipBaseCheck) => {
-                Admission::Go(version)
-            }
+            Rule::Given { base, version } if base == self.version => Admission::Go(version),
+            Rule::Given { version, .. } if version < self.version => Admission::Late,
             Rule::Given { .. } => Admission::Diverged,
         }
     }
@@ -279,11 +276,12 @@ mod tests {
         let given = |base, version| Rule::Given { base, version };
         let state = ChunkState::clean(at(4, 7), 10, None);
         let table = [
-            (Rule::Next(Epoch(3)), Admission::StaleEpoch),
+            (Rule::Next(Epoch(3)), Admission::Late),
             (Rule::Next(Epoch(4)), Admission::Go(at(4, 8))),
             (Rule::Next(Epoch(5)), Admission::Go(at(5, 8))),
             (given(at(4, 7), at(4, 8)), Admission::Go(at(4, 8))),
             (given(at(4, 6), at(4, 7)), Admission::Already(at(4, 7))),
+            (given(at(4, 5), at(4, 6)), Admission::Late),
             (given(at(4, 8), at(4, 9)), Admission::Diverged),
             (given(at(3, 7), at(5, 8)), Admission::Diverged),
         ];

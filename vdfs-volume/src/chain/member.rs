@@ -102,7 +102,7 @@ pub enum Input<B, C> {
     },
     Registered(Box<Registered>),
     Table(ChainTable),
-    /// The volume is about to lose its place in the chain: it serves nothing of it any more.
+    /// The volume is about to lose its place in the chain: it serves nothing of it in this epoch.
     Leave {
         chain: ChainId,
         epoch: Epoch,
@@ -409,7 +409,8 @@ impl<B: Clone, C> Member<B, C> {
         }
     }
 
-    /// What is under way or was applied here is never refused.
+    /// What is under way or was applied here is never refused: not even if its session has ended, whose
+    /// replies are forgotten; then the store knows it by its version.
     fn admit_forward(
         &mut self,
         order: &Order<B>,
@@ -435,9 +436,6 @@ impl<B: Clone, C> Member<B, C> {
             Known::Answered(outcome) => return Ok(Arrival::Answered(outcome)),
             Known::Stale => return Err(Status::StaleRequest),
             Known::New => {}
-        }
-        if !self.membership.may_retry(order.op.session) {
-            return Err(Status::SessionExpired);
         }
         // The one above passes on one change of a chunk at a time: this is a late duplicate, or it
         // is ahead of what ends here in a moment.
@@ -572,8 +570,7 @@ impl<B: Clone, C> Member<B, C> {
             _ => None,
         };
         let Some(place) = self.membership.current(order.chain) else {
-            self.effects.push(Effect::Discard { op, chunk });
-            return self.end(slot, Err(self.no_place(order.chain)));
+            return self.keep_or_discard(slot);
         };
         let Some(successor) = place.successor else {
             self.writes.expect(slot).phase = Phase::Applying;
@@ -610,6 +607,19 @@ impl<B: Clone, C> Member<B, C> {
             self.writes.expect(slot).phase = Phase::Applying;
             self.effects.push(Effect::Apply { op, chunk });
         }
+    }
+
+    /// What was passed on may have been applied below: as long as this volume may have a place in the
+    /// next epoch, it is kept.
+    fn keep_or_discard(&mut self, slot: Slot) {
+        let write = self.writes.expect(slot);
+        let (op, chunk, chain) = (write.order.op, write.order.chunk, write.order.chain);
+        let was_passed_on = matches!(write.phase, Phase::Passed(_));
+        if was_passed_on && self.membership.may_return(chain) {
+            return;
+        }
+        self.effects.push(Effect::Discard { op, chunk });
+        self.end(slot, Err(self.no_place(chain)));
     }
 
     fn answered(&mut self, exchange: u64, answer: Result<Version, Status>) {
@@ -832,11 +842,16 @@ impl<B: Clone, C> Member<B, C> {
     /// This copy is not the chain's.
     fn diverged(&mut self, chain: ChainId, epoch: Epoch) {
         self.effects.push(Effect::Left { chain, epoch });
-        self.leave(chain, epoch);
+        self.membership.leave_for_good(chain);
+        self.follow_table_in(chain);
     }
 
     fn leave(&mut self, chain: ChainId, epoch: Epoch) {
         self.membership.leave(chain, epoch);
+        self.follow_table_in(chain);
+    }
+
+    fn follow_table_in(&mut self, chain: ChainId) {
         for slot in self.writes.of_chain(chain) {
             self.follow_table_with(slot);
         }

@@ -20,6 +20,9 @@ use vdfs_proto::{
 use super::is_planted;
 use crate::limits::{DATA_IDS_AHEAD, ENDED_SESSIONS_MAX};
 
+/// After every epoch.
+const FOR_GOOD: Epoch = Epoch(u64::MAX);
+
 /// A chain as one of its members sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -41,7 +44,7 @@ pub struct Membership {
     table: ChainTable,
     /// Chains whose head has taken over, before a table says so.
     activated: BTreeMap<ChainId, Epoch>,
-    /// Chains that this volume has left by itself: it serves them in no epoch up to this one.
+    /// Chains that this volume has left: it serves them in no epoch up to this one.
     left: BTreeMap<ChainId, Epoch>,
     fenced: BTreeSet<SessionId>,
     ended: Ended,
@@ -146,9 +149,16 @@ impl Membership {
         self.activated.insert(chain, epoch);
     }
 
-    /// This volume's copy is not the chain's: it serves the chain no more in this epoch.
+    /// It is to lose its place: it serves the chain no more in this epoch. If somebody else loses a
+    /// place first, it has one in the next.
     pub fn leave(&mut self, chain: ChainId, epoch: Epoch) {
-        self.left.insert(chain, epoch);
+        let left = self.left.entry(chain).or_default();
+        *left = epoch.max(*left);
+    }
+
+    /// This volume's copy is not the chain's: it serves the chain no more.
+    pub fn leave_for_good(&mut self, chain: ChainId) {
+        self.left.insert(chain, FOR_GOOD);
     }
 
     pub fn fence(&mut self, fence: Fence) {
@@ -252,18 +262,28 @@ impl Membership {
         })
     }
 
-    /// Chains that this volume has left by itself, or was told to, and in which it still stands, with
-    /// itself.
+    /// Whether this volume has left an epoch of the chain in which it still stands, and may have a
+    /// place in the next one.
+    pub fn may_return(&self, id: ChainId) -> bool {
+        self.left.get(&id).is_some_and(|left| *left != FOR_GOOD) && self.has_left_behind(id)
+    }
+
+    /// Chains that this volume has left and in which it still stands, with itself.
     pub fn left_behind(&self) -> Vec<(ChainId, Epoch, VolumeId)> {
-        let Some(me) = self.registration else {
-            return Vec::new();
+        let still_in = |id: &ChainId| {
+            let me = self.registration?.volume;
+            let epoch = self.epoch(*id)?;
+            self.has_left_behind(*id).then_some((*id, epoch, me))
         };
-        let still_in = |(id, left): (&ChainId, &Epoch)| {
-            let chain = self.table.chain(*id)?;
-            let is_named = chain.members.iter().any(|member| self.is_me(me, member));
-            (is_named && chain.epoch <= *left).then_some((*id, chain.epoch, me.volume))
+        self.left.keys().filter_map(still_in).collect()
+    }
+
+    fn has_left_behind(&self, id: ChainId) -> bool {
+        let (Some(me), Some(chain)) = (self.registration, self.table.chain(id)) else {
+            return false;
         };
-        self.left.iter().filter_map(still_in).collect()
+        let is_named = chain.members.iter().any(|member| self.is_me(me, member));
+        is_named && self.left.get(&id).is_some_and(|left| chain.epoch <= *left)
     }
 
     /// Chains that this volume heads and has not taken over yet.

@@ -24,8 +24,6 @@ pub enum Bug {
     AckFenceEarly,
     /// A change that is passed on again gets another version.
     RenumberOnResend,
-    /// A member applies whatever version its own chunk has.
-    SkipBaseCheck,
     /// `StaleEpoch` from below is passed up as an answer.
     PassStaleEpochUp,
     /// Replies are remembered until the process ends, and not recorded.
@@ -37,7 +35,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 13] = [
         Bug::AckBeforeSuccessor,
         Bug::ServeWithoutLease,
         Bug::ForgetReply,
@@ -47,7 +45,6 @@ impl Bug {
         Bug::ReadClosed,
         Bug::AckFenceEarly,
         Bug::RenumberOnResend,
-        Bug::SkipBaseCheck,
         Bug::PassStaleEpochUp,
         Bug::KeepReplyInHeap,
         Bug::TakeAnyEpoch,

@@ -74,14 +74,13 @@ impl Store {
         work: impl FnOnce(&mut Body, Version) -> Result<Version, Status>,
     ) -> Result<Version, Failure> {
         let changed = self.change(chunk, |body| {
-            let version = match body.state.admission(rule) {
-                Admission::Go(version) => version,
-                Admission::Already(version) => return Ok(Ok(version)),
-                Admission::StaleEpoch => return Err(Status::NotServing),
-                Admission::Diverged => return Ok(Err(Failure::Diverged)),
-            };
-            terms.admission?;
-            work(body, version).map(Ok)
+            match (body.state.admission(rule), terms.admission) {
+                (Admission::Already(version), _) => Ok(Ok(version)),
+                (_, Err(status)) => Err(status),
+                (Admission::Go(version), Ok(())) => work(body, version).map(Ok),
+                (Admission::Late, Ok(())) => Err(Status::NotServing),
+                (Admission::Diverged, Ok(())) => Ok(Err(Failure::Diverged)),
+            }
         });
         changed.unwrap_or_else(|status| Err(Failure::Refused(status)))
     }

@@ -22,6 +22,7 @@ enum Kind {
 struct Op {
     kind: Kind,
     chunk: ChunkId,
+    begun_us: u64,
     attempt: u64,
 }
 
@@ -32,6 +33,7 @@ pub(crate) enum Ended {
         op: OpId,
         chunk: ChunkId,
         version: Version,
+        begun_us: u64,
     },
     Refused {
         op: OpId,
@@ -39,6 +41,7 @@ pub(crate) enum Ended {
     Read {
         chunk: ChunkId,
         floor: Version,
+        begun_us: u64,
     },
 }
 
@@ -57,6 +60,7 @@ pub(crate) struct Client {
 }
 
 pub(crate) struct Desk<'a> {
+    pub(crate) now_us: u64,
     pub(crate) rng: &'a mut Rng,
     pub(crate) actions: &'a mut Vec<Action>,
     /// Of each chunk, for a read that begins now.
@@ -128,6 +132,7 @@ impl Client {
         self.slots[slot] = Some(Op {
             kind,
             chunk,
+            begun_us: desk.now_us,
             attempt: 0,
         });
         self.attempt(desk, slot);
@@ -224,7 +229,8 @@ impl Client {
             op.is_some_and(|op| matches!(op.kind, Kind::Write { op, .. } if op == of))
         };
         let slot = self.slots.iter().position(is_it)?;
-        let chunk = self.slots[slot].as_ref().expect("found").chunk;
+        let op = self.slots[slot].as_ref().expect("found");
+        let (chunk, begun_us) = (op.chunk, op.begun_us);
         match outcome {
             Ok(version) => {
                 self.finish(desk, slot);
@@ -232,6 +238,7 @@ impl Client {
                     op: of,
                     chunk,
                     version,
+                    begun_us,
                 })
             }
             Err(Status::NoSpace | Status::Fenced | Status::SessionExpired) => {
@@ -268,6 +275,7 @@ impl Client {
         Some(Ended::Read {
             chunk: op.chunk,
             floor,
+            begun_us: op.begun_us,
         })
     }
 

@@ -1,12 +1,15 @@
 //! What goes wrong in a simulation, and when.
 //!
 //! A chain is never left without a member that has been there all the time: how the best copies are
-//! found when all members of a chain were down is not built yet, so it is not asked for here.
+//! found when all members of a chain were down is not built yet, so it is not asked for here. For that
+//! reason a volume that is killed takes its reports on their way with it: they could cost the last
+//! other member its place.
 
 use vdfs_proto::Chain;
 
-use crate::message::{Event, Place};
+use crate::message::{Event, Message, Place};
 use crate::node::{LEASE_MS, Node};
+use crate::report::trace;
 use crate::rng::Rng;
 use crate::world::{VOLUMES, World};
 
@@ -93,7 +96,9 @@ impl World {
             return;
         }
         self.counts.hit("volumes killed");
+        trace(self.now_us, &Place::Volume(volume), &"killed");
         self.with_dying(volume);
+        self.events.retain(|_, event| !is_report_of(event, volume));
         let delay_us = self.rng.between(20_000, 4_000_000);
         self.schedule(delay_us, Event::VolumeStart { volume });
     }
@@ -114,7 +119,13 @@ impl World {
             self.counts
                 .hit("volumes that stood still beyond their lease");
         }
-        self.stands_until[volume] = self.now_us + for_us;
+        let until_us = self.stands_until[volume].max(self.now_us + for_us);
+        self.stands_until[volume] = until_us;
+        trace(
+            self.now_us,
+            &Place::Volume(volume),
+            &("stands still", for_us),
+        );
     }
 
     fn cut_from_master(&mut self, volume: usize) {
@@ -137,6 +148,7 @@ impl World {
     fn cut(&mut self, one: Place, other: Place) {
         let until_us = self.now_us + self.rng.between(50_000, 5_000_000);
         let way = self.rng.below(3);
+        trace(self.now_us, &(one, other), &("cut", way, until_us));
         match way {
             0 => self.counts.hit("links cut both ways"),
             _ => self.counts.hit("links cut one way"),
@@ -179,6 +191,13 @@ impl World {
         let delay_us = self.rng.below(300_000);
         self.schedule(delay_us, Event::SessionSilent { session });
     }
+}
+
+fn is_report_of(event: &Event, volume: usize) -> bool {
+    let Event::Deliver { from, message, .. } = event else {
+        return false;
+    };
+    *from == Place::Volume(volume) && matches!(message, Message::Report { .. })
 }
 
 fn members(row: &Chain) -> Vec<usize> {

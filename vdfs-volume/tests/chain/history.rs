@@ -3,6 +3,7 @@
 //! - Two heads in one epoch, or two contents of one version.
 //! - A change made twice, or made though its client was told that it was refused.
 //! - A read of older bytes than an earlier finished read or acknowledgement.
+//! - A change of a session that somebody who came after its end has found the chunk without.
 //! - At the end: members that differ, or an acknowledged or read version that the chunk's last one
 //!   does not descend from.
 
@@ -25,6 +26,10 @@ struct ChunkHistory {
     floor: Version,
     /// All that somebody has read or was told of.
     seen: BTreeSet<Version>,
+    /// What appeared after its session's end, and when that was.
+    late_us: BTreeMap<Version, u64>,
+    /// When the last one began of those that have read, or were told of, what is here.
+    found_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +38,8 @@ pub(crate) struct History {
     heads: BTreeMap<(ChainId, Epoch), usize>,
     made: BTreeMap<OpId, Version>,
     refused: BTreeSet<OpId>,
-    released: BTreeSet<SessionId>,
+    /// When the rights of a session went to others.
+    released_us: BTreeMap<SessionId, u64>,
     pub(crate) acknowledged: u64,
     pub(crate) reads: u64,
 }
@@ -45,8 +51,11 @@ impl History {
         assert_eq!(head, volume, "two heads of {chain:?} in {epoch:?}");
     }
 
-    /// A volume shows a change.
-    pub(crate) fn made(&mut self, made: &Made) {
+    /// A volume has made a change; `is_shown` if it serves the chain.
+    pub(crate) fn made(&mut self, made: &Made, is_shown: bool) {
+        if let Some(op) = made.op.filter(|_| is_shown) {
+            self.shown(made, op.session);
+        }
         let chunk = self.chunks.entry(made.chunk).or_default();
         let content = Content {
             base: made.base,
@@ -75,19 +84,23 @@ impl History {
         }
     }
 
-    /// A member shows a change that it did not show before, and that no other one did.
-    pub(crate) fn is_new(&self, made: &Made) -> bool {
-        let chunk = self.chunks.get(&made.chunk);
-        !chunk.is_some_and(|chunk| chunk.contents.contains_key(&made.version))
-    }
-
-    pub(crate) fn is_released(&self, session: SessionId) -> bool {
-        self.released.contains(&session)
+    fn shown(&mut self, made: &Made, session: SessionId) {
+        let chunk = self.chunks.entry(made.chunk).or_default();
+        let Some(released_us) = self.released_us.get(&session).copied() else {
+            return;
+        };
+        if !chunk.contents.contains_key(&made.version) {
+            chunk.late_us.insert(made.version, released_us);
+            assert!(
+                chunk.found_us <= released_us,
+                "{made:?} appears after its session's end"
+            );
+        }
     }
 
     /// The rights of a session went to others.
-    pub(crate) fn release(&mut self, session: SessionId) {
-        self.released.insert(session);
+    pub(crate) fn release(&mut self, session: SessionId, now_us: u64) {
+        self.released_us.insert(session, now_us);
     }
 
     pub(crate) fn refused(&mut self, op: OpId) {
@@ -98,11 +111,17 @@ impl History {
         self.refused.insert(op);
     }
 
-    pub(crate) fn acknowledged(&mut self, op: OpId, chunk: ChunkId, version: Version) {
+    pub(crate) fn acknowledged(
+        &mut self,
+        op: OpId,
+        chunk: ChunkId,
+        version: Version,
+        begun_us: u64,
+    ) {
         self.acknowledged += 1;
         let made = self.made.get(&op);
         assert_eq!(made, Some(&version), "{op:?} was acknowledged");
-        self.seen(chunk, version);
+        self.seen(chunk, version, begun_us);
     }
 
     /// No read that begins now may give older bytes.
@@ -112,7 +131,13 @@ impl History {
             .map_or(Version::default(), |chunk| chunk.floor)
     }
 
-    pub(crate) fn read(&mut self, chunk: ChunkId, floor: Version, version: Version, cells: Cells) {
+    pub(crate) fn read(
+        &mut self,
+        chunk: ChunkId,
+        (floor, begun_us): (Version, u64),
+        version: Version,
+        cells: Cells,
+    ) {
         self.reads += 1;
         assert!(
             version >= floor,
@@ -123,13 +148,20 @@ impl History {
             let known = known.expect("a version that was read was made");
             assert_eq!(known.cells, cells, "{chunk:?} {version:?}");
         }
-        self.seen(chunk, version);
+        self.seen(chunk, version, begun_us);
     }
 
-    fn seen(&mut self, chunk: ChunkId, version: Version) {
-        let chunk = self.chunks.entry(chunk).or_default();
+    fn seen(&mut self, id: ChunkId, version: Version, begun_us: u64) {
+        let chunk = self.chunks.entry(id).or_default();
         chunk.floor = chunk.floor.max(version);
         chunk.seen.insert(version);
+        chunk.found_us = chunk.found_us.max(begun_us);
+        for (late, released_us) in &chunk.late_us {
+            assert!(
+                version >= *late || begun_us <= *released_us,
+                "{id:?}: {version:?} after the end of the session of {late:?}"
+            );
+        }
     }
 
     /// The chunk ends as `last`: everything that anybody has seen is among its ancestors.

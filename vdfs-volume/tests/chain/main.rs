@@ -2,7 +2,8 @@
 //! as a seed says, and checks after every step.
 //!
 //! `VDFS_SIM_SEEDS=10000 VDFS_SIM_FIRST=1 cargo test --release -p vdfs-volume --test chain` runs more
-//! seeds than the short form; `VDFS_SIM_SEEDS=1 VDFS_SIM_FIRST=77` the one that failed. With
+//! seeds than the short form; `VDFS_SIM_SEEDS=1 VDFS_SIM_FIRST=77` the one that failed, and with
+//! `VDFS_SIM_TRACE=1` it prints every step of the volumes' cores. With
 //! `--features planted-bugs` each mistake that can be switched on must be found.
 
 mod client;

@@ -15,7 +15,7 @@ use vdfs_proto::{
 
 use crate::message::{Action, CHAINS, Command, Event, Message, Place};
 use crate::node::Node;
-use crate::report::Counts;
+use crate::report::{Counts, trace};
 use crate::rng::Rng;
 
 /// T of the protocol.
@@ -261,6 +261,7 @@ impl Master {
 
     /// What may leave now that it is on the disk.
     fn follow_up(&mut self, office: &mut Office<'_>, op: LogOp) {
+        trace(office.now_us, &Place::Master, &op);
         match op {
             LogOp::Removed { chain, volume } => {
                 office.counts.hit("epochs");
@@ -565,6 +566,7 @@ impl Master {
             return;
         }
         live.is_away = true;
+        trace(office.now_us, &Place::Volume(volume), &"is away");
         live.life = None;
         live.commands.clear();
         for awaiting in self.awaiting.values_mut() {

@@ -61,7 +61,7 @@ impl Network {
         }
         let first = self.delay(rng);
         match rng.permille(self.twice) {
-            true => Transit::Twice(first, self.delay(rng)),
+            true => Transit::Twice(first, self.delay(rng) + straggling(rng)),
             false => Transit::Arrives(first),
         }
     }
@@ -74,5 +74,13 @@ impl Network {
             1..=4 => usual + rng.below(100_000),
             _ => usual,
         }
+    }
+}
+
+/// A second copy may come when everybody has forgotten the first.
+fn straggling(rng: &mut Rng) -> u64 {
+    match rng.below(3) {
+        0 => rng.below(4_000_000),
+        _ => 0,
     }
 }

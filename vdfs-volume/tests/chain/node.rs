@@ -1,14 +1,14 @@
 //! A simulated volume: the real core, a shelf for a store, and what `engine` does in between.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use vdfs_proto::{ChainId, ChainTable, OpId, Status, StoreId, Version, VolumeId};
+use vdfs_proto::{ChainId, ChainTable, Epoch, OpId, SessionId, Status, StoreId, Version, VolumeId};
 use vdfs_volume::chain::{Effect, Member, Reading, Rule};
 
 use crate::history::History;
 use crate::message::chain_of;
 use crate::message::{Action, Caller, Command, CoreInput, Event, Message, Place, Read};
-use crate::report::Counts;
+use crate::report::{Counts, trace};
 use crate::rng::Rng;
 use crate::shelf::{Cells, KilledAt, Made, Patch, Shelf};
 
@@ -18,6 +18,7 @@ const TICK_US: u64 = 50_000;
 const BEAT_TICKS: u64 = 5;
 const FORWARD_DEADLINE_US: u64 = 1_000_000;
 
+type Core = Member<Patch, Caller>;
 type CoreEffect = Effect<Patch, Caller>;
 
 /// What a volume's code may touch beside itself.
@@ -69,12 +70,92 @@ pub(crate) struct Node {
     pub(crate) index: usize,
     pub(crate) life: u64,
     pub(crate) shelf: Shelf,
-    core: Option<Member<Patch, Caller>>,
+    core: Option<Core>,
     is_registered: bool,
     /// The attempt to register that counts.
     attempt: u64,
-    /// Ops that were passed on in this life.
-    passed: BTreeSet<OpId>,
+    rules: Rules,
+}
+
+/// What a volume has promised in this life, and must not go back on.
+#[derive(Debug, Default)]
+struct Rules {
+    /// The last message in which an op was passed on: answers to earlier ones say nothing.
+    passed: BTreeMap<OpId, u64>,
+    /// Sessions whose fence it has acknowledged: it makes no changes of theirs.
+    fenced: BTreeSet<SessionId>,
+    fences: BTreeMap<u64, SessionId>,
+}
+
+impl Rules {
+    /// Checks an input and what the core made of it.
+    fn check(&self, core: &Core, input: &Seen, effects: &[CoreEffect]) {
+        match *input {
+            Seen::Forward { op, chain, epoch } => {
+                let present = core.place(chain).map(|place| place.epoch);
+                assert!(
+                    present == Some(epoch) || !effects.iter().any(takes_or_confirms),
+                    "{op:?} is taken in {epoch:?}, it is {present:?} now"
+                );
+            }
+            Seen::Answered { exchange } => {
+                let last = |op: &OpId| self.passed.get(op).is_none_or(|last| *last == exchange);
+                let ends = |effect: &CoreEffect| match effect {
+                    Effect::Apply { op, .. } | Effect::Discard { op, .. } => !last(op),
+                    _ => false,
+                };
+                assert!(
+                    !effects.iter().any(ends),
+                    "an answer to an earlier message counts: {effects:?}"
+                );
+            }
+            Seen::Other => {}
+        }
+    }
+
+    fn made(&self, made: &Made) {
+        let session = made.op.expect("it was just made").session;
+        assert!(
+            !self.fenced.contains(&session),
+            "{made:?} behind its session's fence"
+        );
+    }
+}
+
+/// What the rules look at of an input.
+enum Seen {
+    Forward {
+        op: OpId,
+        chain: ChainId,
+        epoch: Epoch,
+    },
+    Answered {
+        exchange: u64,
+    },
+    Other,
+}
+
+impl Seen {
+    fn of(input: &CoreInput) -> Self {
+        match input {
+            CoreInput::Forward { order, epoch, .. } => Seen::Forward {
+                op: order.op,
+                chain: order.chain,
+                epoch: *epoch,
+            },
+            CoreInput::Answered { exchange, .. } => Seen::Answered {
+                exchange: *exchange,
+            },
+            _ => Seen::Other,
+        }
+    }
+}
+
+fn takes_or_confirms(effect: &CoreEffect) -> bool {
+    matches!(
+        effect,
+        Effect::Execute { .. } | Effect::Prepare { .. } | Effect::Answer { outcome: Ok(_), .. }
+    )
 }
 
 impl Node {
@@ -86,7 +167,7 @@ impl Node {
             core: None,
             is_registered: false,
             attempt: 0,
-            passed: BTreeSet::new(),
+            rules: Rules::default(),
         }
     }
 
@@ -113,15 +194,16 @@ impl Node {
     pub(crate) fn start(&mut self, scene: &mut Scene<'_>) {
         self.life += 1;
         self.is_registered = false;
-        self.passed.clear();
+        self.rules = Rules::default();
         for made in self.shelf.recover() {
             match made.op {
                 Some(_) => scene.counts.hit("rolled forward"),
                 None => scene.counts.hit("torn and given up"),
             }
             // Among several members a torn copy does not count: its volume has lost its place.
-            if made.op.is_some() || self.is_alone(scene.table, chain_of(made.chunk)) {
-                scene.history.made(&made);
+            let is_alone = self.is_alone(scene.table, chain_of(made.chunk));
+            if made.op.is_some() || is_alone {
+                scene.history.made(&made, is_alone);
             }
         }
         let replies = self.shelf.replies.values().copied();
@@ -277,6 +359,7 @@ impl Node {
                     scene.counts.hit("fenced with changes under way");
                 }
                 // Answered by the effect.
+                self.rules.fences.insert(number, fence.session);
                 return self.take(scene, CoreInput::Fence { fence, ack: number });
             }
             Command::Forget(session) => self.take(scene, CoreInput::ForgetSession(session))?,
@@ -375,11 +458,17 @@ impl Node {
     pub(crate) fn take(&mut self, scene: &mut Scene<'_>, input: CoreInput) -> Result<(), Killed> {
         let mut effects = Vec::new();
         let core = self.core.as_mut().expect("it is up");
+        if !matches!(input, CoreInput::Tick | CoreInput::Lease { .. }) {
+            trace(scene.now_us, &Place::Volume(self.index), &input);
+        }
+        let seen = Seen::of(&input);
         core.step(scene.now_ms(), input, &mut effects);
         core.check();
+        self.rules.check(core, &seen, &effects);
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             let killed = scene.is_killed();
+            trace(scene.now_us, &Place::Volume(self.index), &effect);
             self.perform(scene, effect, killed)?;
         }
         Ok(())
@@ -428,16 +517,13 @@ impl Node {
     }
 
     fn show(&self, scene: &mut Scene<'_>, made: &Made, chain: ChainId) {
-        let session = made.op.expect("it was just made").session;
-        let me = Self::volume(self.index);
-        let members = &scene.table.chain(chain).expect("it exists").members;
-        let is_member = members.iter().any(|member| member.volume == me);
-        let is_late = scene.history.is_released(session) && scene.history.is_new(made);
-        assert!(
-            !(is_late && is_member),
-            "{made:?} appears after its session's end"
-        );
-        scene.history.made(made);
+        self.rules.made(made);
+        let core = self.core.as_ref().expect("it is up");
+        let is_shown = core.place(chain).is_some_and(|place| {
+            let reading = core.reading(scene.now_ms(), chain, place.epoch, made.chunk);
+            reading.is_ok()
+        });
+        scene.history.made(made, is_shown);
     }
 
     fn perform_whole(&mut self, scene: &mut Scene<'_>, effect: CoreEffect) -> Result<(), Killed> {
@@ -464,7 +550,7 @@ impl Node {
                 base,
                 version,
             } => {
-                if !self.passed.insert(order.op) {
+                if self.rules.passed.insert(order.op, exchange).is_some() {
                     scene.counts.hit("changes passed on again");
                 }
                 let (volume, life) = (self.index, self.life);
@@ -493,7 +579,10 @@ impl Node {
                 };
                 return self.read(scene, client, read);
             }
-            Effect::Fenced { ack } => self.command_done(scene, ack),
+            Effect::Fenced { ack } => {
+                self.rules.fenced.insert(self.rules.fences[&ack]);
+                self.command_done(scene, ack);
+            }
             // The master sends each fence as an order too.
             Effect::FencesHold => {}
             Effect::KeepReplies => {

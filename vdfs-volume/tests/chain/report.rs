@@ -1,6 +1,17 @@
 //! What the faults of simulations have hit.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::LazyLock;
+
+static IS_TRACING: LazyLock<bool> = LazyLock::new(|| std::env::var_os("VDFS_SIM_TRACE").is_some());
+
+/// Prints what happens, if somebody wants to see it.
+pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
+    if *IS_TRACING {
+        eprintln!("{now_us:>10} {who:?}: {what:?}");
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);

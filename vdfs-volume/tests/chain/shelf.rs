@@ -104,17 +104,14 @@ impl Shelf {
             .get(&chunk)
             .map_or(ChunkState::default(), |copy| copy.state);
         let admission = state.admission(rule);
-        match admission {
-            Admission::Already(_) => return Ok(admission),
-            Admission::Go(_) => {}
-            Admission::StaleEpoch => return Err(Failure::Refused(Status::NotServing)),
-            Admission::Diverged => return Err(Failure::Diverged),
+        match (admission, terms.admission) {
+            (Admission::Already(_), _) => Ok(admission),
+            (_, Err(status)) => Err(Failure::Refused(status)),
+            (Admission::Go(_), Ok(())) if self.is_full => Err(Failure::Refused(Status::NoSpace)),
+            (Admission::Go(_), Ok(())) => Ok(admission),
+            (Admission::Late, Ok(())) => Err(Failure::Refused(Status::NotServing)),
+            (Admission::Diverged, Ok(())) => Err(Failure::Diverged),
         }
-        terms.admission.map_err(Failure::Refused)?;
-        if self.is_full {
-            return Err(Failure::Refused(Status::NoSpace));
-        }
-        Ok(admission)
     }
 
     /// Makes a change. `killed`: the process ends on the way, and nobody hears of it.
@@ -131,7 +128,7 @@ impl Shelf {
                 Ok((version, made))
             }
             Admission::Already(version) => Ok((version, None)),
-            Admission::StaleEpoch | Admission::Diverged => unreachable!("not admitted"),
+            Admission::Late | Admission::Diverged => unreachable!("not admitted"),
         }
     }
 
@@ -149,7 +146,7 @@ impl Shelf {
                 Ok(Prepared::Ready { base, version })
             }
             Admission::Already(version) => Ok(Prepared::Already(version)),
-            Admission::StaleEpoch | Admission::Diverged => unreachable!("not admitted"),
+            Admission::Late | Admission::Diverged => unreachable!("not admitted"),
         }
     }
 

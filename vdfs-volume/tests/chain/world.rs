@@ -16,7 +16,7 @@ use crate::rng::Rng;
 
 pub(crate) const VOLUMES: usize = 4;
 const CLIENTS: usize = 4;
-const OPS_PER_CLIENT: u64 = 40;
+const OPS_PER_CLIENT: u64 = 200;
 /// Faults go on for so long.
 const STORM_US: u64 = 20_000_000;
 /// When they have ended, everything must be done within this time.
@@ -274,16 +274,25 @@ impl World {
 
     fn note(&mut self, ended: Ended, read: Option<(Version, crate::shelf::Cells)>) {
         match ended {
-            Ended::Acknowledged { op, chunk, version } => {
-                self.history.acknowledged(op, chunk, version);
+            Ended::Acknowledged {
+                op,
+                chunk,
+                version,
+                begun_us,
+            } => {
+                self.history.acknowledged(op, chunk, version, begun_us);
             }
             Ended::Refused { op } => {
                 self.counts.hit("writes refused");
                 self.history.refused(op);
             }
-            Ended::Read { chunk, floor } => {
+            Ended::Read {
+                chunk,
+                floor,
+                begun_us,
+            } => {
                 let (version, cells) = read.expect("it was good");
-                self.history.read(chunk, floor, version, cells);
+                self.history.read(chunk, (floor, begun_us), version, cells);
             }
         }
     }
@@ -308,7 +317,7 @@ impl World {
         for action in actions {
             match action {
                 Action::After { delay_us, event } => self.schedule(delay_us, event),
-                Action::Release(session) => self.history.release(session),
+                Action::Release(session) => self.history.release(session, self.now_us),
                 Action::Send { from, to, message } => {
                     if let Message::Written {
                         op,
@@ -405,6 +414,7 @@ impl World {
         let history = &self.history;
         let floor = |chunk| history.floor(chunk);
         let mut desk = Desk {
+            now_us: self.now_us,
             rng: &mut self.rng,
             actions: &mut actions,
             floor: &floor,

@@ -292,6 +292,43 @@ fn member_that_is_removed_drops_what_waits_for_its_successor() {
     assert!(head.is_idle());
 }
 
+/// The volume below may have it, and the one that is lost in the end may be another.
+#[test]
+fn member_told_to_leave_keeps_what_it_has_passed_on_for_a_place_in_the_next_epoch() {
+    let mut middle = member(1, &[3, 1, 2]);
+    let order = Order {
+        chain: CHAIN,
+        chunk: CHUNK,
+        op: op(1, 1),
+        body: "a",
+    };
+    let from_above = Input::Forward {
+        order,
+        epoch: Epoch(1),
+        base: version(0, 0),
+        version: version(1, 1),
+        caller: 10,
+    };
+    assert_eq!(step(&mut middle, from_above), ["prepare a"]);
+    let prepared = Input::Prepared {
+        op: op(1, 1),
+        outcome: Ok(Prepared::Ready {
+            base: version(0, 0),
+            version: version(1, 1),
+        }),
+    };
+    assert_eq!(step(&mut middle, prepared), [forward(2, 1)]);
+    let (chain, epoch) = (CHAIN, Epoch(1));
+    assert!(step(&mut middle, Input::Leave { chain, epoch }).is_empty());
+    let reading = middle.reading(0, CHAIN, Epoch(1), CHUNK);
+    assert_eq!(reading, Err(Status::NotServing));
+    let again = step(&mut middle, Input::Table(table(2, &[1, 2])));
+    assert!(again.contains(&forward(2, 2)), "{again:?}");
+    let removed = step(&mut middle, Input::Table(table(3, &[2])));
+    assert_eq!(removed[0], "discard 1");
+    assert!(middle.is_idle());
+}
+
 #[test]
 fn member_reports_a_silent_successor_again_and_again() {
     let mut head = head_that_has_passed_on(&[1, 2]);
