@@ -305,6 +305,13 @@ impl Node {
                 };
                 self.take(scene, input)
             }
+            news => self.hear(scene, news),
+        }
+    }
+
+    /// What is said to one life of a volume.
+    fn hear(&mut self, scene: &mut Scene<'_>, news: Message) -> Result<(), Killed> {
+        match news {
             Message::Forwarded {
                 life,
                 exchange,
@@ -528,7 +535,32 @@ impl Node {
 
     fn perform_whole(&mut self, scene: &mut Scene<'_>, effect: CoreEffect) -> Result<(), Killed> {
         match effect {
-            Effect::Execute { .. } | Effect::Apply { .. } => unreachable!("done by the caller"),
+            Effect::Opened { caller } => {
+                let Caller::Reader { client, read } = caller else {
+                    unreachable!("only readers wait for that")
+                };
+                return self.read(scene, client, read);
+            }
+            Effect::Answer { caller, outcome } => self.answer(scene, caller, outcome),
+            Effect::Fenced { ack } => {
+                self.rules.fenced.insert(self.rules.fences[&ack]);
+                self.command_done(scene, ack);
+            }
+            // The master sends each fence as an order too.
+            Effect::FencesHold => {}
+            Effect::Left { chain, epoch } => {
+                panic!("volume {} has diverged in {chain:?} {epoch:?}", self.index)
+            }
+            Effect::Forward { .. } | Effect::Activate { .. } | Effect::Report { .. } => {
+                self.tell(scene, effect);
+            }
+            of_store => self.perform_on_shelf(scene, of_store),
+        }
+        Ok(())
+    }
+
+    fn perform_on_shelf(&mut self, scene: &mut Scene<'_>, effect: CoreEffect) {
+        match effect {
             Effect::Prepare { order, rule, terms } => {
                 if let Rule::Next(epoch) = rule {
                     scene.history.headed(order.chain, epoch, self.index);
@@ -542,6 +574,18 @@ impl Node {
                 self.shelf.record(op, outcome);
                 self.stored(scene, CoreInput::Recorded { op });
             }
+            Effect::KeepReplies => {
+                let core = self.core.as_ref().expect("it is up");
+                self.shelf.keep_sessions(|session| core.may_retry(session));
+            }
+            Effect::ForgetReplies { session } => self.shelf.keep_sessions(|of| of != session),
+            other => unreachable!("{other:?} is done by the caller"),
+        }
+    }
+
+    /// Tells another volume, or the master.
+    fn tell(&mut self, scene: &mut Scene<'_>, effect: CoreEffect) {
+        match effect {
             Effect::Forward {
                 exchange,
                 to,
@@ -572,24 +616,6 @@ impl Node {
                 };
                 scene.after(FORWARD_DEADLINE_US, lost);
             }
-            Effect::Answer { caller, outcome } => self.answer(scene, caller, outcome),
-            Effect::Opened { caller } => {
-                let Caller::Reader { client, read } = caller else {
-                    unreachable!("only readers wait for that")
-                };
-                return self.read(scene, client, read);
-            }
-            Effect::Fenced { ack } => {
-                self.rules.fenced.insert(self.rules.fences[&ack]);
-                self.command_done(scene, ack);
-            }
-            // The master sends each fence as an order too.
-            Effect::FencesHold => {}
-            Effect::KeepReplies => {
-                let core = self.core.as_ref().expect("it is up");
-                self.shelf.keep_sessions(|session| core.may_retry(session));
-            }
-            Effect::ForgetReplies { session } => self.shelf.keep_sessions(|of| of != session),
             Effect::Activate { chain, epoch } => {
                 let life = self.life;
                 let message = Message::Activate { life, chain, epoch };
@@ -609,11 +635,8 @@ impl Node {
                 };
                 scene.send(self.index, Place::Master, message);
             }
-            Effect::Left { chain, epoch } => {
-                panic!("volume {} has diverged in {chain:?} {epoch:?}", self.index)
-            }
+            other => unreachable!("{other:?} tells nobody"),
         }
-        Ok(())
     }
 
     fn answer(&self, scene: &mut Scene<'_>, caller: Caller, outcome: Result<Version, Status>) {

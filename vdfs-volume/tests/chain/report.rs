@@ -63,7 +63,7 @@ impl Counts {
 
     pub(crate) fn print(&self) {
         for (what, count) in &self.0 {
-            println!("{count:>10} {what}");
+            eprintln!("{count:>10} {what}");
         }
     }
 }
