@@ -277,7 +277,8 @@ impl Master {
                     office.send(Place::Volume(head), message);
                 }
             }
-            LogOp::Life { volume, life } => self.welcome(office, volume, life),
+            // It may have gone away meanwhile, and have places to lose first.
+            LogOp::Life { volume, .. } => self.take_in(office, volume),
             LogOp::Closing(session) => {
                 let volumes = 0..self.volumes.len();
                 let awaiting = volumes.filter(|of| !self.volumes[*of].is_away).collect();
