@@ -2,12 +2,11 @@
 //!
 //! A chain is never left without a member that has been there all the time: how the best copies are
 //! found when all members of a chain were down is not built yet, so it is not asked for here. For that
-//! reason a volume that is killed takes its reports on their way with it: they could cost the last
-//! other member its place.
+//! reason a report is lost that could cost the last such member its place.
 
-use vdfs_proto::Chain;
+use vdfs_proto::{Chain, ChainId};
 
-use crate::message::{Event, Message, Place};
+use crate::message::{Event, Place};
 use crate::node::{LEASE_MS, Node};
 use crate::report::trace;
 use crate::rng::Rng;
@@ -71,18 +70,29 @@ impl World {
     }
 
     fn is_sound(&self, volume: usize, members: &[usize]) -> bool {
+        let is_apart = |of: &usize| self.is_cut(volume, Place::Volume(*of));
+        self.is_present(volume) && !members.iter().any(is_apart)
+    }
+
+    fn is_cut(&self, volume: usize, other: Place) -> bool {
         let me = Place::Volume(volume);
-        let is_cut = |other: Place| {
-            let cut = |from, to| self.network.is_cut(from, to, self.now_us);
-            cut(me, other) || cut(other, me)
-        };
-        let stands = self.stands_until[volume] > self.now_us;
-        let is_apart = members.iter().any(|of| is_cut(Place::Volume(*of)));
+        let cut = |from, to| self.network.is_cut(from, to, self.now_us);
+        cut(me, other) || cut(other, me)
+    }
+
+    fn is_present(&self, volume: usize) -> bool {
         self.nodes[volume].is_up()
-            && !stands
-            && !is_apart
-            && !is_cut(Place::Master)
+            && self.stands_until[volume] <= self.now_us
+            && !self.is_cut(volume, Place::Master)
             && self.master.serves(volume, self.nodes[volume].life)
+    }
+
+    /// Whether somebody is left of the chain if this volume loses its place.
+    pub(crate) fn may_lose(&self, chain: ChainId, volume: usize) -> bool {
+        let row = self.master.table().chain(chain).expect("it exists");
+        let members = members(row);
+        let mut others = members.iter().filter(|of| **of != volume);
+        others.any(|of| self.is_present(*of))
     }
 
     /// After how many effects the process is killed in this step, if it is.
@@ -98,7 +108,6 @@ impl World {
         self.counts.hit("volumes killed");
         trace(self.now_us, &Place::Volume(volume), &"killed");
         self.with_dying(volume);
-        self.events.retain(|_, event| !is_report_of(event, volume));
         let delay_us = self.rng.between(20_000, 4_000_000);
         self.schedule(delay_us, Event::VolumeStart { volume });
     }
@@ -191,13 +200,6 @@ impl World {
         let delay_us = self.rng.below(300_000);
         self.schedule(delay_us, Event::SessionSilent { session });
     }
-}
-
-fn is_report_of(event: &Event, volume: usize) -> bool {
-    let Event::Deliver { from, message, .. } = event else {
-        return false;
-    };
-    *from == Place::Volume(volume) && matches!(message, Message::Report { .. })
 }
 
 fn members(row: &Chain) -> Vec<usize> {

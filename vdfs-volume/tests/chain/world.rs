@@ -239,6 +239,11 @@ impl World {
     fn deliver(&mut self, from: Place, to: Place, message: Message) {
         match to {
             Place::Master => {
+                if let Message::Report { chain, suspect, .. } = message
+                    && !self.may_lose(chain, suspect)
+                {
+                    return;
+                }
                 self.with_master(None, |master, office| master.receive(office, from, message));
             }
             Place::Volume(volume) => {
