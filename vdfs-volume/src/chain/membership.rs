@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use vdfs_proto::data::FilePart;
 use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{
-    Chain, ChainId, ChainSet, ChainTable, DataId, Epoch, Member, MemberState, SessionId, Status, StoreId,
-    VolumeId,
+    Chain, ChainId, ChainSet, ChainTable, DataId, Epoch, Member, MemberState, SessionId, Status,
+    StoreId, VolumeId,
 };
 
 use super::is_planted;

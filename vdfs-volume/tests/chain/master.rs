@@ -441,6 +441,7 @@ impl Master {
             registration: attempt,
             chunk_size: ChunkSize::DEFAULT,
             table: self.disk.table.clone(),
+            data_next: DataId(1),
             fences: self.disk.closing.iter().map(|of| number(*of)).collect(),
             live_sessions: self.disk.sessions.iter().copied().collect(),
         };

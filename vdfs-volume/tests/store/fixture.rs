@@ -112,6 +112,7 @@ impl Store {
                 chains: vec![chain],
                 volumes: Vec::new(),
             },
+            data_next: DataId(1 << 40),
             fences: fences.map(|session| Fence { number: 1, session }).collect(),
             live_sessions: sessions.collect(),
         };

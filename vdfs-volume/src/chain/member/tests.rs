@@ -31,6 +31,7 @@ fn registered(table: ChainTable, fences: Vec<Fence>) -> Input<&'static str, u32>
         registration: 1,
         chunk_size: ChunkSize::DEFAULT,
         table,
+        data_next: DataId(1),
         fences,
         live_sessions: vec![SessionId(1), SessionId(2)],
     }))
