@@ -29,6 +29,8 @@ pub struct Options {
     pub ram_mib: u64,
     pub volumes: u32,
     pub chunk_size: &'static str,
+    /// Copies of each chunk, on a cluster.
+    pub replicas: u32,
 }
 
 /// A filesystem with one mount that belongs to it.
@@ -53,6 +55,7 @@ impl Default for Options {
             ram_mib: 256,
             volumes: 2,
             chunk_size: "256KiB",
+            replicas: 1,
         }
     }
 }

@@ -34,6 +34,7 @@ fn fill_and_free(way: Way, ram_mib: u64, file_bytes: usize, enough: u64) {
         ram_mib,
         volumes: 1,
         chunk_size: "1MiB",
+        ..Options::default()
     };
     let cgroup = MemoryCgroup::with_limit(ram_bytes + (64 << 20));
     let mut vdfs = way.start(options);

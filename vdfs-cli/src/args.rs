@@ -72,6 +72,8 @@ pub enum Command {
     Scrub(ScrubArgs),
     /// Show who uses the filesystem: mounts and commands, with what they hold
     Sessions(SessionsArgs),
+    /// Show or set how many copies of everything the volumes keep
+    Replicas(ReplicasArgs),
     /// Check the names of a filesystem, write them out as text, or load such a text
     Meta(MetaArgs),
     /// Put the programs, units, man pages and completions where the system looks for them
@@ -308,6 +310,34 @@ pub struct SessionsArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
 }
+
+#[derive(Debug, Args)]
+pub struct ReplicasArgs {
+    #[command(subcommand)]
+    pub command: Option<ReplicasCommand>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReplicasCommand {
+    /// Keep N copies of everything from now on; volumes on different hosts make them, or drop them,
+    /// meanwhile
+    Set(ReplicasSetArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ReplicasSetArgs {
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=REPLICAS_MAX))]
+    pub replicas: u32,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const REPLICAS_MAX: i64 = vdfs_proto::limits::CHAIN_MEMBERS_MAX as i64;
 
 #[derive(Debug, Args)]
 pub struct MetaArgs {

@@ -16,6 +16,7 @@ mod install;
 mod meta;
 mod output;
 mod places;
+mod replicas;
 mod scrub;
 mod sessions;
 mod state_files;
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::ForgetLost(args) => client::forget_lost::run(&args),
         Command::Scrub(args) => scrub::run(&args),
         Command::Sessions(args) => sessions::run(&args),
+        Command::Replicas(args) => replicas::run(&args),
         Command::Meta(args) => meta::run(&args),
         Command::Install(args) => install::run(&args),
     }

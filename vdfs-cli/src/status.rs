@@ -12,7 +12,8 @@ use vdfs_net::Carrier;
 use vdfs_net::rpc::call_operation;
 use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
-use vdfs_proto::meta::{GetStatus, StatusReport};
+use vdfs_proto::meta::{AdminReply, AdminRequest, GetStatus, StatusReport};
+use vdfs_proto::operation::Operation;
 
 use crate::args::{ClusterArgs, StatusArgs};
 use crate::client::connection::runtime;
@@ -55,23 +56,33 @@ pub(crate) fn ask(args: &ClusterArgs) -> Result<StatusReport, Failure> {
 }
 
 pub(crate) fn ask_of(cluster: &Cluster) -> Result<StatusReport, Failure> {
-    let line = Line::open(cluster)?;
-    let report = fetch(cluster, &line)?;
-    line.close();
-    Ok(report)
+    Ok(*ask_masters(cluster, GetStatus {})?)
 }
 
 /// Asks without a session: a question leaves no trace.
-fn fetch(cluster: &Cluster, line: &Line) -> Result<StatusReport, Failure> {
+pub(crate) fn ask_masters<O>(cluster: &Cluster, operation: O) -> Result<O::Reply, Failure>
+where
+    O: Operation<Request = AdminRequest, Envelope = AdminReply> + Clone,
+{
+    let line = Line::open(cluster)?;
+    let reply = fetch(cluster, &line, operation)?;
+    line.close();
+    Ok(reply)
+}
+
+fn fetch<O>(cluster: &Cluster, line: &Line, operation: O) -> Result<O::Reply, Failure>
+where
+    O: Operation<Request = AdminRequest, Envelope = AdminReply> + Clone,
+{
     let connector = line.connector();
     let carriers: Vec<Arc<dyn Carrier>> = cluster
         .targets()
         .iter()
         .map(|target| connector.carrier(target))
         .collect();
-    let asked = runtime()?.block_on(first_report(&carriers));
+    let asked = runtime()?.block_on(first_reply(&carriers, operation));
     match asked {
-        Ok(report) => Ok(report),
+        Ok(reply) => Ok(reply),
         Err(Status::Disconnected | Status::DeadlineExceeded) => Err(line.unanswered(cluster)),
         Err(status) => Err(Failure::new(
             format!("master {}", cluster.masters_text()),
@@ -80,15 +91,18 @@ fn fetch(cluster: &Cluster, line: &Line) -> Result<StatusReport, Failure> {
     }
 }
 
-/// The first report that one of the masters gives within the wait for a master.
-async fn first_report(masters: &[Arc<dyn Carrier>]) -> Result<StatusReport, Status> {
+/// The first reply that one of the masters gives within the wait for a master.
+async fn first_reply<O>(masters: &[Arc<dyn Carrier>], operation: O) -> Result<O::Reply, Status>
+where
+    O: Operation<Request = AdminRequest, Envelope = AdminReply> + Clone,
+{
     let deadline = tokio::time::Instant::now() + MASTER_WAIT;
     let mut last = Status::Disconnected;
     while tokio::time::Instant::now() < deadline {
         for master in masters {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            match call_operation(&**master, Method::Admin, GetStatus {}, left).await {
-                Ok(report) => return Ok(*report),
+            match call_operation(&**master, Method::Admin, operation.clone(), left).await {
+                Ok(reply) => return Ok(reply),
                 // The carrier connects again with a pause of its own.
                 Err(status @ (Status::Disconnected | Status::NotServing)) => last = status,
                 Err(status) => return Err(status),
@@ -97,4 +111,9 @@ async fn first_report(masters: &[Arc<dyn Carrier>]) -> Result<StatusReport, Stat
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     Err(last)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) use super::json::tests::report;
 }

@@ -13,7 +13,7 @@ use vdfs_proto::meta::{
     Release,
 };
 use vdfs_proto::operation::Operation;
-use vdfs_proto::{Attr, ChunkSize, HandleId, Ino, Layout, Status, VolumeId};
+use vdfs_proto::{Attr, ChainId, ChunkSize, HandleId, Ino, Layout, Status, VolumeId};
 
 use crate::acl_memory::AclMemory;
 use crate::config::ClientConfig;
@@ -22,7 +22,7 @@ use crate::files::{File, Files};
 use crate::limits::{LOCK_WAITS_MAX, READ_AHEAD_TOTAL_BYTES, VOLUME_BUFFER_BYTES_MAX};
 use crate::locks::Locks;
 use crate::master::MasterLink;
-use crate::retry::{Attempt, Failure, retry};
+use crate::retry::{Attempt, Backoff, Failure, retry};
 use crate::session::{Life, Session, open_session, run_events};
 use crate::shares::WriteBudget;
 use crate::volumes::Volumes;
@@ -238,8 +238,13 @@ impl Client {
 
     /// The volume that a byte of an open inode goes to, if that is known.
     pub(crate) fn volume_at(&self, file: &File, offset: u64) -> Option<VolumeId> {
-        let chain = file.layout()?.chain(self.chunk_size.index_of(offset));
-        self.volumes.head_volume(chain)
+        self.volumes.head_volume(self.chain_at(file, offset)?)
+    }
+
+    /// The chain of a byte of an open inode, if that is known.
+    pub(crate) fn chain_at(&self, file: &File, offset: u64) -> Option<ChainId> {
+        let layout = file.layout()?;
+        Some(layout.chain(self.chunk_size.index_of(offset)))
     }
 
     /// The layout of an open inode, asked for if it was recalled.
@@ -267,12 +272,27 @@ impl Client {
         }
     }
 
-    /// Fetches the chain table unless one newer than `seen` is there.
-    pub(crate) async fn fetch_table(&self, seen: u64) {
-        let turn = self.volumes.fetching.lock().await;
-        if self.volumes.version() > seen {
-            return;
+    /// Fetches chain tables until there is one of `version` or a newer one.
+    pub(crate) async fn reach_table(&self, version: u64) {
+        let mut backoff = Backoff::default();
+        while self.volumes.version() < version && !self.session.is_closed() {
+            self.fetch_table(version.saturating_sub(1)).await;
+            if self.volumes.version() < version {
+                backoff.pause().await;
+            }
         }
+    }
+
+    /// Fetches the chain table unless one newer than `seen` is there, or comes another way.
+    pub(crate) async fn fetch_table(&self, seen: u64) {
+        tokio::select! {
+            biased;
+            () = self.volumes.newer_than(seen) => {}
+            () = self.volumes.fetch_together(self.ask_table()) => {}
+        }
+    }
+
+    async fn ask_table(&self) {
         let request = QueryRequest {
             session: self.session.current().id,
             query: Query::GetChainTable(GetChainTable {}),
@@ -282,7 +302,6 @@ impl Client {
             Ok(_) => tracing::warn!("the master answers GetChainTable with something else"),
             Err(status) => tracing::debug!(%status, "no chain table"),
         }
-        drop(turn);
     }
 
     /// Closes a handle that a resume has told the master about after it was closed.

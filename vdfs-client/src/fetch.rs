@@ -1,21 +1,27 @@
 //! Bytes from volumes, verified against their sums.
+//!
+//! Any member of a chain that serves may be asked. Invariant: bytes are lost only when all of them say
+//! so.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::timeout;
-use vdfs_net::rpc;
 use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::data::{Read, ReadDone};
 use vdfs_proto::sums::crc32c;
-use vdfs_proto::{Layout, Status};
+use vdfs_proto::{ChunkId, Layout, RetryClass, Status};
 
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::files::File;
-use crate::limits::{ATTEMPT_BULK, READ_WAIT, REPLANS_MAX};
+use crate::limits::{READ_SILENCE, READ_WAIT, REPLANS_MAX};
 use crate::plan::{ReadSpan, plan_read};
-use crate::retry::{Attempt, Failure, retry};
+use crate::retry::{Attempt, Failure, next, retry};
 use crate::session::Life;
+use crate::volumes::{Route, Snapshot};
 use vdfs_net::clock::boot_ms;
 
 /// `len` bytes at `offset`; fewer where the file ends, also if it was truncated meanwhile.
@@ -63,13 +69,11 @@ async fn fetch_once(
 ) -> Result<Bytes, Status> {
     let spans = plan_read(layout, client.chunk_size, offset, len);
     if let [span] = spans[..] {
-        let payload = read_span(client, life, span, deadline).await?;
-        return cut(layout, span, payload);
+        return read_span(client, life, layout, span, deadline).await;
     }
-    let reads = spans.iter().map(async |&span| {
-        let payload = read_span(client, life, span, deadline).await?;
-        cut(layout, span, payload)
-    });
+    let reads = spans
+        .iter()
+        .map(|&span| read_span(client, life, layout, span, deadline));
     let parts = try_join_all(reads).await?;
     let mut whole = BytesMut::with_capacity(len as usize);
     for part in parts {
@@ -96,17 +100,19 @@ fn cut(layout: &Layout, span: ReadSpan, payload: Bytes) -> Result<Bytes, Status>
 async fn read_span(
     client: &Client,
     life: &Life,
+    layout: &Layout,
     span: ReadSpan,
     deadline: Deadline,
 ) -> Result<Bytes, Status> {
     let mut was_corrupt = false;
+    let mut attempt = ReadAttempt {
+        client,
+        layout,
+        span,
+        turn: first_turn(life, span.chunk),
+        table: client.volumes.snapshot(),
+    };
     loop {
-        let mut attempt = ReadAttempt {
-            client,
-            span,
-            turn: usize::from(was_corrupt),
-            version_used: 0,
-        };
         match timeout(READ_WAIT, retry(&mut attempt, life, deadline)).await {
             Ok(Ok(bytes)) => return Ok(bytes),
             Ok(Err(Failure { status, .. })) if status == Status::Corrupt && !was_corrupt => {
@@ -120,24 +126,66 @@ async fn read_span(
     }
 }
 
+/// Whom to ask first: chunks, and clients, are spread over the members of a chain.
+fn first_turn(life: &Life, chunk: ChunkId) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (life.id, chunk).hash(&mut hasher);
+    hasher.finish() as usize
+}
+
 struct ReadAttempt<'a> {
     client: &'a Client,
+    layout: &'a Layout,
     span: ReadSpan,
-    /// Which of the chain's members is asked.
+    /// Which of the chain's members is asked first.
     turn: usize,
-    /// Of the chain table that the last attempt went by.
-    version_used: u64,
+    /// What the last attempt went by.
+    table: Snapshot,
 }
 
 impl Attempt for ReadAttempt<'_> {
     type Reply = Bytes;
 
+    /// Asks one member after the other, the next one when one has failed or all say nothing. It fails
+    /// with the most promising of what they have said: a loss is believed if all have told of one.
     async fn attempt(&mut self) -> Result<Bytes, Status> {
+        self.table = self.client.volumes.snapshot();
+        let readers = self.table.readers(self.span.chain, self.turn);
+        let mut others = readers.into_iter();
+        self.turn = self.turn.wrapping_add(1);
+        let this = &*self;
+        let mut asked = FuturesUnordered::new();
+        let mut failures = Vec::new();
+        loop {
+            asked.extend(others.next().map(|route| this.ask(route)));
+            let heard = match others.len() {
+                0 => Ok(asked.next().await),
+                // Whoever was silent may still be the first to answer.
+                _ => timeout(READ_SILENCE, asked.next()).await,
+            };
+            match heard {
+                Ok(Some(Err(status))) if is_of_one_member(status) => failures.push(status),
+                Ok(Some(answer)) => return answer,
+                Ok(None) => break,
+                Err(_silence) => {}
+            }
+        }
+        let most_promising = failures.into_iter().max_by_key(|&status| next(status));
+        Err(most_promising.unwrap_or(Status::NotServing))
+    }
+
+    async fn refresh(&mut self) {
+        self.client.fetch_table(self.table.version()).await;
+    }
+
+    async fn outdated(&self) {
         let volumes = &self.client.volumes;
-        self.version_used = volumes.version();
-        let route = volumes.reader(self.span.chain, self.turn);
-        let route = route.ok_or(Status::NotServing)?;
-        self.turn += 1;
+        volumes.other_than(&self.table, self.span.chain).await;
+    }
+}
+
+impl ReadAttempt<'_> {
+    async fn ask(&self, route: Route) -> Result<Bytes, Status> {
         let read = Read {
             chain: self.span.chain,
             epoch: route.epoch,
@@ -146,14 +194,22 @@ impl Attempt for ReadAttempt<'_> {
             len: self.span.len,
             len_expected: self.span.len_expected,
         };
-        let sent = rpc::call_data(route.carrier.as_ref(), read, Bytes::new(), ATTEMPT_BULK);
-        let (done, payload) = sent.await?;
+        let asked = self.client.volumes.ask(&route, read, Bytes::new());
+        let (done, payload) = asked.await?;
         verify(&done, &payload, self.span.len)?;
-        Ok(payload)
+        cut(self.layout, self.span, payload)
     }
+}
 
-    async fn refresh(&mut self) {
-        self.client.fetch_table(self.version_used).await;
+/// Whether another member of the chain may say something else.
+fn is_of_one_member(status: Status) -> bool {
+    match status.retry_class() {
+        RetryClass::OtherReplica | RetryClass::SamePeer | RetryClass::Reconnect => true,
+        RetryClass::RefreshTable => matches!(status, Status::NotServing | Status::NotInSync),
+        RetryClass::Never => matches!(
+            status,
+            Status::DeadlineExceeded | Status::Internal | Status::Malformed
+        ),
     }
 }
 

@@ -42,6 +42,10 @@ pub(crate) const ATTEMPT_BULK: Duration = Duration::from_secs(10);
 /// so that the unlocks they wait for get through. Those beyond it try again and again.
 pub(crate) const LOCK_WAITS_MAX: usize = REQUESTS_PER_CONNECTION_MAX / 4;
 
+/// A reader asks another member of the chain when one has said nothing for this long: it waits far less
+/// than the lease of one that has died, and two send the same bytes only where links are slow.
+pub(crate) const READ_SILENCE: Duration = Duration::from_millis(500);
+
 /// First and longest pause between attempts.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(5);
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(250);

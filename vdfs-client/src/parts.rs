@@ -2,14 +2,12 @@
 
 use bytes::Bytes;
 use futures::future::try_join_all;
-use vdfs_net::rpc;
 use vdfs_proto::data::{DataReply, DataRequest, FilePart};
 use vdfs_proto::operation::Operation;
 use vdfs_proto::{Layout, Status};
 
 use crate::client::Client;
 use crate::deadline::Deadline;
-use crate::limits::ATTEMPT_BULK;
 use crate::plan::plan_parts;
 use crate::retry::{Attempt, retry};
 
@@ -54,15 +52,14 @@ where
     type Reply = Vec<O::Reply>;
 
     async fn attempt(&mut self) -> Result<Self::Reply, Status> {
-        let heads = self.client.volumes.heads();
-        self.version_used = heads.version;
-        let parts = plan_parts(self.layout, self.client.chunk_size, self.range, &heads);
-        let parts = parts.ok_or(Status::NotServing)?;
-        let asked = parts.into_iter().map(|(volume, part)| {
-            let (carrier, question) = (heads.carrier(volume), (self.question)(part));
+        let volumes = &self.client.volumes;
+        let table = volumes.snapshot();
+        self.version_used = table.version();
+        let parts = plan_parts(self.layout, self.client.chunk_size, self.range, &table)?;
+        let asked = parts.into_iter().map(|(route, part)| {
+            let question = (self.question)(part);
             async move {
-                let carrier = carrier.ok_or(Status::NotServing)?;
-                let asked = rpc::call_data(&*carrier, question, Bytes::new(), ATTEMPT_BULK);
+                let asked = volumes.ask(&route, question, Bytes::new());
                 asked.await.map(|(answer, _)| answer)
             }
         });
@@ -71,5 +68,9 @@ where
 
     async fn refresh(&mut self) {
         self.client.fetch_table(self.version_used).await;
+    }
+
+    async fn outdated(&self) {
+        self.client.volumes.newer_than(self.version_used).await;
     }
 }

@@ -19,6 +19,11 @@ pub(crate) trait Attempt: Send {
     fn refresh(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
+
+    /// Ends when what the last attempt went by is out of date: the next one may fare better.
+    fn outdated(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// Why the loop gave up.
@@ -46,26 +51,40 @@ pub(crate) async fn retry<A: Attempt>(
             Ok(Err(ended)) | Err(ended) => return fail(ended, true),
         };
         in_doubt |= leaves_doubt(status);
-        match next(status) {
-            Next::Answer => return fail(status, in_doubt),
-            Next::Refresh => attempt.refresh().await,
-            Next::Pause => {}
+        let next = next(status);
+        if next == Next::Answer {
+            return fail(status, in_doubt);
         }
-        let paused = deadline.limit(life.unless_ended(backoff.pause())).await;
-        if let Ok(Err(over)) | Err(over) = paused {
+        let rest = rest(attempt, next, &mut backoff);
+        let rested = deadline.limit(life.unless_ended(rest)).await;
+        if let Ok(Err(over)) | Err(over) = rested {
             return fail(over, in_doubt);
         }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+/// What lies between two attempts. Nobody pauses over what is known to be out of date, and there is
+/// at most one such haste for each piece of news.
+async fn rest<A: Attempt>(attempt: &mut A, next: Next, backoff: &mut Backoff) {
+    if next == Next::Refresh {
+        attempt.refresh().await;
+    }
+    tokio::select! {
+        biased;
+        () = attempt.outdated() => *backoff = Backoff::default(),
+        () = tokio::time::sleep(backoff.next_pause()) => {}
+    }
+}
+
+/// What follows a status, the one that promises most last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Next {
     Answer,
     Pause,
     Refresh,
 }
 
-fn next(status: Status) -> Next {
+pub(crate) fn next(status: Status) -> Next {
     match status.retry_class() {
         // Of one attempt; the operation has a deadline of its own.
         RetryClass::Never if status == Status::DeadlineExceeded => Next::Pause,

@@ -1,53 +1,51 @@
 //! The ways to the volumes, by chain.
+//!
+//! A request belongs to the chain's epoch under which it was sent. A volume that was killed answers
+//! nothing and resets nothing: the next epoch is how its clients learn that no answer comes.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
-use vdfs_net::{Carrier, Connector, Target, address};
+use bytes::Bytes;
+use tokio::sync::watch;
+use vdfs_net::{Carrier, Connector, Target, address, rpc};
+use vdfs_proto::data::{DataReply, DataRequest};
 use vdfs_proto::handshake::Role;
-use vdfs_proto::{ChainId, ChainTable, Epoch, MemberState, VolumeId};
+use vdfs_proto::operation::Operation;
+use vdfs_proto::{Chain, ChainId, ChainTable, Epoch, Member, MemberState, Status, VolumeId};
+
+use crate::limits::ATTEMPT_BULK;
 
 /// The newest chain table this client has seen, with a carrier for each volume in it.
 pub(crate) struct Volumes {
     connector: Arc<dyn Connector>,
     /// Where the master is: what it sees on its loopback is there.
     master: IpAddr,
-    routes: RwLock<Arc<Routes>>,
+    routes: watch::Sender<Arc<Routes>>,
     /// Held by the one who fetches a newer table.
-    pub(crate) fetching: tokio::sync::Mutex<()>,
+    fetching: tokio::sync::Mutex<()>,
+    fetches_begun: AtomicU64,
 }
+
+/// One table, as it was: what an attempt goes by.
+#[derive(Clone)]
+pub(crate) struct Snapshot(Arc<Routes>);
 
 struct Routes {
     table: ChainTable,
     carriers: HashMap<VolumeId, Arc<dyn Carrier>>,
 }
 
-/// The first member of each chain of one table.
-pub(crate) struct HeadVolumes {
-    /// Of the table.
-    pub(crate) version: u64,
-    routes: Arc<Routes>,
-}
-
-impl HeadVolumes {
-    pub(crate) fn of(&self, chain: ChainId) -> Option<VolumeId> {
-        let members = &self.routes.table.chain(chain)?.members;
-        members.first().map(|member| member.volume)
-    }
-
-    pub(crate) fn carrier(&self, volume: VolumeId) -> Option<Arc<dyn Carrier>> {
-        self.routes.carriers.get(&volume).cloned()
-    }
-}
-
 /// Whom to send a request for a chain, and under which epoch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Route {
+    pub(crate) chain: ChainId,
     pub(crate) epoch: Epoch,
-    pub(crate) carrier: Arc<dyn Carrier>,
+    pub(crate) volume: VolumeId,
+    carrier: Arc<dyn Carrier>,
 }
 
 impl Volumes {
@@ -56,8 +54,9 @@ impl Volumes {
         Volumes {
             connector,
             master,
-            routes: RwLock::new(Arc::new(routes)),
+            routes: watch::Sender::new(Arc::new(routes)),
             fetching: tokio::sync::Mutex::new(()),
+            fetches_begun: AtomicU64::new(0),
         }
     }
 
@@ -67,66 +66,126 @@ impl Volumes {
             return;
         }
         let routes = Arc::new(Routes::new(&*self.connector, self.master, table));
-        let mut current = self.routes.write();
-        if routes.table.version > current.table.version {
-            *current = routes;
-        }
+        self.routes.send_if_modified(|current| {
+            let is_newer = routes.table.version > current.table.version;
+            if is_newer {
+                *current = routes;
+            }
+            is_newer
+        });
     }
 
     pub(crate) fn version(&self) -> u64 {
-        self.routes.read().table.version
+        self.routes.borrow().table.version
     }
 
     pub(crate) fn table(&self) -> ChainTable {
-        self.routes.read().table.clone()
+        self.routes.borrow().table.clone()
     }
 
-    /// The head of a chain; `None` if the chain has no member that this client knows.
-    pub(crate) fn head(&self, chain: ChainId) -> Option<Route> {
-        self.member(chain, 0)
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot(self.routes.borrow().clone())
     }
 
-    /// The volume that a write to the chain goes to.
+    /// The volume that a change of the chain goes to.
     pub(crate) fn head_volume(&self, chain: ChainId) -> Option<VolumeId> {
-        let routes = self.routes.read();
-        let members = &routes.table.chain(chain)?.members;
-        members.first().map(|member| member.volume)
+        self.routes.borrow().head(chain).map(|head| head.volume)
     }
 
-    /// The heads of all chains, as one table has them.
-    pub(crate) fn heads(&self) -> HeadVolumes {
-        let routes = self.routes.read().clone();
-        HeadVolumes {
-            version: routes.table.version,
-            routes,
+    /// The same, if the chain has no other member, of whatever state.
+    pub(crate) fn lone_member(&self, chain: ChainId) -> Option<VolumeId> {
+        let routes = self.routes.borrow();
+        let is_alone = routes.table.chain(chain)?.members.len() == 1;
+        let head = routes.head(chain).filter(|_| is_alone);
+        head.map(|head| head.volume)
+    }
+
+    /// Runs `fetch`, or waits for the end of one that has begun since: many want a newer table at the
+    /// same time, and a master that is away takes its time for each question.
+    pub(crate) async fn fetch_together(&self, fetch: impl Future<Output = ()>) {
+        let begun = self.fetches_begun.load(Ordering::SeqCst);
+        let turn = self.fetching.lock().await;
+        if self.fetches_begun.load(Ordering::SeqCst) == begun {
+            self.fetches_begun.fetch_add(1, Ordering::SeqCst);
+            fetch.await;
+        }
+        drop(turn);
+    }
+
+    /// Waits for a table newer than `seen`.
+    pub(crate) async fn newer_than(&self, seen: u64) {
+        self.until(|table| table.version > seen).await;
+    }
+
+    /// Waits until a chain is not as it was in `seen`.
+    pub(crate) async fn other_than(&self, seen: &Snapshot, chain: ChainId) {
+        let before = seen.0.table.chain(chain);
+        self.until(|table| table.chain(chain) != before).await;
+    }
+
+    /// Sends a request by `route` and waits for the answer: `Disconnected` as soon as the chain has
+    /// another epoch, for whoever was asked may be gone without a word.
+    pub(crate) async fn ask<O>(
+        &self,
+        route: &Route,
+        operation: O,
+        payload: Bytes,
+    ) -> Result<(O::Reply, Bytes), Status>
+    where
+        O: Operation<Request = DataRequest, Envelope = DataReply>,
+    {
+        let asked = rpc::call_data(&*route.carrier, operation, payload, ATTEMPT_BULK);
+        let has_moved = |table: &ChainTable| {
+            let chain = table.chain(route.chain);
+            chain.is_none_or(|chain| chain.epoch != route.epoch)
+        };
+        tokio::select! {
+            biased;
+            answer = asked => answer,
+            () = self.until(has_moved) => Err(Status::Disconnected),
         }
     }
 
-    /// One of the members that serve, another one with each `turn`.
-    pub(crate) fn reader(&self, chain: ChainId, turn: usize) -> Option<Route> {
-        self.member(chain, turn)
-    }
-
-    fn member(&self, chain: ChainId, turn: usize) -> Option<Route> {
-        let routes = self.routes.read();
-        let chain = routes.table.chain(chain)?;
-        let serving = || {
-            chain
-                .members
-                .iter()
-                .filter(|member| member.state == MemberState::Serving)
-        };
-        let member = serving().nth(turn.checked_rem(serving().count())?)?;
-        Some(Route {
-            epoch: chain.epoch,
-            carrier: routes.carriers.get(&member.volume)?.clone(),
-        })
+    async fn until(&self, holds: impl Fn(&ChainTable) -> bool) {
+        let mut routes = self.routes.subscribe();
+        let seen = routes.wait_for(|routes| holds(&routes.table)).await;
+        assert!(seen.is_ok(), "the sender lives as long as the volumes");
     }
 }
 
 impl fmt::Debug for Volumes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Volumes(table {})", self.version())
+    }
+}
+
+impl Snapshot {
+    /// Of the table.
+    pub(crate) fn version(&self) -> u64 {
+        self.0.table.version
+    }
+
+    /// The way to whoever takes the chain's changes; `NotServing` if nobody does.
+    pub(crate) fn head(&self, chain: ChainId) -> Result<Route, Status> {
+        let member = self.0.head(chain).ok_or(Status::NotServing)?;
+        self.0.route(chain, member).ok_or(Status::NotServing)
+    }
+
+    /// All who may answer reads of the chain, each once, beginning with another one at each `turn`.
+    pub(crate) fn readers(&self, chain: ChainId, turn: usize) -> Vec<Route> {
+        let members = self.0.serving(chain);
+        let routes = members.filter_map(|member| self.0.route(chain, member));
+        let mut routes: Vec<_> = routes.collect();
+        if let Some(first) = turn.checked_rem(routes.len()) {
+            routes.rotate_left(first);
+        }
+        routes
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot(table {})", self.version())
     }
 }
 
@@ -144,5 +203,27 @@ impl Routes {
             carriers: carriers.collect(),
             table,
         }
+    }
+
+    /// Head first. The others of a chain take part in it, and answer no client.
+    fn serving(&self, chain: ChainId) -> impl Iterator<Item = &Member> {
+        let members = self.table.chain(chain).into_iter();
+        members
+            .flat_map(|chain: &Chain| &chain.members)
+            .filter(|member| member.state == MemberState::Serving)
+    }
+
+    /// The one rule for who is the head.
+    fn head(&self, chain: ChainId) -> Option<&Member> {
+        self.serving(chain).next()
+    }
+
+    fn route(&self, chain: ChainId, member: &Member) -> Option<Route> {
+        Some(Route {
+            chain,
+            epoch: self.table.chain(chain)?.epoch,
+            volume: member.volume,
+            carrier: self.carriers.get(&member.volume)?.clone(),
+        })
     }
 }

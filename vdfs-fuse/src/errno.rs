@@ -41,6 +41,7 @@ fn errno_code(status: Status) -> i32 {
         | Status::Gone
         | Status::StaleLayout
         | Status::StaleEpoch(_)
+        | Status::NotInSync
         | Status::SessionExpired
         | Status::Replaced
         | Status::NameInUse

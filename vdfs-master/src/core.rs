@@ -23,6 +23,7 @@ mod directory;
 mod dispatch;
 mod dump;
 mod files;
+mod healing;
 mod image;
 mod inode;
 mod inodes;
@@ -32,14 +33,18 @@ mod live;
 mod lock_list;
 mod lock_queues;
 mod locks;
+mod membership;
 mod namespace;
 mod opens;
 mod outbox;
 mod queries;
 mod reap;
 mod record;
+mod registration;
+mod removal;
 mod replies;
 mod sessions;
+mod spread;
 mod state;
 mod status;
 mod survey;
@@ -169,6 +174,8 @@ pub enum Effect {
         volume: VolumeId,
         grant: Option<Grant>,
     },
+    /// Heartbeats of the volume are left unanswered, or are answered again. Ends with its grant.
+    Withhold { volume: VolumeId, is_on: bool },
     /// Somebody waits for [`Input::LogDurable`]: sync as soon as the turn is written.
     Sync,
 }
@@ -178,7 +185,8 @@ pub enum Effect {
 pub struct FsConfig {
     pub cluster: ClusterId,
     pub chunk_size: ChunkSize,
-    /// Copies of each chunk.
+    /// Members that each chain is to have, from 1 to `CHAIN_MEMBERS_MAX`: copies of each chunk. Can be
+    /// changed later.
     pub replicas: u32,
     /// Key of the hash that orders directories; random, so that nobody can make names collide.
     pub hash_key: [u8; 16],

@@ -175,7 +175,9 @@ fn complete(reply: &mut CoreReply, certificates: &Certificates, metrics: &Metric
 
 fn is_inspection(request: &AdminRequest) -> bool {
     match request {
-        AdminRequest::GetStatus(_) | AdminRequest::ListLocks(_) => false,
+        AdminRequest::GetStatus(_) | AdminRequest::ListLocks(_) | AdminRequest::SetReplicas(_) => {
+            false
+        }
         AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => true,
     }
 }
@@ -194,7 +196,7 @@ async fn inspect(inspector: Arc<Inspector>, role: Role, request: AdminRequest) -
             let piece = inspector.next(next.inspection, next.piece)?;
             Ok(AdminReply::NextInspection(piece))
         }
-        AdminRequest::GetStatus(_) | AdminRequest::ListLocks(_) => {
+        AdminRequest::GetStatus(_) | AdminRequest::ListLocks(_) | AdminRequest::SetReplicas(_) => {
             unreachable!("asked of the core")
         }
     };
@@ -229,7 +231,7 @@ fn admit_method(peer: &PeerIdentity, caller: &Peer, request: &Request) -> Result
         Method::Session => handlers::session::admit(peer, caller, &request.body),
         Method::Admin => handlers::admin::admit(peer, &request.body),
         Method::Volume => handlers::volume::admit(peer, &request.body),
-        Method::Data => Err(Status::NotSupported),
+        Method::Data | Method::Peer | Method::PeerBehind => Err(Status::NotSupported),
     }
 }
 
@@ -307,6 +309,7 @@ mod tests {
             seen: 0,
             wall: vdfs_proto::Timestamp::default(),
             net: vdfs_proto::NetTotals::default(),
+            news: Vec::new(),
             results: Vec::new(),
         };
         vec![

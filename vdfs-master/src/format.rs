@@ -16,6 +16,8 @@ pub enum FormatError {
     OtherCluster,
     #[error("the filesystem was made with chunks of {}", Size(u64::from(found.bytes())))]
     ChunkSize { found: ChunkSize },
+    #[error("the filesystem keeps {found} copies of everything")]
+    Replicas { found: u32 },
 }
 
 impl FsConfig {
@@ -49,6 +51,16 @@ impl FsConfig {
             Some(_) | None => Ok(()),
         }
     }
+
+    /// Whether it keeps so many copies as are asked for, if it is asked.
+    pub fn check_replicas(&self, asked: Option<u32>) -> Result<(), FormatError> {
+        match asked {
+            Some(asked) if asked != self.replicas => Err(FormatError::Replicas {
+                found: self.replicas,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +79,8 @@ mod tests {
         let found = ChunkSize::MIN;
         let refused = made.check(ClusterId(1), Some(ChunkSize::MAX));
         assert_eq!(refused, Err(FormatError::ChunkSize { found }));
+        assert_eq!(made.check_replicas(None), Ok(()));
+        let refused = made.check_replicas(Some(2));
+        assert_eq!(refused, Err(FormatError::Replicas { found: 1 }));
     }
 }

@@ -11,6 +11,7 @@ use vdfs_proto::data::{DataReply, DataRequest};
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::{Purpose, Role};
 use vdfs_proto::operation::Operation;
+use vdfs_proto::peer::{PeerReply, PeerRequest};
 
 use crate::carrier::{Carrier, PeerIdentity, Request};
 
@@ -48,7 +49,7 @@ where
     O::unwrap(envelope).ok_or(Status::Malformed)
 }
 
-/// Sends one operation to a volume, with bytes both ways.
+/// Sends one operation of a client to a volume, with bytes both ways.
 pub async fn call_data<O>(
     carrier: &dyn Carrier,
     operation: O,
@@ -58,8 +59,38 @@ pub async fn call_data<O>(
 where
     O: Operation<Request = DataRequest, Envelope = DataReply>,
 {
+    exchange(carrier, Method::Data, operation, payload, deadline).await
+}
+
+/// Sends one operation of a volume to another, with bytes.
+pub async fn call_peer<O>(
+    carrier: &dyn Carrier,
+    method: Method,
+    operation: O,
+    payload: Bytes,
+    deadline: Duration,
+) -> Result<O::Reply, Status>
+where
+    O: Operation<Request = PeerRequest, Envelope = PeerReply>,
+{
+    let exchanged = exchange(carrier, method, operation, payload, deadline);
+    exchanged.await.map(|(reply, _)| reply)
+}
+
+async fn exchange<O>(
+    carrier: &dyn Carrier,
+    method: Method,
+    operation: O,
+    payload: Bytes,
+    deadline: Duration,
+) -> Result<(O::Reply, Bytes), Status>
+where
+    O: Operation,
+    O::Request: Serialize,
+    O::Envelope: DeserializeOwned,
+{
     let request = Request {
-        method: Method::Data,
+        method,
         body: encode(&operation.wrap()),
         payload,
         purpose: Purpose::Bulk,

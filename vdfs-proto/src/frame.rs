@@ -43,6 +43,11 @@ pub enum Method {
     Volume = 5,
     /// [`crate::data::DataRequest`] with payload, client to volume.
     Data = 6,
+    /// [`crate::peer::PeerRequest`] with payload, from the head of a chain to its successor.
+    Peer = 7,
+    /// The same from a later member, who waits for nobody but the last one: it has room of its own there,
+    /// so that members never wait for one another in a circle.
+    PeerBehind = 8,
 }
 
 impl Method {
@@ -54,6 +59,8 @@ impl Method {
             4 => Ok(Method::Admin),
             5 => Ok(Method::Volume),
             6 => Ok(Method::Data),
+            7 => Ok(Method::Peer),
+            8 => Ok(Method::PeerBehind),
             _ => Err(Status::Malformed),
         }
     }

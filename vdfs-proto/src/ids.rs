@@ -82,6 +82,18 @@ number_id!(
 impl SessionId {
     /// Whose ops the master's own are at volumes: no client's.
     pub const MASTER: SessionId = SessionId(0);
+    /// From here on: no client's either.
+    const VOLUMES: u64 = 1 << 63;
+
+    /// Whose ops the changes are that a volume makes itself. It never ends.
+    pub fn of_volume(volume: VolumeId) -> Self {
+        SessionId(Self::VOLUMES | u64::from(volume.0))
+    }
+
+    /// Whether the master may have given it to a client.
+    pub fn is_client(self) -> bool {
+        self != Self::MASTER && self.0 < Self::VOLUMES
+    }
 }
 
 number_id!(

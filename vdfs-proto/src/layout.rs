@@ -68,7 +68,10 @@ impl ChainSet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberState {
     Serving,
+    /// It takes part in changes, and is given what it lacks; it is the last one of its chain.
     Syncing,
+    /// All members had gone. It serves nothing until the master knows whose copy is the chain's.
+    Waiting,
 }
 
 /// One volume's place in a chain. A member is a store, not a machine: an empty store is another

@@ -19,6 +19,7 @@ pub mod lock;
 pub mod meta;
 pub mod name;
 pub mod operation;
+pub mod peer;
 pub mod session;
 pub mod status;
 pub mod sums;

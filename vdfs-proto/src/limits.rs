@@ -72,6 +72,13 @@ pub const CHAINS_PER_GROUP: u32 = 256;
 /// Members of one chain.
 pub const CHAIN_MEMBERS_MAX: usize = 3;
 
+/// Chunks in one answer to [`crate::peer::ListChunks`]: keeps it within a frame body.
+pub const CHUNKS_PER_LIST_MAX: usize = 8192;
+/// Replies in one [`crate::peer::LearnReplies`]: likewise.
+pub const REPLIES_PER_LESSON_MAX: usize = 8192;
+/// News of chains in one `NextCommands`: likewise.
+pub const NEWS_PER_REQUEST_MAX: usize = 8192;
+
 /// A session that is silent for its lease is ended, after it was fenced at every volume.
 pub const SESSION_LEASE_MS: u64 = 10_000;
 /// How long a `NextEvents` or `NextCommands` is parked when there is nothing to say; it renews the

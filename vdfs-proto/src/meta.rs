@@ -79,6 +79,7 @@ operations!(
     AdminReply {
         GetStatus -> Box<StatusReport>,
         ListLocks -> LockReport,
+        SetReplicas -> (),
         BeginInspection -> InspectionBegun,
         NextInspection -> InspectionPiece,
     }
@@ -483,6 +484,14 @@ pub struct LockNews {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GetStatus {}
 
+/// How many members each chain is to have from now on. Answered when that is durable; the copies are
+/// made, or dropped, later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetReplicas {
+    /// From 1 to `CHAIN_MEMBERS_MAX`.
+    pub replicas: u32,
+}
+
 /// Who holds locks of an inode, and who waits for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListLocks {
@@ -627,9 +636,14 @@ pub struct CertificateEnd {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainCounts {
     pub total: u32,
+    /// As many copies as there shall be, all of which are served.
     pub whole: u32,
+    /// Fewer.
     pub short: u32,
     pub lost: u32,
+    /// All members had gone, and too few are back to know whose copy is the chain's. Counted beside
+    /// the others.
+    pub waiting: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -79,6 +79,10 @@ pub enum Status {
     #[error("stale epoch, current is {0}")]
     StaleEpoch(Epoch),
 
+    /// The member has another version of the chunk, and is to be given the chain's first.
+    #[error("not in step with its chain")]
+    NotInSync,
+
     // What happened to the session or the op.
     #[error("session expired")]
     SessionExpired,
@@ -182,9 +186,11 @@ impl Status {
             | Status::TooLarge => RetryClass::Never,
             Status::Busy | Status::NameInUse => RetryClass::SamePeer,
             Status::DataLost | Status::Corrupt => RetryClass::OtherReplica,
-            Status::Gone | Status::StaleLayout | Status::StaleEpoch(_) | Status::NotServing => {
-                RetryClass::RefreshTable
-            }
+            Status::Gone
+            | Status::StaleLayout
+            | Status::StaleEpoch(_)
+            | Status::NotServing
+            | Status::NotInSync => RetryClass::RefreshTable,
             Status::ShuttingDown | Status::Disconnected => RetryClass::Reconnect,
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attr::Timestamp;
 use crate::chunk::ChunkSize;
-use crate::ids::{DataId, OpId, SessionId, StoreId, VolumeId};
+use crate::ids::{ChainId, DataId, Epoch, OpId, SessionId, StoreId, VolumeId};
 use crate::layout::{ChainTable, Layout};
 use crate::operation::operations;
 use crate::status::Status;
@@ -38,6 +38,9 @@ pub struct Register {
     pub used_bytes: u64,
     /// The highest data id in the store: one above the master's mark means lost history.
     pub data_id_max: DataId,
+    /// The process before was killed within a change, and its bytes could not be completed: some
+    /// range of some chunk is of two minds.
+    pub is_torn: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,8 +94,29 @@ pub struct NextCommands {
     pub wall: Timestamp,
     /// What its door has seen, for the status.
     pub net: NetTotals,
+    /// Said again until the chain table shows that the master has it.
+    pub news: Vec<ChainNews>,
     /// What became of commands since the last `NextCommands`. A repeated result is harmless.
     pub results: Vec<(u64, Result<(), Status>)>,
+}
+
+/// What a member has to say of a chain in its present epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ChainNews {
+    pub chain: ChainId,
+    pub epoch: Epoch,
+    pub what: ChainEvent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ChainEvent {
+    /// From the head: it has taken over, and acknowledges what clients write from now on.
+    Active,
+    /// From the last one that serves: the member that is syncing has all that it has.
+    InSync(VolumeId),
+    /// This member does not answer, or is the sender itself, whose copy is not the chain's: it must
+    /// lose its place.
+    Suspect(VolumeId),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,4 +146,9 @@ pub enum Command {
     Fence(Fence),
     /// The session has ended: drop its retry records and its fence.
     ForgetSession(SessionId),
+    /// Serve nothing of the chain under this epoch: this volume is about to lose its place.
+    Leave {
+        chain: ChainId,
+        epoch: Epoch,
+    },
 }

@@ -45,7 +45,7 @@ pub mod planted;
 pub use chunk_state::{Admission, Change, ChunkState, Pending, Rule, Space};
 pub use member::{Effect, Failure, Input, Member, Order, Prepared, Reading, Terms};
 pub use membership::{Membership, Place};
-pub use replies::{Outcome, Refusal};
+pub use replies::{Outcome, Refusal, Reply};
 
 /// Whether the named bug is switched on, so that the simulation can show that it finds it.
 macro_rules! is_planted {

@@ -1,28 +1,30 @@
-//! Performs what the chain core decides: the store's work, and the answers.
+//! The chain core and the store, put together: brings inputs to the core, performs what it decides,
+//! and tells it what became of that.
 //!
-//! Whoever brings an input to the core performs what follows from it, and brings back what became of
-//! it, until nothing follows any more. So a change is made on the thread of the request that brought
-//! it, or of the one that it waited for; and a caller who goes away ends only its own wait.
-//!
-//! Lock order: the core, then whatever the store locks. No work of the store is done under the core's
-//! lock but dropping retry records.
-//!
-//! Left out: chains of several members. The core decides for them too, but nothing is passed on yet:
-//! their requests are `NotSupported`.
+//! Whoever brings an input performs what follows at once: the core's lock is not held meanwhile. What
+//! waits for another volume goes on in a task (`peers`).
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use vdfs_net::clock::boot_ms;
 use vdfs_proto::data::{FilePart, Read, ReadDone, Written};
-use vdfs_proto::volume::{Fence, Registered};
-use vdfs_proto::{ChainId, ChainTable, DataId, Epoch, SessionId, Status, Version};
+use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, NEWS_PER_REQUEST_MAX};
+use vdfs_proto::peer::CutChunk;
+use vdfs_proto::volume::{ChainEvent, ChainNews, Fence, Registered};
+use vdfs_proto::{
+    ChainId, ChainTable, ChunkId, DataId, Epoch, Layout, OpId, SessionId, Status, Version, VolumeId,
+};
 
-use crate::chain::{Effect, Input, Member, Order, Reading};
+use crate::chain::{Effect, Input, Member, Order, Outcome, Place, Reading, Reply};
+use crate::peers::Peers;
 use crate::store::{Job, Store};
+use crate::supplied::Supplied;
 
 type Caller = oneshot::Sender<Result<Version, Status>>;
 type Core = Member<Arc<Job>, Caller>;
@@ -34,11 +36,27 @@ type CoreEffect = Effect<Arc<Job>, Caller>;
 pub struct Engine {
     store: Store,
     core: Mutex<Core>,
-    /// Numbers of fences that have taken hold, until somebody takes them.
-    fenced: Mutex<Vec<u64>>,
-    fence_held: Notify,
+    tidings: Mutex<Tidings>,
+    /// There is something new among the tidings.
+    told: Notify,
     /// The fences of a registration have taken hold.
     registered: Notify,
+    /// The ways to other volumes, once there are any.
+    peers: OnceLock<Peers>,
+    /// What this volume is given while it is syncing.
+    pub(crate) supplied: tokio::sync::Mutex<Supplied>,
+    /// Of the volume's own changes.
+    next_seq: AtomicU64,
+    me: Weak<Engine>,
+}
+
+/// What the master is to hear.
+#[derive(Debug, Default)]
+struct Tidings {
+    /// Commands that are done, by their numbers.
+    done: Vec<(u64, Result<(), Status>)>,
+    /// Until the table shows that it has been heard.
+    news: BTreeSet<ChainNews>,
 }
 
 /// A change that was begun. Dropping it ends only the wait.
@@ -61,19 +79,34 @@ impl BegunChange<'_> {
 }
 
 impl Engine {
-    pub fn new(store: Store) -> Self {
-        let core = Member::new(store.id(), store.replies(), store.replies_max());
-        Engine {
+    pub fn new(store: Store) -> Arc<Self> {
+        let replies = store.replies();
+        let next_seq = AtomicU64::new(first_seq(&replies));
+        let core = Member::new(store.id(), replies, store.replies_max());
+        Arc::new_cyclic(|me| Engine {
             store,
             core: Mutex::new(core),
-            fenced: Mutex::default(),
-            fence_held: Notify::new(),
+            tidings: Mutex::default(),
+            told: Notify::new(),
             registered: Notify::new(),
-        }
+            peers: OnceLock::new(),
+            supplied: tokio::sync::Mutex::default(),
+            next_seq,
+            me: me.clone(),
+        })
     }
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// From now on changes can be passed on.
+    pub(crate) fn set_peers(&self, peers: Peers) {
+        self.peers.set(peers).expect("set once");
+    }
+
+    pub(crate) fn peers(&self) -> Option<&Peers> {
+        self.peers.get()
     }
 
     /// Takes a client's change in. Refuses what [`Store::check`] does, and with `StaleEpoch`,
@@ -83,16 +116,15 @@ impl Engine {
         let (chain, epoch) = job.chain();
         {
             let core = self.core.lock();
-            core.sole_place(chain, epoch)?;
+            let place = core.serving_place(chain, epoch)?;
+            // The others may not have the source.
+            if place.members > 1 && matches!(job, Job::Copy { .. }) {
+                return Err(Status::NotSupported);
+            }
             core.check_data(job.chunk().data)?;
         }
         let (caller, answer) = oneshot::channel();
-        let order = Order {
-            chain,
-            chunk: job.chunk(),
-            op: job.op(),
-            body: Arc::new(job),
-        };
+        let order = order(job);
         self.take(Input::Request {
             order,
             epoch,
@@ -104,23 +136,100 @@ impl Engine {
         })
     }
 
-    /// Reads as [`Store::read`] does, if this volume serves the chain under that epoch.
-    pub fn read(&self, read: &Read) -> Result<(ReadDone, Bytes), Status> {
-        let lost_below = self.may_read(read)?;
-        let copied = self.store.read(read, lost_below)?;
-        // What was copied is good if it may still be served.
-        self.may_read(read)?;
-        Ok(copied)
+    /// Takes a change in that the predecessor passes on. Ends when it is applied from here on, or not.
+    pub(crate) async fn follow(
+        &self,
+        job: Job,
+        epoch: Epoch,
+        (base, version): (Version, Version),
+    ) -> Result<Version, Status> {
+        self.store.check(&job)?;
+        let (caller, answer) = oneshot::channel();
+        self.take(Input::Forward {
+            order: order(job),
+            epoch,
+            base,
+            version,
+            caller,
+        });
+        answer.await.unwrap_or(Err(Status::ShuttingDown))
     }
 
-    /// Data ids below the one given without a record are lost.
-    fn may_read(&self, read: &Read) -> Result<DataId, Status> {
-        let core = self.core.lock();
-        core.sole_place(read.chain, read.epoch)?;
-        match core.reading(boot_ms(), read.chain, read.epoch, read.chunk)? {
-            Reading::Now(lost_below) => Ok(lost_below),
-            Reading::WhenOpen => Err(Status::Busy),
+    /// Cuts chunk `index` of a file to `len` bytes, and all behind it to nothing, as far as this volume
+    /// is the head of their chains. It may be repeated as long as its truncation is pending.
+    pub async fn cut(&self, layout: &Layout, index: u32, len: u32) -> Result<(), Status> {
+        let data = layout.data;
+        let first = ChunkId { data, index };
+        for chunk in self.store.chunks_from(first) {
+            let chain = layout.chain(chunk.index);
+            let Some(place) = self.core.lock().place(chain) else {
+                return Err(Status::NotServing);
+            };
+            if place.is_head {
+                let len = if chunk == first { len } else { 0 };
+                self.cut_chunk(chunk, (chain, place.epoch), len).await?;
+            }
         }
+        Ok(())
+    }
+
+    async fn cut_chunk(
+        &self,
+        chunk: ChunkId,
+        (chain, epoch): (ChainId, Epoch),
+        len: u32,
+    ) -> Result<(), Status> {
+        let op = self.own_op()?;
+        let begun = self.begin(Job::Cut(CutChunk {
+            chain,
+            epoch,
+            chunk,
+            op,
+            len,
+        }))?;
+        match begun.written().await {
+            Ok(_) | Err(Status::Gone) => Ok(()),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// For a change that this volume makes by itself.
+    fn own_op(&self) -> Result<OpId, Status> {
+        let volume = self.core.lock().membership().volume();
+        let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
+        Ok(OpId {
+            session: SessionId::of_volume(volume.ok_or(Status::NotServing)?),
+            slot: (seq % u64::from(DATA_SLOTS_PER_SESSION)) as u16,
+            seq,
+        })
+    }
+
+    /// Reads as [`Store::read`] does, if this volume serves the chain under that epoch; waits while the
+    /// chunk is closed.
+    pub async fn read(&self, read: &Read) -> Result<(ReadDone, Bytes), Status> {
+        loop {
+            if let Reading::Now(lost_below) = self.reading(read)? {
+                let copied = self.store.read(read, lost_below)?;
+                // What was copied is good if it may still be served.
+                if matches!(self.reading(read)?, Reading::Now(_)) {
+                    return Ok(copied);
+                }
+            }
+            self.wait_for_open(read.chunk).await;
+        }
+    }
+
+    fn reading(&self, read: &Read) -> Result<Reading, Status> {
+        let core = self.core.lock();
+        core.reading(boot_ms(), read.chain, read.epoch, read.chunk)
+    }
+
+    async fn wait_for_open(&self, chunk: ChunkId) {
+        let (caller, opened) = oneshot::channel();
+        self.take(Input::WaitForOpen { chunk, caller });
+        // However it ends, the reader looks again; too many wait if it is at once.
+        opened.await.ok();
+        tokio::task::yield_now().await;
     }
 
     /// Takes what the master says of this volume. All of it replaces what was known. Ends when the
@@ -137,10 +246,17 @@ impl Engine {
 
     pub(crate) fn install_table(&self, table: ChainTable) {
         self.take(Input::Table(table));
+        if let Ok(mut supplied) = self.supplied.try_lock() {
+            let is_syncing = |chain| self.place(chain).is_some_and(|place| !place.serves);
+            supplied.keep_chains(is_syncing);
+        }
+        if let Some(peers) = self.peers() {
+            peers.table_changed();
+        }
     }
 
-    /// Refuses writes of the session from now on. [`Engine::take_fenced`] gives `ack` when none is
-    /// under way any more.
+    /// Refuses writes of the session from now on. The command `ack` is done when none is under way any
+    /// more.
     pub(crate) fn fence(&self, fence: Fence, ack: u64) {
         self.take(Input::Fence { fence, ack });
     }
@@ -149,16 +265,19 @@ impl Engine {
         self.take(Input::ForgetSession(session));
     }
 
-    /// The epoch of a chain that this volume serves alone.
-    pub(crate) fn epoch_alone(&self, chain: ChainId) -> Result<Epoch, Status> {
-        let core = self.core.lock();
-        let place = core.place(chain).ok_or(Status::NotServing)?;
-        Ok(core.sole_place(chain, place.epoch)?.epoch)
+    /// Serves nothing of the chain under this epoch.
+    pub(crate) fn leave(&self, chain: ChainId, epoch: Epoch) {
+        self.take(Input::Leave { chain, epoch });
     }
 
-    /// Data ids below this one without a record are lost, in a chain that this volume serves alone.
+    /// Time has passed.
+    pub(crate) fn tick(&self) {
+        self.take(Input::Tick);
+    }
+
+    /// Data ids below this one without a record are lost, in a chain that this volume serves.
     pub(crate) fn lost_below(&self, chain: ChainId, epoch: Epoch) -> Result<DataId, Status> {
-        Ok(self.core.lock().sole_place(chain, epoch)?.lost_below)
+        Ok(self.core.lock().serving_place(chain, epoch)?.lost_below)
     }
 
     /// Checks that all chains of a part of a file are here, as the asker believes; gives the highest
@@ -171,26 +290,77 @@ impl Engine {
         self.core.lock().accepts_term(term)
     }
 
-    /// Fences that have taken hold since the last time.
-    pub(crate) fn take_fenced(&self) -> Vec<u64> {
-        std::mem::take(&mut *self.fenced.lock())
+    /// Looks at what the core knows.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&Core) -> T) -> T {
+        at(&self.core.lock())
     }
 
-    /// Ends when there is something for [`Engine::take_fenced`].
-    pub(crate) async fn wait_fenced(&self) {
-        while self.fenced.lock().is_empty() {
-            self.fence_held.notified().await;
+    pub(crate) fn place(&self, chain: ChainId) -> Option<Place> {
+        self.core.lock().place(chain)
+    }
+
+    /// What the predecessor knows of the chain's ops, so that their retries are recognised here too.
+    pub(crate) fn learn(&self, chain: ChainId, epoch: Epoch, replies: Vec<(OpId, Outcome)>) {
+        self.take(Input::Taught {
+            chain,
+            epoch,
+            replies,
+        });
+    }
+
+    /// The command is done.
+    pub(crate) fn note_done(&self, number: u64, result: Result<(), Status>) {
+        self.tidings.lock().done.push((number, result));
+        self.told.notify_one();
+    }
+
+    /// To be said to the master until its table shows that it knows.
+    pub(crate) fn note_news(&self, chain: ChainId, epoch: Epoch, what: ChainEvent) {
+        let news = ChainNews { chain, epoch, what };
+        if self.tidings.lock().news.insert(news) {
+            self.told.notify_one();
         }
     }
 
+    /// Commands that are done since the last time.
+    pub(crate) fn take_done(&self) -> Vec<(u64, Result<(), Status>)> {
+        std::mem::take(&mut self.tidings.lock().done)
+    }
+
+    /// What the master is to know of chains, as far as it still matters.
+    pub(crate) fn news(&self) -> Vec<ChainNews> {
+        let core = self.core.lock();
+        let matters = |news: &ChainNews| {
+            let chain = core.membership().table().chain(news.chain);
+            chain.is_some_and(|chain| {
+                let is_heard = news.what == ChainEvent::Active && chain.is_active;
+                chain.epoch == news.epoch && !is_heard
+            })
+        };
+        let mut tidings = self.tidings.lock();
+        tidings.news.retain(matters);
+        let first = tidings.news.iter().take(NEWS_PER_REQUEST_MAX);
+        first.copied().collect()
+    }
+
+    /// Ends when there is something that the master has not been told.
+    pub(crate) async fn wait_told(&self) {
+        self.told.notified().await;
+    }
+
     /// Brings an input to the core, and performs what follows.
-    fn take(&self, input: CoreInput) {
+    pub(crate) fn take(&self, input: CoreInput) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             for effect in self.step(input) {
                 inputs.extend(self.perform(effect));
             }
         }
+    }
+
+    /// What became of a change that was passed on.
+    pub(crate) fn answered(&self, exchange: u64, answer: Result<Version, Status>) {
+        self.take(Input::Answered { exchange, answer });
     }
 
     fn step(&self, input: CoreInput) -> Vec<CoreEffect> {
@@ -204,6 +374,14 @@ impl Engine {
             match effect {
                 Effect::KeepReplies => self.store.keep_sessions(|of| core.may_retry(of)),
                 Effect::ForgetReplies { session } => self.store.forget_session(*session),
+                Effect::Remember { chain, op, outcome } => {
+                    self.store.keep_reply(Reply {
+                        op: *op,
+                        chain: Some(*chain),
+                        outcome: Some(*outcome),
+                    });
+                }
+                Effect::ForgetReply { op } => self.store.forget_reply(*op),
                 _ => {}
             }
         }
@@ -213,42 +391,147 @@ impl Engine {
     /// Gives what the core is to hear of it.
     fn perform(&self, effect: CoreEffect) -> Option<CoreInput> {
         match effect {
-            Effect::Execute { order, rule, terms } => {
-                let outcome = self.store.execute(&order.body, rule, terms);
-                let op = order.op;
-                Some(Input::Executed { op, outcome })
-            }
-            Effect::Record { op, chunk, outcome } => {
-                self.store.record_reply(op, chunk, outcome);
-                Some(Input::Recorded { op })
-            }
             Effect::Answer { caller, outcome } => {
                 // Whoever has gone away asks again with the same op.
                 caller.send(outcome).ok();
-                None
             }
             Effect::Opened { caller } => {
                 caller.send(Err(Status::Busy)).ok();
-                None
             }
-            Effect::Fenced { ack } => {
-                self.fenced.lock().push(ack);
-                self.fence_held.notify_one();
-                None
+            Effect::Fenced { ack } => self.note_done(ack, Ok(())),
+            Effect::FencesHold => self.registered.notify_one(),
+            Effect::KeepReplies
+            | Effect::ForgetReplies { .. }
+            | Effect::Remember { .. }
+            | Effect::ForgetReply { .. } => {}
+            Effect::Activate { chain, epoch } => self.note_news(chain, epoch, ChainEvent::Active),
+            Effect::Report {
+                chain,
+                epoch,
+                suspect,
+            } => self.note_news(chain, epoch, ChainEvent::Suspect(suspect)),
+            Effect::Left { chain, epoch } => self.note_left(chain, epoch),
+            Effect::Forward { .. } | Effect::Supply { .. } => self.pass_on(effect),
+            Effect::Discard { op, chunk } => self.store.discard(op, chunk),
+            of_store => return Some(self.perform_in_store(of_store)),
+        }
+        None
+    }
+
+    fn perform_in_store(&self, effect: CoreEffect) -> CoreInput {
+        match effect {
+            Effect::Execute { order, rule, terms } => {
+                let outcome = self.store.execute(&order.body, rule, terms);
+                let op = order.op;
+                Input::Executed { op, outcome }
             }
-            Effect::FencesHold => {
-                self.registered.notify_one();
-                None
+            Effect::Prepare { order, rule, terms } => {
+                let outcome = self.store.prepare(&order.body, rule, terms);
+                let op = order.op;
+                Input::Prepared { op, outcome }
             }
-            Effect::KeepReplies | Effect::ForgetReplies { .. } => None,
-            // The master does so by itself for chains of one member.
-            Effect::Activate { .. } => None,
-            Effect::Prepare { .. }
-            | Effect::Apply { .. }
-            | Effect::Discard { .. }
-            | Effect::Forward { .. }
-            | Effect::Report { .. }
-            | Effect::Left { .. } => unreachable!("no request for several members is taken in"),
+            Effect::Apply { op, chunk } => {
+                self.store.apply(op, chunk);
+                Input::Applied { op }
+            }
+            Effect::Record {
+                op,
+                chain,
+                chunk,
+                outcome,
+            } => {
+                self.store.record_reply(op, (chain, chunk), outcome);
+                Input::Recorded { op }
+            }
+            other => unreachable!("{other:?} is not the store's"),
         }
     }
+
+    fn note_left(&self, chain: ChainId, epoch: Epoch) {
+        tracing::error!(%chain, %epoch, "a copy here is not the chain's: it is left, and made anew");
+        if let Some(me) = self.look(|core| core.membership().volume()) {
+            self.note_news(chain, epoch, ChainEvent::Suspect(me));
+        }
+    }
+
+    fn pass_on(&self, effect: CoreEffect) {
+        let (passed, lacks_chunk) = match effect {
+            Effect::Forward {
+                exchange,
+                to,
+                order,
+                epoch,
+                base,
+                version,
+            } => (
+                Passed::new(exchange, to, order, epoch, (base, version)),
+                false,
+            ),
+            Effect::Supply {
+                exchange,
+                to,
+                order,
+                epoch,
+                base,
+                version,
+            } => (
+                Passed::new(exchange, to, order, epoch, (base, version)),
+                true,
+            ),
+            other => unreachable!("{other:?} is for nobody else"),
+        };
+        let (peers, me) = (self.peers(), self.me.upgrade());
+        let (peers, me) = peers.zip(me).expect("chains of several have peers");
+        peers.pass_on(me, passed, lacks_chunk);
+    }
+}
+
+/// A change on its way to the successor.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(crate) exchange: u64,
+    pub(crate) to: VolumeId,
+    pub(crate) chain: ChainId,
+    pub(crate) job: Arc<Job>,
+    pub(crate) epoch: Epoch,
+    pub(crate) base: Version,
+    pub(crate) version: Version,
+}
+
+impl Passed {
+    fn new(
+        exchange: u64,
+        to: VolumeId,
+        order: Order<Arc<Job>>,
+        epoch: Epoch,
+        (base, version): (Version, Version),
+    ) -> Self {
+        Passed {
+            exchange,
+            to,
+            chain: order.chain,
+            job: order.body,
+            epoch,
+            base,
+            version,
+        }
+    }
+}
+
+fn order(job: Job) -> Order<Arc<Job>> {
+    let (chain, _) = job.chain();
+    Order {
+        chain,
+        chunk: job.chunk(),
+        op: job.op(),
+        body: Arc::new(job),
+    }
+}
+
+/// Above all that the volume has used, also in lives whose records are gone.
+fn first_seq(replies: &[Reply]) -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    let by_clock = since_epoch.map_or(0, |since| since.as_nanos() as u64);
+    let own = replies.iter().filter(|of| !of.op.session.is_client());
+    own.map(|of| of.op.seq + 1).fold(by_clock, u64::max)
 }

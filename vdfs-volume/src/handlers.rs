@@ -2,6 +2,7 @@
 
 pub(crate) mod blocks;
 pub(crate) mod copy;
+pub(crate) mod peer;
 pub(crate) mod read;
 pub(crate) mod scrub;
 pub(crate) mod seek;

@@ -52,5 +52,10 @@ pub const CHANGES_PER_CHUNK_MAX: usize = 64;
 pub const READERS_PER_CHUNK_MAX: usize = 1024;
 /// How long after a lost message a change is passed on again, in milliseconds.
 pub const PASS_AGAIN_MS: u64 = 50;
-/// A successor that has not answered for this long is reported to the master, in milliseconds.
-pub const SILENT_SUCCESSOR_MS: u64 = 1000;
+/// A successor that has not answered for this long is reported to the master, in milliseconds: longer
+/// than a busy machine stands still, and well within what a client may wait when a member is lost.
+pub const SILENT_SUCCESSOR_MS: u64 = 1500;
+/// The same of one that is given a chunk first: a chunk of 256 MiB over 1 Gbit/s takes three seconds.
+pub const SILENT_SUPPLIED_MS: u64 = 20_000;
+/// How often the core looks after what is under way, in milliseconds.
+pub const TICK_MS: u64 = 100;

@@ -13,7 +13,7 @@ use crate::store::Store;
 /// One volume: its chunks, and what decides about them.
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) scrubs: Scrubs,
     stopping: AtomicBool,
 }

@@ -1,7 +1,7 @@
-//! What clients reach: decodes, checks the role, calls the handler, encodes.
+//! What clients and other volumes reach: decodes, checks the role, calls the handler, encodes.
 //!
-//! A read is done within one poll of its future. A write belongs to the engine once it has begun:
-//! dropping the future ends only the wait for its answer.
+//! A read is done within one poll of its future, unless its chunk is closed. A write belongs to the
+//! engine once it has begun: dropping the future ends only the wait for its answer.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -16,12 +16,13 @@ use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::data::{DataReply, DataRequest};
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
+use vdfs_proto::peer::{PeerReply, PeerRequest};
 
 use crate::handlers;
 use crate::node::Node;
 use crate::panics::PanicHook;
 
-/// Serves [`Method::Data`].
+/// Serves [`Method::Data`], and [`Method::Peer`] with its like.
 pub(crate) struct DataService {
     node: Arc<Node>,
     panic_hook: PanicHook,
@@ -71,9 +72,58 @@ impl Service for DataService {
 
 async fn dispatch(node: &Arc<Node>, peer: &PeerIdentity, request: Request) -> Outcome {
     node.check_running()?;
-    if request.method != Method::Data {
-        return Err(Status::NotSupported);
+    match request.method {
+        Method::Data => dispatch_data(node, peer, request).await,
+        Method::Peer | Method::PeerBehind => dispatch_peer(node, peer, request).await,
+        _ => Err(Status::NotSupported),
     }
+}
+
+async fn dispatch_peer(node: &Arc<Node>, peer: &PeerIdentity, request: Request) -> Outcome {
+    if peer.role != Role::Volume {
+        return Err(Status::WrongRole);
+    }
+    let message: PeerRequest = decode(&request.body)?;
+    let operation = message.name();
+    let reply = execute_peer(node, &peer.node, message, request.payload).await;
+    if let Err(status) = &reply {
+        tracing::debug!(op = operation, peer = %peer.node, %status, "refused");
+    }
+    Ok(Response {
+        body: encode(&reply?),
+        payload: Bytes::new(),
+    })
+}
+
+async fn execute_peer(
+    node: &Arc<Node>,
+    asker: &str,
+    message: PeerRequest,
+    payload: Bytes,
+) -> Result<PeerReply, Status> {
+    use handlers::peer;
+    Ok(match message {
+        PeerRequest::Forward(forward) => {
+            PeerReply::Forward(peer::follow(node, asker, forward, payload).await?)
+        }
+        PeerRequest::LearnReplies(lesson) => {
+            peer::learn(node, asker, lesson).await?;
+            PeerReply::LearnReplies(())
+        }
+        PeerRequest::ListChunks(list) => {
+            PeerReply::ListChunks(peer::list(node, asker, list).await?)
+        }
+        PeerRequest::PutChunk(put) => {
+            PeerReply::PutChunk(peer::put(node, asker, put, payload).await?)
+        }
+        PeerRequest::DropChunk(drop) => {
+            peer::drop_chunk(node, asker, drop).await?;
+            PeerReply::DropChunk(())
+        }
+    })
+}
+
+async fn dispatch_data(node: &Arc<Node>, peer: &PeerIdentity, request: Request) -> Outcome {
     if !matches!(peer.role, Role::Client | Role::Admin) {
         return Err(Status::WrongRole);
     }
@@ -106,7 +156,7 @@ async fn execute(
             (DataReply::Write(begun.written().await?), nothing)
         }
         DataRequest::Read(read) => {
-            let (done, bytes) = handlers::read::handle(node, &read)?;
+            let (done, bytes) = handlers::read::handle(node, &read).await?;
             (DataReply::Read(done), bytes)
         }
         DataRequest::ChangeSpace(ask) => {

@@ -1,8 +1,9 @@
 //! A running volume: opens the store, keeps the master informed, and does what it orders.
 //!
-//! Two threads. The *control* thread registers, then keeps one `NextCommands` parked and executes
+//! Three threads. The *control* thread registers, then keeps one `NextCommands` parked and executes
 //! what comes. The *heartbeat* thread does nothing but heartbeats, so that a long command never
-//! costs the lease. Both go on for ever: a volume whose master is away waits for it.
+//! costs the lease. The *peers* thread passes changes on to other volumes. All go on for ever: a
+//! volume whose master is away waits for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use vdfs_net::carrier::{Carrier, Service};
 use vdfs_net::quic::NetCounters;
@@ -17,6 +21,7 @@ use vdfs_proto::{Status, StoreId};
 
 use crate::node::Node;
 use crate::panics::PanicHook;
+use crate::peers::{self, PeerWays, Peers};
 use crate::ram::{Ram, RamError};
 use crate::service::DataService;
 use crate::store::steps::NoFaults;
@@ -27,6 +32,7 @@ mod control;
 mod heartbeat;
 mod pulse;
 
+use control::Link;
 pub use control::Registration;
 
 /// What a volume is started with.
@@ -66,14 +72,18 @@ pub struct Volume {
     panic_hook: PanicHook,
     stop: watch::Sender<bool>,
     registered: watch::Receiver<Registration>,
-    link: Arc<control::Link>,
+    link: Arc<Link>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Volume {
     /// Makes or reopens the store and begins to serve; it registers in the background, and answers
     /// `NotServing` until the master has told it its chains.
-    pub fn start(config: VolumeConfig, master: Arc<dyn Carrier>) -> Result<Self, VolumeError> {
+    pub fn start(
+        config: VolumeConfig,
+        master: Arc<dyn Carrier>,
+        ways: PeerWays,
+    ) -> Result<Self, VolumeError> {
         let ram = Ram::open(&config.ram_dir, config.budget_bytes)?;
         let store_config = StoreConfig {
             budget_bytes: config.budget_bytes,
@@ -85,14 +95,28 @@ impl Volume {
         let node = Node::new(store, config.panic_hook.clone());
         let (stop, stopped) = watch::channel(false);
         let (tell_registered, registered) = watch::channel(Registration::Waiting(None));
-        let link = control::Link::new(config.clone(), node.clone(), master, tell_registered);
+        let link = Link::new(
+            config.clone(),
+            (node.clone(), recovery),
+            master,
+            tell_registered,
+        );
+        let peers = runtime()?;
+        let engine = node.engine.clone();
+        engine.set_peers(Peers::new(ways, peers.handle().clone()));
+        let spawn = |task, runtime, work| spawn(task, &config, runtime, work);
         let threads = vec![
             spawn(
                 "control",
-                &config,
-                control::run(link.clone(), stopped.clone()),
+                runtime()?,
+                control::run(link.clone(), stopped.clone()).boxed(),
             )?,
-            spawn("heartbeat", &config, heartbeat::run(link.clone(), stopped))?,
+            spawn(
+                "heartbeat",
+                runtime()?,
+                heartbeat::run(link.clone(), stopped.clone()).boxed(),
+            )?,
+            spawn("peers", peers, peers::run(engine, stopped).boxed())?,
         ];
         Ok(Volume {
             node,
@@ -195,16 +219,20 @@ fn report(name: &str, recovery: &Recovery) {
     }
 }
 
+fn runtime() -> Result<Runtime, VolumeError> {
+    let built = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    built.map_err(VolumeError::Thread)
+}
+
 /// Runs a task on a thread and runtime of its own.
 fn spawn(
     task: &str,
     config: &VolumeConfig,
-    work: impl Future<Output = ()> + Send + 'static,
+    runtime: Runtime,
+    work: BoxFuture<'static, ()>,
 ) -> Result<JoinHandle<()>, VolumeError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(VolumeError::Thread)?;
     let hook = config.panic_hook.clone();
     std::thread::Builder::new()
         .name(format!("volume-{task}"))

@@ -32,9 +32,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use vdfs_proto::limits::VOLUME_REPLIES_MAX;
-use vdfs_proto::{ChunkId, ChunkSize, DataId, OpId, SessionId, Status, StoreId};
+use vdfs_proto::{ChainId, ChunkId, ChunkSize, DataId, OpId, SessionId, Status, StoreId};
 
-use crate::chain::Outcome;
+use crate::chain::{Outcome, Reply};
 use crate::limits;
 
 mod budget;
@@ -44,6 +44,7 @@ mod files;
 mod header;
 mod job;
 mod memory;
+mod plan;
 mod read;
 mod reap;
 mod reaped;
@@ -55,6 +56,7 @@ mod seek;
 mod space;
 pub mod steps;
 mod sums;
+mod supply;
 mod table;
 mod trim;
 mod write;
@@ -63,6 +65,7 @@ use budget::Budget;
 use chunks::{Body, ChunkMap};
 use files::ChunkFiles;
 use header::Header;
+use plan::HeldPlans;
 use reaped::{REAPED_BYTES, Reaped};
 use record::{Content, ENTRY_BYTES, RECORD_BYTES, Record};
 use replies::{REPLY_BYTES, Replies};
@@ -73,7 +76,7 @@ use table::Table;
 pub use job::Job;
 pub use recovery::Recovery;
 pub(crate) use scrub::{ScrubCursor, ScrubbedPiece};
-pub use trim::TrimOp;
+pub(crate) use supply::Piece;
 
 /// Memory of one chunk beside its pages and tables, in bytes.
 const CHUNK_BYTES: u64 = limits::CHUNK_KERNEL_BYTES + limits::CHUNK_HEAP_BYTES;
@@ -138,6 +141,7 @@ pub struct Store {
     sums: SumTable,
     replies: Replies,
     reaped: Reaped,
+    held: HeldPlans,
     steps: Arc<dyn Steps>,
     /// Held as long as the store lives.
     _lock: File,
@@ -197,6 +201,7 @@ impl Store {
             sums,
             replies: Replies::load(replies),
             reaped: Reaped::load(reaped),
+            held: HeldPlans::default(),
             budget,
             steps: config.steps,
             _lock: lock,
@@ -250,7 +255,7 @@ impl Store {
     }
 
     /// What ops were answered, as far as it was found when the store was opened.
-    pub fn replies(&self) -> Vec<(OpId, Outcome)> {
+    pub fn replies(&self) -> Vec<Reply> {
         self.replies.found()
     }
 
@@ -260,9 +265,27 @@ impl Store {
     }
 
     /// Keeps a copy of what an op was answered.
-    pub fn record_reply(&self, op: OpId, chunk: ChunkId, outcome: Outcome) {
-        self.replies.record(op, outcome);
+    pub fn record_reply(&self, op: OpId, (chain, chunk): (ChainId, ChunkId), outcome: Outcome) {
+        self.keep_reply(Reply {
+            op,
+            chain: Some(chain),
+            outcome: Some(outcome),
+        });
         self.passed(Step::Replied, chunk);
+    }
+
+    /// The same of an op that was answered elsewhere.
+    pub(crate) fn keep_reply(&self, reply: Reply) {
+        self.replies.record(reply);
+    }
+
+    /// Keeps of this op only that earlier ones of its slot are over.
+    pub(crate) fn forget_reply(&self, op: OpId) {
+        self.replies.record(Reply {
+            op,
+            chain: None,
+            outcome: None,
+        });
     }
 
     /// Drops the retry records of all sessions but those for which `is_live` says so.
@@ -286,6 +309,7 @@ impl Store {
         let record = Record {
             sequence: body.sequence,
             chunk: body.id,
+            chain: body.chain,
             content,
         };
         let place = u64::from(body.sequence % 2) * RECORD_BYTES as u64;

@@ -62,6 +62,7 @@ impl Scene {
             ram_mib: 256,
             volumes: 1,
             chunk_size: "1MiB",
+            ..Options::default()
         };
         let cluster = Cluster::start(options, Network::Loopback, 0);
         let own = cluster.master_state().join("identity-client");

@@ -15,7 +15,7 @@ use vdfs_net::{Connector, PeerIdentity, Target};
 use vdfs_proto::handshake::Role;
 use vdfs_proto::meta::NewKind;
 use vdfs_proto::{ChunkSize, ClusterId, FileName, Ino};
-use vdfs_volume::{PanicHook, Ram, Volume, VolumeConfig};
+use vdfs_volume::{PanicHook, PeerWays, Ram, Volume, VolumeConfig};
 
 pub(crate) const VOLUMES: usize = 2;
 const CLUSTER: ClusterId = ClusterId(7);
@@ -85,10 +85,13 @@ impl Cluster {
             addr: anywhere(),
             panic_hook: PanicHook::default(),
         };
-        let carrier = self
-            .connector(Role::Volume, &name)
-            .carrier(&master_target());
-        let volume = Volume::start(config, carrier).expect("the volume starts");
+        let connector = self.connector(Role::Volume, &name);
+        let carrier = connector.carrier(&master_target());
+        let ways = PeerWays {
+            connector,
+            master: master_target().addr.ip(),
+        };
+        let volume = Volume::start(config, carrier, ways).expect("the volume starts");
         self.board.attach(Role::Volume, &name, volume.service());
         self.volumes[index] = Some(volume);
     }

@@ -141,6 +141,7 @@ fn members<'a>(chain: &vdfs_proto::Chain, table: &'a ChainTable) -> Vec<ChunkMem
         state: match member.state {
             MemberState::Serving => "serving",
             MemberState::Syncing => "syncing",
+            MemberState::Waiting => "waiting",
         },
     };
     chain.members.iter().map(member).collect()

@@ -72,6 +72,7 @@ struct ChainsJson {
     whole: u32,
     short: u32,
     lost: u32,
+    waiting: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,6 +109,7 @@ impl<'a> StatusJson<'a> {
                 whole: report.chains.whole,
                 short: report.chains.short,
                 lost: report.chains.lost,
+                waiting: report.chains.waiting,
             },
             sessions: report.sessions.iter().map(session).collect(),
             lost_files: report.lost_files,
@@ -132,6 +134,7 @@ pub(super) fn state_text(volume: &VolumeStatus) -> &'static str {
         (VolumeState::Away, _) => "away",
         (VolumeState::Serving, MemberState::Serving) => "serving",
         (VolumeState::Serving, MemberState::Syncing) => "syncing",
+        (VolumeState::Serving, MemberState::Waiting) => "waiting",
     }
 }
 
@@ -205,7 +208,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn report() -> StatusReport {
+    pub(crate) fn report() -> StatusReport {
         StatusReport {
             stats: FsStats {
                 capacity_bytes: 4096,
@@ -226,6 +229,7 @@ pub(super) mod tests {
                 whole: 256,
                 short: 0,
                 lost: 0,
+                waiting: 0,
             },
             volumes: vec![volume_status()],
             sessions: vec![SessionStatus {
@@ -290,7 +294,7 @@ pub(super) mod tests {
             "capacity_bytes": 4096, "used_bytes": 3072, "files": 7, "files_max": 100,
             "metadata_bytes": 2000, "metadata_limit_bytes": 8000,
             "replicas": 1, "chunk_bytes": 65_536,
-            "chains": { "total": 256, "whole": 256, "short": 0, "lost": 0 },
+            "chains": { "total": 256, "whole": 256, "short": 0, "lost": 0, "waiting": 0 },
             "sessions": [
                 {
                     "id": 5, "host": "here", "mount": "/mnt", "idle_s": 1, "handles": 2,

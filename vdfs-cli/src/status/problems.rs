@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use vdfs_program::human;
+use vdfs_proto::MemberState;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::limits::SESSION_LEASE_MS;
 use vdfs_proto::meta::{CertificateEnd, SessionStatus, StatusReport, VolumeState, VolumeStatus};
@@ -104,7 +105,27 @@ fn of_chains(report: &StatusReport) -> Vec<Problem> {
             report.chains.short, report.chains.total, report.replicas
         )));
     }
+    found.extend(of_waiting_chains(report));
     found
+}
+
+/// Everything that held copies of these chains was gone at once.
+fn of_waiting_chains(report: &StatusReport) -> Option<Problem> {
+    let is_missed = |volume: &&VolumeStatus| {
+        volume.membership == MemberState::Waiting && volume.state == VolumeState::Away
+    };
+    let missed = report.volumes.iter().filter(is_missed);
+    let names: Vec<&str> = missed.map(|volume| volume.info.name.as_str()).collect();
+    let way_out = match names.is_empty() {
+        true => "they are back, and are being compared".to_owned(),
+        false => format!("start volume {}", names.join(" and volume ")),
+    };
+    (report.chains.waiting > 0).then(|| {
+        failing(format!(
+            "{} of {} chains wait for their volumes, which had all gone: {way_out}",
+            report.chains.waiting, report.chains.total
+        ))
+    })
 }
 
 fn of_absence(report: &StatusReport, volume: &VolumeStatus, now: SystemTime) -> Option<Problem> {
@@ -121,7 +142,8 @@ fn of_absence(report: &StatusReport, volume: &VolumeStatus, now: SystemTime) -> 
     if volume.silent_ms + START_MS >= report.uptime_ms {
         what.push_str(" or longer (the master was started then)");
     }
-    if report.replicas > 1 {
+    let has_others = report.replicas > 1 && volume.waiting_files == 0;
+    if has_others {
         return Some(degraded(format!("{what}; start it again")));
     }
     let means = match (volume.waiting_files, report.is_counted) {
@@ -371,6 +393,19 @@ mod tests {
         assert!(!only(&report).text.contains("or longer"));
         report.uptime_ms = 76_000;
         assert_says(&only(&report), Health::Failing, &["(1 min 15 s) or longer"]);
+    }
+
+    #[test]
+    fn problems_name_chains_that_wait_and_for_whom() {
+        let mut report = report();
+        (report.replicas, report.chains.waiting) = (2, 9);
+        let volume = &mut report.volumes[0];
+        (volume.state, volume.membership) = (VolumeState::Away, MemberState::Waiting);
+        let found = problems(&report, SystemTime::now());
+        let parts = ["9 of 256 chains wait", "start volume volume-1"];
+        assert_says(&found[0], Health::Failing, &parts);
+        report.volumes[0].state = VolumeState::Serving;
+        assert_says(&only(&report), Health::Failing, &["are being compared"]);
     }
 
     #[test]

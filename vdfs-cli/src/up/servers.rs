@@ -15,7 +15,7 @@ use vdfs_net::{
 };
 use vdfs_proto::ClusterId;
 use vdfs_proto::handshake::Role;
-use vdfs_volume::{PanicHook, Ram, Volume, VolumeConfig};
+use vdfs_volume::{PanicHook, PeerWays, Ram, Volume, VolumeConfig};
 
 use super::mounted::Mounted;
 use super::parameters::Parameters;
@@ -90,10 +90,13 @@ impl Servers {
         door: QuicEndpoint,
     ) -> Result<(), Failure> {
         let config = plan.volume_config(node, door.local_addr())?;
-        let master = self
-            .connector(Role::Volume, node)
-            .carrier(&self.master_target());
-        let volume = Volume::start(config, master).map_err(Failure::of)?;
+        let connector = self.connector(Role::Volume, node);
+        let master = connector.carrier(&self.master_target());
+        let ways = PeerWays {
+            connector,
+            master: self.master_addr.ip(),
+        };
+        let volume = Volume::start(config, master, ways).map_err(Failure::of)?;
         volume.count_door(door.counters().clone());
         door.set_service(volume.service());
         self.switchboard
@@ -195,6 +198,7 @@ impl Plan<'_> {
             let way_out = match error {
                 FormatError::OtherCluster => "put back the one that belongs here",
                 FormatError::ChunkSize { .. } => "name that with --chunk-size",
+                FormatError::Replicas { .. } => "change that with `vdfs replicas set`",
             };
             Failure::new(self.state.log().display(), error)
                 .way_out(format!("{way_out}, or start empty with --fresh"))

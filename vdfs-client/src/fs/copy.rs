@@ -166,13 +166,16 @@ impl Copying {
         Ok(())
     }
 
-    /// The source of the piece, if it lies on the volume that the piece goes to.
+    /// The source of the piece, if it lies on the volume that the piece goes to, and to no other one:
+    /// only such a volume copies by itself.
     async fn within_a_volume(&self, span: CopySpan) -> Result<Option<CopyFrom>, Status> {
         let client = &self.fs.client;
         let layout = client.layout(&self.source, Deadline::NEVER).await?;
         let from = span.source(&layout, client.chunk_size);
-        let volume = client.volumes.head_volume(from.chain);
-        let is_same = volume.is_some() && volume == client.volume_at(&self.target, span.to);
+        let source = client.volumes.head_volume(from.chain);
+        let target = client.chain_at(&self.target, span.to);
+        let target = target.and_then(|chain| client.volumes.lone_member(chain));
+        let is_same = source.is_some() && source == target;
         Ok(is_same.then_some(from))
     }
 
@@ -188,8 +191,15 @@ impl Copying {
                 self.done.bytes += span.len;
                 self.done.provided.push((span.to, span.to + span.len));
             }
-            // The volume does not say on which side: a read of the source and a write do.
-            Err(Status::DataLost | Status::Corrupt | Status::Gone | Status::StaleLayout) => {
+            // The volume does not say on which side: a read of the source and a write do. Or the
+            // chain has got another member meanwhile.
+            Err(
+                Status::DataLost
+                | Status::Corrupt
+                | Status::Gone
+                | Status::StaleLayout
+                | Status::NotSupported,
+            ) => {
                 let carried = self.carry(span).await?;
                 self.done.is_over |= carried < span.len;
                 self.done.bytes += carried;

@@ -75,7 +75,7 @@ fn handle(client: &Arc<Client>, life: &Arc<Life>, event: Event) {
         }
         Event::TableChanged { version } => {
             let runtime = client.runtime.clone();
-            runtime.spawn(async move { client.fetch_table(version.saturating_sub(1)).await });
+            runtime.spawn(async move { client.reach_table(version).await });
         }
     }
 }

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
-use vdfs_net::rpc;
 use vdfs_proto::data::{
     ChangeSpace, CopyBytes, CopySource, DataReply, DataRequest, SpaceKind, Write, Written,
 };
@@ -18,12 +17,12 @@ use vdfs_proto::{Layout, OpId, Status};
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::files::{File, Run, RunBody, Work};
-use crate::limits::{ATTEMPT_BULK, BACKOFF_MAX, NO_SPACE_WAIT, REPLANS_MAX};
+use crate::limits::{BACKOFF_MAX, NO_SPACE_WAIT, REPLANS_MAX};
 use crate::plan::{CopyFrom, WriteSpan, plan_write};
 use crate::retry::{Attempt, Failure, retry};
 use crate::session::Life;
 use crate::slots::Claim;
-use crate::volumes::Route;
+use crate::volumes::{Route, Snapshot};
 
 /// Sends a run and lands it.
 pub(super) async fn send_run(client: Arc<Client>, file: Arc<File>, life: Arc<Life>, run: Run) {
@@ -141,7 +140,7 @@ async fn write_once(
         op: claim.op(),
         run,
         sums: run_sums(span, run),
-        version_used: 0,
+        table: client.volumes.snapshot(),
     };
     let outcome = retry(&mut attempt, life, Deadline::NEVER).await;
     if !life.has_ended() {
@@ -169,17 +168,16 @@ struct WriteAttempt<'a> {
     op: OpId,
     run: &'a Run,
     sums: Vec<u32>,
-    /// Of the chain table that the last attempt went by.
-    version_used: u64,
+    /// What the last attempt went by.
+    table: Snapshot,
 }
 
 impl Attempt for WriteAttempt<'_> {
     type Reply = Written;
 
     async fn attempt(&mut self) -> Result<Written, Status> {
-        let volumes = &self.client.volumes;
-        self.version_used = volumes.version();
-        let route = volumes.head(self.span.chain).ok_or(Status::NotServing)?;
+        self.table = self.client.volumes.snapshot();
+        let route = self.table.head(self.span.chain)?;
         match &self.run.body {
             RunBody::Write { bytes, .. } => self.write(&route, bytes.clone()).await,
             RunBody::Order(order) => match order.work {
@@ -190,7 +188,12 @@ impl Attempt for WriteAttempt<'_> {
     }
 
     async fn refresh(&mut self) {
-        self.client.fetch_table(self.version_used).await;
+        self.client.fetch_table(self.table.version()).await;
+    }
+
+    async fn outdated(&self) {
+        let volumes = &self.client.volumes;
+        volumes.other_than(&self.table, self.span.chain).await;
     }
 }
 
@@ -205,7 +208,7 @@ impl WriteAttempt<'_> {
             len_expected: self.span.len_expected,
             sums: self.sums.clone(),
         };
-        send(route, write, payload).await
+        self.send(route, write, payload).await
     }
 
     async fn change_space(&self, route: &Route, kind: SpaceKind) -> Result<Written, Status> {
@@ -219,13 +222,12 @@ impl WriteAttempt<'_> {
             len: self.len(),
             len_expected: self.span.len_expected,
         };
-        send(route, change, Bytes::new()).await
+        self.send(route, change, Bytes::new()).await
     }
 
     async fn copy(&self, route: &Route, from: CopyFrom) -> Result<Written, Status> {
-        let volumes = &self.client.volumes;
-        let source = volumes.head(from.chain).ok_or(Status::NotServing)?;
-        if volumes.head_volume(from.chain) != volumes.head_volume(self.span.chain) {
+        let source = self.table.head(from.chain)?;
+        if source.volume != route.volume {
             // They were on one volume when this was planned.
             return Err(Status::StaleLayout);
         }
@@ -245,20 +247,20 @@ impl WriteAttempt<'_> {
                 len_expected: from.len_expected,
             },
         };
-        send(route, copy, Bytes::new()).await
+        self.send(route, copy, Bytes::new()).await
+    }
+
+    async fn send<O>(&self, route: &Route, operation: O, payload: Bytes) -> Result<Written, Status>
+    where
+        O: Operation<Request = DataRequest, Envelope = DataReply, Reply = Written>,
+    {
+        let asked = self.client.volumes.ask(route, operation, payload);
+        asked.await.map(|(written, _)| written)
     }
 
     fn len(&self) -> u32 {
         u32::try_from(self.run.len).expect("a run lies within one chunk")
     }
-}
-
-async fn send<O>(route: &Route, operation: O, payload: Bytes) -> Result<Written, Status>
-where
-    O: Operation<Request = DataRequest, Envelope = DataReply, Reply = Written>,
-{
-    let sent = rpc::call_data(route.carrier.as_ref(), operation, payload, ATTEMPT_BULK);
-    sent.await.map(|(written, _)| written)
 }
 
 /// Of a write's bytes; nothing for an order.

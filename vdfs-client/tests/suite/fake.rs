@@ -1,4 +1,4 @@
-//! A master and a volume in one struct: enough of the protocol for the client's rules to be tested,
+//! A master and up to three volumes, which share their chunks, in one struct: enough of the protocol for the client's rules to be tested,
 //! and switches that make it fail. It keeps what it was asked, so that tests assert what was sent.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -18,7 +18,7 @@ use vdfs_net::{PeerIdentity, Request, Response, Service, Target};
 use vdfs_proto::chunk::block_count;
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::data::{
-    ChangeSpace, DataReply, DataRequest, Read, ReadDone, SpaceKind, Write, Written,
+    BlockCount, ChangeSpace, DataReply, DataRequest, Read, ReadDone, SpaceKind, Write, Written,
 };
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
@@ -39,6 +39,7 @@ use vdfs_proto::{
 
 pub(crate) const CHUNK: u64 = 64 << 10;
 const PARK: Duration = Duration::from_millis(50);
+pub(crate) const VOLUMES: [VolumeId; 3] = [VolumeId(1), VolumeId(2), VolumeId(3)];
 
 /// What becomes of the next request of a kind.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,15 @@ pub(crate) enum Fault {
     Slow(Duration),
     /// It is done, but the answer takes its time.
     AnswerSlow(Duration),
+}
+
+/// A request that has arrived at a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) volume: VolumeId,
+    pub(crate) name: &'static str,
+    /// Of a change.
+    pub(crate) op: Option<OpId>,
 }
 
 #[derive(Debug)]
@@ -75,6 +85,11 @@ pub(crate) struct State {
     pub(crate) is_reaping: bool,
     /// Faults that stay.
     broken: HashMap<&'static str, Status>,
+    /// Faults of one volume, which stay.
+    sick: HashMap<(VolumeId, &'static str), Fault>,
+    /// Of every chain, head first.
+    members: Vec<(VolumeId, MemberState)>,
+    pub(crate) asked: Vec<Asked>,
     /// Names of what was executed, in order.
     pub(crate) done: Vec<&'static str>,
     /// Every mutation that arrived.
@@ -138,23 +153,27 @@ impl Fake {
         {
             let mut state = fake.state.lock();
             state.epoch = 1;
+            state.members = vec![(VOLUMES[0], MemberState::Serving)];
             state.next = 1;
             let root = state.new_file(FileKind::Directory, 0o755);
             assert_eq!(root, Ino::ROOT);
         }
         fake.attach_master();
-        fake.attach_volume();
+        for volume in VOLUMES {
+            fake.attach_volume(volume);
+        }
         fake
     }
 
     pub(crate) fn attach_master(&self) {
-        let service = Arc::new(FakeService(self.clone()));
+        let service = Arc::new(FakeService(self.clone(), None));
         self.switchboard.attach(Role::Master, "m", service);
     }
 
-    pub(crate) fn attach_volume(&self) {
-        let service = Arc::new(FakeService(self.clone()));
-        self.switchboard.attach(Role::Volume, "v", service);
+    fn attach_volume(&self, volume: VolumeId) {
+        let service = Arc::new(FakeService(self.clone(), Some(volume)));
+        self.switchboard
+            .attach(Role::Volume, &node_of(volume), service);
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
@@ -199,6 +218,34 @@ impl Fake {
 
     pub(crate) fn mend(&self, name: &'static str) {
         self.state.lock().broken.remove(name);
+    }
+
+    /// Every request of this name meets `fault` at one volume, until it is cured.
+    pub(crate) fn sicken(&self, volume: VolumeId, name: &'static str, fault: Fault) {
+        self.state.lock().sick.insert((volume, name), fault);
+    }
+
+    pub(crate) fn cure(&self, volume: VolumeId, name: &'static str) {
+        self.state.lock().sick.remove(&(volume, name));
+    }
+
+    /// All chains get these members, and another epoch; clients are told.
+    pub(crate) fn set_members(&self, members: &[(VolumeId, MemberState)]) {
+        let mut state = self.state.lock();
+        state.members = members.to_vec();
+        state.epoch += 1;
+        let version = state.epoch;
+        let number = state.take_next();
+        state.events.insert(number, Event::TableChanged { version });
+        drop(state);
+        self.news.notify_waiters();
+    }
+
+    /// What was asked of which volumes under this name, in order.
+    pub(crate) fn asked(&self, name: &'static str) -> Vec<VolumeId> {
+        let state = self.state.lock();
+        let asked = state.asked.iter().filter(|asked| asked.name == name);
+        asked.map(|asked| asked.volume).collect()
     }
 
     pub(crate) fn count(&self, name: &'static str) -> usize {
@@ -301,24 +348,34 @@ pub(crate) fn regular(text: &str) -> NewFile {
     }
 }
 
-struct FakeService(Fake);
+fn node_of(volume: VolumeId) -> String {
+    format!("v{}", volume.0)
+}
+
+/// The master, or one of the volumes.
+struct FakeService(Fake, Option<VolumeId>);
 
 impl Service for FakeService {
     fn handle(&self, _peer: Arc<PeerIdentity>, request: Request) -> BoxFuture<'static, Outcome> {
-        let fake = self.0.clone();
-        async move { fake.answer(request).await }.boxed()
+        let (fake, volume) = (self.0.clone(), self.1);
+        async move { fake.answer(volume, request).await }.boxed()
     }
 }
 
 impl Fake {
-    async fn answer(&self, request: Request) -> Outcome {
+    async fn answer(&self, volume: Option<VolumeId>, request: Request) -> Outcome {
         let name = name_of(&request)?;
         let fault = {
             let mut state = self.state.lock();
+            if let Some(volume) = volume {
+                let op = op_of(&request)?;
+                state.asked.push(Asked { volume, name, op });
+            }
             if let Some(status) = state.broken.get(name) {
                 return Err(*status);
             }
-            state.faults.get_mut(name).and_then(VecDeque::pop_front)
+            let sick = volume.and_then(|volume| state.sick.get(&(volume, name)).copied());
+            sick.or_else(|| state.faults.get_mut(name).and_then(VecDeque::pop_front))
         };
         match fault {
             Some(Fault::Lost) => return Err(Status::Disconnected),
@@ -344,7 +401,9 @@ impl Fake {
             Method::Query => encode(&self.state.lock().query(decode(body)?)?),
             Method::Session => encode(&self.session(decode(body)?).await?),
             Method::Data => return self.data(decode(body)?, request.payload.clone()).await,
-            Method::Admin | Method::Volume => return Err(Status::NotSupported),
+            Method::Admin | Method::Volume | Method::Peer | Method::PeerBehind => {
+                return Err(Status::NotSupported);
+            }
         };
         Ok(Response {
             body: reply,
@@ -388,12 +447,27 @@ impl Fake {
                     payload: Bytes::new(),
                 })
             }
-            DataRequest::CopyBytes(_)
-            | DataRequest::Seek(_)
-            | DataRequest::CountBlocks(_)
-            | DataRequest::Scrub(_) => Err(Status::NotSupported),
+            DataRequest::CountBlocks(_) => Ok(Response {
+                body: encode(&DataReply::CountBlocks(BlockCount { blocks: 1 })),
+                payload: Bytes::new(),
+            }),
+            DataRequest::CopyBytes(_) | DataRequest::Seek(_) | DataRequest::Scrub(_) => {
+                Err(Status::NotSupported)
+            }
         }
     }
+}
+
+fn op_of(request: &Request) -> Result<Option<OpId>, Status> {
+    Ok(match decode::<DataRequest>(&request.body)? {
+        DataRequest::Write(write) => Some(write.op),
+        DataRequest::ChangeSpace(change) => Some(change.op),
+        DataRequest::CopyBytes(copy) => Some(copy.op),
+        DataRequest::Read(_)
+        | DataRequest::Seek(_)
+        | DataRequest::CountBlocks(_)
+        | DataRequest::Scrub(_) => None,
+    })
 }
 
 fn name_of(request: &Request) -> Result<&'static str, Status> {
@@ -403,7 +477,7 @@ fn name_of(request: &Request) -> Result<&'static str, Status> {
         Method::Query => decode::<QueryRequest>(body)?.query.name(),
         Method::Session => decode::<SessionRequest>(body)?.name(),
         Method::Data => decode::<DataRequest>(body)?.name(),
-        Method::Admin | Method::Volume => "other",
+        Method::Admin | Method::Volume | Method::Peer | Method::PeerBehind => "other",
     })
 }
 
@@ -466,28 +540,28 @@ impl State {
     }
 
     fn table(&self) -> ChainTable {
-        let volume = VolumeId(1);
-        let member = Member {
+        let members = self.members.iter().map(|&(volume, state)| Member {
             volume,
             store: StoreId(1),
-            state: MemberState::Serving,
-        };
+            state,
+        });
+        let volumes = VOLUMES.iter().map(|&volume| VolumeInfo {
+            id: volume,
+            name: node_of(volume),
+            host: "here".to_owned(),
+            addr: addr(),
+            node: node_of(volume),
+        });
         let chain = Chain {
             epoch: Epoch(self.epoch),
-            members: vec![member],
+            members: members.collect(),
             lost_below: DataId(0),
             is_active: true,
         };
         ChainTable {
             version: self.epoch,
             chains: vec![chain; 256],
-            volumes: vec![VolumeInfo {
-                id: volume,
-                name: "v".to_owned(),
-                host: "here".to_owned(),
-                addr: addr(),
-                node: "v".to_owned(),
-            }],
+            volumes: volumes.collect(),
         }
     }
 

@@ -6,6 +6,7 @@
 )]
 
 mod append;
+mod chains;
 mod fake;
 mod locking;
 mod model;

@@ -31,7 +31,7 @@ async fn shutdown_without_a_volume_names_what_is_not_flushed() {
     let fake = Fake::start();
     let fs = fake.connect().await;
     let (attr, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
-    fake.switchboard.detach(Role::Volume, "v");
+    fake.switchboard.detach(Role::Volume, "v1");
     let bytes = Bytes::from_static(b"stuck");
     fs.write(open.handle, 0, bytes, WriteFlags::default())
         .await

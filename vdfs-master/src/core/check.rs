@@ -2,10 +2,12 @@
 //!
 //! A walk looks at everything once; beside the state it takes 13 bytes a slot and 8 a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use vdfs_proto::{AclKind, DataId, Ino, SessionId};
+use vdfs_proto::limits::CHAIN_MEMBERS_MAX;
+use vdfs_proto::{AclKind, Chain, DataId, Ino, MemberState, SessionId, VolumeId};
 
+use super::chains::each_chain;
 use super::directory::{Directory, NameHash};
 use super::dump::Progress;
 use super::inode::{Body, Inode};
@@ -38,6 +40,7 @@ pub(crate) fn flaws_of(state: &State, progress: &mut dyn FnMut(Progress)) -> Vec
     check.free_list();
     check.orphans();
     check.data_ids();
+    check.chains();
     check.owners();
     check.acls();
     check_locks(state, &mut |flaw| check.say(flaw));
@@ -219,6 +222,32 @@ impl Check<'_> {
         }
     }
 
+    /// Each has some members, all different; either some serve, or all wait; one may be syncing, behind
+    /// all others.
+    fn chains(&mut self) {
+        let replicas = self.state.config.replicas as usize;
+        if !(1..=CHAIN_MEMBERS_MAX).contains(&replicas) {
+            self.say(format!("there shall be {replicas} copies"));
+        }
+        for (id, chain) in each_chain(&self.state.table) {
+            let members: BTreeSet<VolumeId> = chain.members.iter().map(|of| of.volume).collect();
+            let count = chain.members.len();
+            if members.len() != count || !(1..=CHAIN_MEMBERS_MAX).contains(&count) {
+                self.say(format!(
+                    "{id} has {count} members, of {} volumes",
+                    members.len()
+                ));
+            }
+            if !has_sound_states(chain) {
+                self.say(format!("the members of {id} cannot be in these states"));
+            }
+            let is_known = |volume| self.state.volumes.contains_key(volume);
+            if !members.iter().all(is_known) {
+                self.say(format!("{id} has a member that is unknown"));
+            }
+        }
+    }
+
     fn owners(&mut self) {
         for ((session, ino), ()) in self.state.writers.iter() {
             if !self.state.sessions.contains(session) {
@@ -252,6 +281,21 @@ impl Check<'_> {
         if *counted != found {
             self.say(format!("things weigh {found:?} and {counted:?} is counted"));
         }
+    }
+}
+
+fn has_sound_states(chain: &Chain) -> bool {
+    let states = chain.members.iter().map(|member| member.state);
+    let states: Vec<MemberState> = states.collect();
+    let all_are = |states: &[MemberState], one| states.iter().all(|state| *state == one);
+    match states.split_last() {
+        Some((MemberState::Syncing, above)) => {
+            !above.is_empty() && all_are(above, MemberState::Serving)
+        }
+        Some((last, above)) => {
+            all_are(above, *last) && !(*last == MemberState::Waiting && chain.is_active)
+        }
+        None => false,
     }
 }
 

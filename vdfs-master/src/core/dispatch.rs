@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use vdfs_proto::limits::META_SLOTS_PER_SESSION;
-use vdfs_proto::meta::{Commit, Create, MutateRequest, Mutated, Mutation, NewKind};
+use vdfs_proto::meta::{AdminRequest, Commit, Create, MutateRequest, Mutated, Mutation, NewKind};
 use vdfs_proto::session::{OpenHandle, Right};
 use vdfs_proto::{DataId, Ino, OpId, SessionId, Status};
 
@@ -26,6 +26,9 @@ impl Core {
             CoreRequest::Query(_, request) => self.take_query(ticket, request),
             CoreRequest::Session(peer, request) => {
                 self.take_session_request(ticket, peer, request);
+            }
+            CoreRequest::Admin(AdminRequest::SetReplicas(set)) => {
+                self.set_replicas(ticket, set.replicas);
             }
             CoreRequest::Admin(request) => {
                 let answer = self.answer_admin(&request);

@@ -19,6 +19,8 @@
 //! Names, targets and values are bytes: all but printable ASCII, and `%`, is `%` and two hexadecimal
 //! digits. Times are nanoseconds since 1970. Numbers of 128 bits are hexadecimal texts.
 //!
+//! A member of a chain is serving, syncing (`is_serving` and `is_waiting` are false), or waiting.
+//!
 //! A reader takes a key that is missing for its default, and refuses one that it does not know: an
 //! older program never drops what a newer one has written. Sessions and their locks are not in it: with
 //! the master that wrote it they end. Files that were open for writing have `tail_unknown`.

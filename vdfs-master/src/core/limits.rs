@@ -13,8 +13,18 @@ pub(crate) const LOCK_TURN_MS: u64 = 2_000;
 pub(crate) const LOCK_YIELD_MS: u64 = 5_000;
 /// Holders that are looked at for a circle of waits: a larger circle is not found.
 pub(crate) const LOCK_CIRCLE_MAX: usize = 1024;
-/// Groups of chains: each is 8 KiB of the chain table, which must fit a frame body.
-pub(crate) const GROUPS_MAX: usize = 64;
+/// Groups of chains: each is 20 KiB of the chain table if all its chains have three members, and the
+/// table must fit a frame body.
+pub(crate) const GROUPS_MAX: usize = 40;
+/// Members that are asked to leave their chains at once: few enough for the queue of one volume;
+/// further ones follow.
+pub(crate) const REMOVALS_MAX: usize = 4096;
+/// How long a chain stays short before another volume is given its data: a volume that was restarted
+/// comes back to its own meanwhile.
+pub(crate) const HEAL_AFTER_MS: u64 = 1_000;
+/// How long a chain whose members had all gone waits for the others once one is back: longer than
+/// volumes take that start together, and no longer than its files may be out of reach.
+pub(crate) const COPIES_WAIT_MS: u64 = 10_000;
 /// Free slots of the inode slab that rest before one is used again, so that generations of a few
 /// slots are not used up by programs that create and unlink in a loop.
 pub(crate) const FREE_SLOTS_RESTING: u64 = 1024;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use vdfs_proto::meta::{MutateRequest, QueryRequest};
 use vdfs_proto::session::{Event, OpenHandle, OpenSession, Right};
 use vdfs_proto::volume::{Command, Register};
-use vdfs_proto::{ChainTable, DataId, HandleId, Ino, NetTotals, OpId, SessionId, VolumeId};
+use vdfs_proto::{
+    ChainId, ChainTable, DataId, Epoch, HandleId, Ino, NetTotals, OpId, SessionId, VolumeId,
+};
 
 use super::budget::Budget;
 use super::departed::Departed;
@@ -17,6 +19,7 @@ use super::lingering::Lingering;
 use super::lock_queues::LockQueues;
 use super::opens::Opens;
 use super::outbox::Outbox;
+use super::removal::Removal;
 use super::state::State;
 use super::survey::Survey;
 use super::truncation::Work;
@@ -70,6 +73,16 @@ pub(crate) struct Live {
     /// Have stopped writing, which is to be logged at the next tick.
     pub(crate) closed_writers: BTreeSet<(SessionId, Ino)>,
     pub(crate) volumes: BTreeMap<VolumeId, LiveVolume>,
+    /// When a chain lost a member last.
+    pub(crate) lost_member_ms: u64,
+    /// Whom each chain has lost last, in this term.
+    pub(crate) last_removed: BTreeMap<ChainId, VolumeId>,
+    /// Since when the first member of a chain that waits is back.
+    pub(crate) waiting_since_ms: BTreeMap<ChainId, u64>,
+    /// Members that were asked to leave.
+    pub(crate) removals: BTreeMap<ChainId, Removal>,
+    /// Volumes that get no leases because of that.
+    pub(crate) withheld: BTreeSet<VolumeId>,
     /// The chain table as of the last durable change: what others may see.
     pub(crate) table: Arc<ChainTable>,
     pub(crate) survey: Survey,
@@ -100,6 +113,10 @@ pub(crate) struct LiveClosing {
 pub(crate) struct LiveVolume {
     /// Of its registration in this term; `None` until it registers (again).
     pub(crate) incarnation: Option<u64>,
+    /// The record of its last life, if it was taken in within this term.
+    pub(crate) logged_as: u64,
+    /// Its store may have a range of two minds.
+    pub(crate) is_torn: bool,
     /// Number of its last registration in this term.
     pub(crate) registration: u64,
     /// Fences in the reply to it, until the volume shows that it has had that.
@@ -133,6 +150,7 @@ pub(crate) enum Sent {
     Trim(Ino),
     Reap,
     Fence(SessionId),
+    Leave(ChainId, Epoch),
     /// Nobody waits for its result.
     News,
 }
@@ -151,6 +169,10 @@ pub(crate) enum AfterDurable {
     Forget(SessionId),
     Trim(Ino),
     Reap(Vec<DataId>),
+    /// What a volume with a new store has to drop.
+    Inherited(VolumeId, Vec<DataId>),
+    /// Everybody may see it.
+    Table(Arc<ChainTable>),
 }
 
 /// A caller that waits for the end of its predecessor.
@@ -239,6 +261,11 @@ impl Live {
             tails_to_mark: BTreeSet::new(),
             closed_writers: BTreeSet::new(),
             volumes: BTreeMap::new(),
+            lost_member_ms: 0,
+            last_removed: BTreeMap::new(),
+            waiting_since_ms: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            withheld: BTreeSet::new(),
             table: state.table.clone(),
             survey: Survey::default(),
             budget: Budget::default(),
@@ -301,6 +328,8 @@ impl LiveVolume {
     pub(crate) fn new(term: u64, now_ms: u64) -> Self {
         LiveVolume {
             incarnation: None,
+            logged_as: 0,
+            is_torn: false,
             registration: 0,
             untold_fences: BTreeSet::new(),
             away: false,

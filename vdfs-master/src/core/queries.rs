@@ -190,7 +190,7 @@ impl Core {
             capacity_bytes += live.capacity_bytes;
             free_bytes += live.capacity_bytes.saturating_sub(live.used_bytes);
         }
-        let copies = u64::from(self.state.config.replicas.max(1));
+        let copies = u64::from(self.copies_possible());
         FsStats {
             capacity_bytes: capacity_bytes / copies,
             free_bytes: free_bytes / copies,

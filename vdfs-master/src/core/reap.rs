@@ -4,6 +4,8 @@
 //! that record is durable, the volume is told, again after each restart until it has acknowledged;
 //! an acknowledgement is a record that takes the id out. Each step may be repeated.
 
+use std::collections::BTreeSet;
+
 use vdfs_proto::limits::REAP_BATCH_MAX;
 use vdfs_proto::volume::Command;
 use vdfs_proto::{DataId, Ino, VolumeId};
@@ -29,9 +31,15 @@ impl State {
         }
     }
 
-    pub(crate) fn forget_reaps_of(&mut self, volume: VolumeId) {
-        let ids: Vec<DataId> = self.reaps_of(volume).collect();
-        self.apply_reaped(volume, &ids);
+    /// A store that has nothing yet may be given chunks that others have still to drop, and nothing
+    /// else that is gone.
+    pub(crate) fn inherit_reaps(&mut self, volume: VolumeId) {
+        let own: Vec<DataId> = self.reaps_of(volume).collect();
+        self.apply_reaped(volume, &own);
+        let ids: BTreeSet<DataId> = self.reaps.iter().map(|((_, id), ())| id).collect();
+        for data in ids {
+            self.reaps.insert((volume, data), ());
+        }
     }
 
     pub(crate) fn reaps_of(&self, volume: VolumeId) -> impl Iterator<Item = DataId> {
@@ -95,6 +103,14 @@ impl Core {
     pub(crate) fn reap_is_durable(&mut self, ids: &[DataId]) {
         for live in self.live.volumes.values_mut() {
             live.reap_ready.extend(ids);
+        }
+    }
+
+    /// The same of all that a volume with a new store has to drop.
+    pub(crate) fn reaps_are_durable(&mut self, volume: VolumeId, ids: Vec<DataId>) {
+        if let Some(live) = self.live.volumes.get_mut(&volume) {
+            live.reaping.clear();
+            live.reap_ready = ids.into();
         }
     }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use vdfs_proto::meta::{Commit, LockAsked, NewKind};
 use vdfs_proto::session::OpenSession;
 use vdfs_proto::{
-    Acl, AclKind, DataId, FileName, Ino, LockOwner, LockRange, OpId, SessionId, Status, StoreId,
-    SymlinkTarget, Timestamp, VolumeId, XattrName,
+    Acl, AclKind, ChainId, DataId, FileName, Ino, LockOwner, LockRange, OpId, SessionId, Status,
+    StoreId, SymlinkTarget, Timestamp, VolumeId, XattrName,
 };
 
 use super::inode::NewData;
@@ -87,6 +87,14 @@ pub(crate) enum Record {
         writers: Vec<(SessionId, Ino)>,
     },
     VolumeRegistered(VolumeRegistered),
+    /// In their order.
+    ChainsChanged {
+        changes: Vec<(ChainId, ChainChange)>,
+    },
+    /// Each chain is to have so many members.
+    ReplicasSet {
+        replicas: u32,
+    },
     /// The volume has dropped these.
     Reaped {
         volume: VolumeId,
@@ -102,9 +110,26 @@ pub(crate) struct VolumeRegistered {
     pub(crate) addr: SocketAddr,
     pub(crate) node: String,
     pub(crate) store: StoreId,
+    pub(crate) incarnation: u64,
     pub(crate) capacity_bytes: u64,
     /// The volume has seen data ids up to this one.
     pub(crate) data_id_max: DataId,
+}
+
+/// What becomes of a chain. All but the first begin an epoch, which is not active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ChainChange {
+    /// The head has taken the epoch over.
+    Activated,
+    Removed(VolumeId),
+    /// The last member has all that the others have: it serves.
+    Synced,
+    /// One more member, at the end, that has nothing yet.
+    Added(VolumeId),
+    /// All copies may lack something: those that served wait.
+    Suspended,
+    /// Of those that waited this one has the chain's copy.
+    Resumed(VolumeId),
 }
 
 /// A planned mutation.

@@ -80,6 +80,8 @@ pub(crate) struct Closing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredVolume {
     pub(crate) store: StoreId,
+    /// Of the process that was taken in last.
+    pub(crate) incarnation: u64,
     /// At its last logged registration: its weight.
     pub(crate) capacity_bytes: u64,
 }
@@ -182,6 +184,8 @@ impl State {
             Record::WriterOpened { session, ino } => self.apply_writer_opened(*session, *ino),
             Record::WritersClosed { writers } => self.apply_writers_closed(writers),
             Record::VolumeRegistered(registered) => self.apply_volume_registered(registered),
+            Record::ChainsChanged { changes } => self.apply_chains_changed(changes),
+            Record::ReplicasSet { replicas } => self.config.replicas = *replicas,
             Record::Reaped { volume, ids } => self.apply_reaped(*volume, ids),
         }
         self.records += 1;

@@ -12,6 +12,7 @@ use vdfs_proto::{
 };
 
 use super::Core;
+use super::chains::{head_of, serving, state_of};
 use super::live::LiveVolume;
 use super::survey::{Found, Subject, Survey, Tally};
 
@@ -20,6 +21,7 @@ impl Core {
         match request {
             AdminRequest::GetStatus(_) => Ok(AdminReply::GetStatus(Box::new(self.status()))),
             AdminRequest::ListLocks(list) => Ok(AdminReply::ListLocks(self.list_locks(list.ino))),
+            AdminRequest::SetReplicas(_) => unreachable!("answered when it is durable"),
             // The shell's, which has the image and the files.
             AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => {
                 Err(Status::NotSupported)
@@ -127,17 +129,19 @@ impl Core {
                 () if self.is_whole(chain) => counts.whole += 1,
                 () => counts.short += 1,
             }
+            counts.waiting += u32::from(head_of(chain).is_none());
         }
         counts
     }
 
     fn is_whole(&self, chain: &Chain) -> bool {
         let serves = |volume| {
-            let live = self.live.volumes.get(volume);
+            let live: Option<&LiveVolume> = self.live.volumes.get(&volume);
             live.is_some_and(LiveVolume::is_registered)
         };
-        chain.members.len() >= self.state.config.replicas as usize
-            && chain.members.iter().all(|member| serves(&member.volume))
+        chain.is_active
+            && serving(chain).count() >= self.state.config.replicas as usize
+            && serving(chain).all(serves)
     }
 
     fn volume_statuses(&self, found: &Found) -> Vec<VolumeStatus> {
@@ -165,7 +169,7 @@ impl Core {
             silent_ms: self.live.now.boot_ms.saturating_sub(live.heard_ms),
             capacity_bytes: live.capacity_bytes,
             used_bytes: live.used_bytes,
-            membership: MemberState::Serving,
+            membership: self.membership_of(info.id),
             chains: self.chains_of(info.id),
             waiting_files: waiting.map_or(0, |tally| tally.files),
             waiting_names: waiting.map_or(Vec::new(), |tally| tally.names.clone()),
@@ -174,9 +178,18 @@ impl Core {
         }
     }
 
+    /// The least that it is in any chain.
+    fn membership_of(&self, volume: VolumeId) -> MemberState {
+        let chains = self.live.table.chains.iter();
+        let states: Vec<MemberState> = chains.filter_map(|of| state_of(of, volume)).collect();
+        let worst = [MemberState::Waiting, MemberState::Syncing];
+        let found = worst.into_iter().find(|state| states.contains(state));
+        found.unwrap_or(MemberState::Serving)
+    }
+
     fn chains_of(&self, volume: VolumeId) -> u32 {
         let chains = self.live.table.chains.iter();
-        let is_member = |chain: &&Chain| chain.members.iter().any(|m| m.volume == volume);
+        let is_member = |chain: &&Chain| state_of(chain, volume).is_some();
         chains.filter(is_member).count() as u32
     }
 

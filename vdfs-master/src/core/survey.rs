@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vdfs_proto::limits::CHAINS_PER_GROUP;
-use vdfs_proto::{ChainId, FileName, Ino, VolumeId};
+use vdfs_proto::{Chain, ChainId, FileName, Ino, VolumeId};
 
+use super::chains::serving;
 use super::inode::FileBody;
 use super::limits::{SURVEY_GOOD_MS, SURVEY_LINKS_MAX, SURVEY_NAMES, SURVEY_PIECE};
 use super::state::State;
@@ -179,8 +180,7 @@ impl Walk {
             let Some(chain) = state.table.chain(id) else {
                 continue;
             };
-            let members = chain.members.iter().map(|member| member.volume);
-            waits_for.extend(members.filter(|volume| self.subject.away.contains(volume)));
+            waits_for.extend(self.missed(chain));
             if file.data < chain.lost_below {
                 lost_bytes += bytes_on_chain(state, file, first);
                 self.found.lost_chains.insert(id);
@@ -197,6 +197,14 @@ impl Walk {
             let tally = self.found.waiting.entry(volume).or_default();
             tally.add(file.size, &path);
         }
+    }
+
+    /// Members whose return the chain waits for: none as long as one of them serves.
+    fn missed(&self, chain: &Chain) -> impl Iterator<Item = VolumeId> {
+        let is_away = |volume: &VolumeId| self.subject.away.contains(volume);
+        let is_served = serving(chain).any(|volume| !is_away(&volume));
+        let members = chain.members.iter().map(|member| member.volume);
+        members.filter(move |volume| !is_served && is_away(volume))
     }
 
     fn path_of(&self, name: &FileName) -> String {

@@ -17,6 +17,7 @@ impl Core {
         self.log(Record::Term { skip_ids });
         let (term, now_ms) = (self.state.numbers.term, self.live.now.boot_ms);
         self.live.started_ms = now_ms;
+        self.live.lost_member_ms = now_ms;
         self.live.resume_by_ms = now_ms + RESUME_WITHIN_MS;
         self.live.next_tick_ms = now_ms + TICK_MS;
         self.live.next_recall = (term << 32) + 1;

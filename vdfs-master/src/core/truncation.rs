@@ -17,9 +17,10 @@ use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::meta::{Access, Commit, Mutation, Truncate};
 use vdfs_proto::session::{Event, Right};
 use vdfs_proto::volume::Command;
-use vdfs_proto::{Ino, OpId, SessionId, Status, VolumeId};
+use vdfs_proto::{ChainId, ChainTable, Ino, OpId, SessionId, Status, VolumeId};
 
 use super::Core;
+use super::chains::head_of;
 use super::dispatch::WaitFor;
 use super::live::{AfterDurable, AskedBack, InProgress, LiveVolume, Parked, Recall, Sent};
 use super::record::Record;
@@ -51,6 +52,8 @@ enum Then {
 
 #[derive(Debug, Default)]
 struct Trimming {
+    /// Who cuts the chunks of each chain: its head. `None` while it has none: the work waits.
+    heads: BTreeMap<ChainId, Option<VolumeId>>,
     /// Volumes that have not been asked for want of a slot.
     unsent: BTreeSet<VolumeId>,
     under_way: BTreeMap<VolumeId, Cut>,
@@ -61,6 +64,36 @@ struct Trimming {
 struct Cut {
     op: OpId,
     failed: bool,
+}
+
+impl Trimming {
+    fn is_done(&self) -> bool {
+        let is_idle = self.unsent.is_empty() && self.under_way.is_empty();
+        is_idle && self.heads.values().all(Option::is_some)
+    }
+
+    /// Leaves volumes that are no heads any more, and asks those that are new ones. Gives the slots
+    /// that nobody uses now.
+    fn follow(&mut self, table: &ChainTable) -> Vec<(VolumeId, u16)> {
+        for (id, head) in &mut self.heads {
+            let now = table.chain(*id).and_then(head_of);
+            let before = std::mem::replace(head, now);
+            let Some(volume) = now.filter(|_| now != before) else {
+                continue;
+            };
+            // What it is doing already may not know of this chain.
+            match self.under_way.get_mut(&volume) {
+                Some(cut) => cut.failed = true,
+                None => drop(self.unsent.insert(volume)),
+            }
+        }
+        let heads: BTreeSet<VolumeId> = self.heads.values().copied().flatten().collect();
+        self.unsent.retain(|volume| heads.contains(volume));
+        let gone = self
+            .under_way
+            .extract_if(.., |volume, _| !heads.contains(volume));
+        gone.map(|(volume, cut)| (volume, cut.op.slot)).collect()
+    }
 }
 
 impl Core {
@@ -299,16 +332,18 @@ impl Core {
         let Some(trim) = self.state.trims.get(ino).copied() else {
             return;
         };
+        let heads = self.heads_past(ino, trim.size);
         let trimming = Trimming {
-            unsent: self.volumes_past(ino, trim.size),
+            unsent: heads.values().copied().flatten().collect(),
             under_way: BTreeMap::new(),
+            heads,
         };
         self.live.works.entry(ino).or_default().phase = Phase::Trimming(trimming);
         self.pump_trims();
     }
 
-    /// Volumes that may have bytes of the file past `size`.
-    fn volumes_past(&self, ino: Ino, size: u64) -> BTreeSet<VolumeId> {
+    /// Who cuts the file past `size`: the heads of the chains that may have bytes there.
+    fn heads_past(&self, ino: Ino, size: u64) -> BTreeMap<ChainId, Option<VolumeId>> {
         let file = self.state.file(ino).expect("a trimmed inode is a file");
         let first = self.first_cut_chunk(size);
         let chunks = match file.tail_unknown {
@@ -317,10 +352,24 @@ impl Core {
         };
         let layout = file.layout();
         let chains = (0..chunks).map(|step| layout.chain(first.wrapping_add(step)));
-        chains
-            .filter_map(|chain| self.state.table.chain(chain)?.members.first())
-            .map(|member| member.volume)
-            .collect()
+        let known = chains.filter_map(|id| Some((id, self.live.table.chain(id)?)));
+        known.map(|(id, chain)| (id, head_of(chain))).collect()
+    }
+
+    /// Some chains have other heads now: these cut what the others may have left.
+    pub(crate) fn follow_heads(&mut self) {
+        let table = self.live.table.clone();
+        for work in self.live.works.values_mut() {
+            let Phase::Trimming(trimming) = &mut work.phase else {
+                continue;
+            };
+            for (volume, slot) in trimming.follow(&table) {
+                if let Some(live) = self.live.volumes.get_mut(&volume) {
+                    live.free_slots.insert(slot);
+                }
+            }
+        }
+        self.pump_trims();
     }
 
     /// The chunk in which `size` bytes end; the last one if they fill all that a file can have.
@@ -420,9 +469,7 @@ impl Core {
     /// Logs trims whose last chunk is cut, and answers those who wait for them.
     pub(crate) fn finish_trims(&mut self) {
         let is_done = |work: &Work| match &work.phase {
-            Phase::Trimming(trimming) => {
-                trimming.unsent.is_empty() && trimming.under_way.is_empty()
-            }
+            Phase::Trimming(trimming) => trimming.is_done(),
             Phase::Recalling(..) | Phase::Durable => false,
         };
         let works = self.live.works.iter();

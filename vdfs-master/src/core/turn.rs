@@ -51,6 +51,7 @@ impl Core {
         self.live.next_tick_ms = now_ms + TICK_MS;
         self.live.woken.extend(self.live.sessions.keys());
         self.expire_volumes();
+        self.tend_chains();
         self.expire_sessions();
         self.retry_trims();
         self.tend_lock_queues();
@@ -65,6 +66,7 @@ impl Core {
         }
         self.mark_tails();
         self.finish_trims();
+        self.finish_removals();
         self.close_fenced_sessions();
         self.end_lingering();
         self.drop_dead_orphans();
@@ -136,12 +138,18 @@ impl Core {
                 table,
             } => {
                 self.publish_table(table);
-                self.finish_registration(ticket, volume, &register);
+                // It may have lost its places while this waited for the disk.
+                match self.must_wait(volume) {
+                    true => self.wait_for_table(ticket, volume, register),
+                    false => self.finish_registration(ticket, volume, &register),
+                }
             }
             AfterDurable::Fence(session) => self.send_fences(session),
             AfterDurable::Forget(session) => self.send_forget(session),
             AfterDurable::Trim(ino) => self.begin_trimming(ino),
             AfterDurable::Reap(ids) => self.reap_is_durable(&ids),
+            AfterDurable::Inherited(volume, ids) => self.reaps_are_durable(volume, ids),
+            AfterDurable::Table(table) => self.publish_table(table),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Questions of operators; a client may ask them too, since they change nothing.
+//! Questions of operators, which a client may ask too, and their orders.
 
 use vdfs_net::PeerIdentity;
 use vdfs_net::rpc::require_role;
@@ -13,6 +13,9 @@ use crate::dispatch::Admitted;
 pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status> {
     require_role(peer, &[Role::Admin, Role::Client])?;
     let request: AdminRequest = decode(body)?;
+    if let AdminRequest::SetReplicas(_) = request {
+        require_role(peer, &[Role::Admin])?;
+    }
     Ok(Admitted {
         op: request.name(),
         request: CoreRequest::Admin(request),

@@ -2,7 +2,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 0..8 | magic `VDFSLOG1` (the version is its last byte) |
+//! | 0..8 | magic `VDFSLOG2` (the version is its last byte) |
 //! | 8..16 | id of the log: nobody who can only write records can forge a header |
 //! | 16..24 | number of the first record |
 //! | 24..32 | number of the last record known to be synced when this was written |
@@ -20,7 +20,7 @@ use vdfs_proto::sums::crc32c;
 use super::Fault;
 
 const HEADER_BYTES: usize = 48;
-const MAGIC: &[u8; 8] = b"VDFSLOG1";
+const MAGIC: &[u8; 8] = b"VDFSLOG2";
 const RECORD_LENGTH_BYTES: usize = 4;
 
 /// Random, made with the log.

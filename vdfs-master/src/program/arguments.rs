@@ -12,6 +12,7 @@ use vdfs_proto::ChunkSize;
 use crate::limits::RAM_BYTES_MIN;
 
 const PORT: u16 = 7400;
+const REPLICAS_MAX: i64 = vdfs_proto::limits::CHAIN_MEMBERS_MAX as i64;
 
 const HELP: &str = "\
 The first start makes the cluster: its authority in DIR/ca, and the identities DIR/identity (its \
@@ -50,6 +51,10 @@ pub struct Options {
     /// the filesystem is made [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_chunk_size)]
     pub chunk_size: Option<Size>,
+    /// Copies of everything, on different hosts: 1 to 3; later changed by `vdfs replicas set`
+    /// [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=REPLICAS_MAX))]
+    pub replicas: Option<u32>,
     /// RAM that the master may take, for names and all else that it keeps; at the limit nothing new
     /// can be made [default: half of the available memory]
     #[arg(long, value_name = "SIZE", value_parser = parse_ram)]
@@ -67,8 +72,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// With the defaults of what was not said. The chunk size stays open: the filesystem that is
-    /// there has one.
+    /// With the defaults of what was not said. Chunk size and copies stay open: the filesystem that is
+    /// there has them.
     pub fn with_defaults(self) -> Result<Options, Failure> {
         let state = match self.state {
             Some(state) => state,
@@ -127,6 +132,8 @@ mod tests {
         for line in [
             "vdfs-master --chunk-size 3MiB",
             "vdfs-master --chunk-size 65536",
+            "vdfs-master --replicas 0",
+            "vdfs-master --replicas 4",
             "vdfs-master --ram 64MiB",
             "vdfs-master --ram 4294967296",
             "vdfs-master --listen nowhere",

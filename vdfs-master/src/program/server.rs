@@ -8,6 +8,7 @@ use vdfs_net::identity::MASTER_NODE;
 use vdfs_net::{Issuer, QuicConfig, QuicEndpoint, StateDir};
 use vdfs_program::{Blame, Daemon, Failure};
 use vdfs_proto::handshake::Role;
+use vdfs_proto::limits::CHAIN_MEMBERS_MAX;
 use vdfs_proto::{ChunkSize, ClusterId};
 
 use super::{Options, PROGRAM};
@@ -25,6 +26,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// `None` takes that of the filesystem, or the default for a new one.
     pub chunk_size: Option<ChunkSize>,
+    /// Likewise.
+    pub replicas: Option<u32>,
     /// What the process may take of the machine's memory.
     pub ram_bytes: u64,
     pub sync_log: bool,
@@ -43,9 +46,19 @@ impl ServerConfig {
             state: std::path::absolute(state).blame(state.display())?,
             listen: options.listen.expect("has a default"),
             chunk_size: chunk_size.transpose()?,
+            replicas: replicas_of(options)?,
             ram_bytes: options.ram.expect("has a default").0,
             sync_log: options.sync_log.expect("has a default"),
         })
+    }
+}
+
+/// A config file says any number.
+fn replicas_of(options: &Options) -> Result<Option<u32>, Failure> {
+    let asked = options.replicas;
+    match asked.is_none_or(|asked| (1..=CHAIN_MEMBERS_MAX).contains(&(asked as usize))) {
+        true => Ok(asked),
+        false => Err(Failure::new("replicas", "must be from 1 to 3")),
     }
 }
 
@@ -112,21 +125,46 @@ fn start_master(
     state: &StateDir,
     cluster: ClusterId,
 ) -> Result<Master, Failure> {
+    let chunk_size = config.chunk_size.unwrap_or(ChunkSize::DEFAULT);
+    let mut format = FsConfig::new(cluster, chunk_size);
+    format.replicas = config.replicas.unwrap_or(format.replicas);
     let master = Master::start(MasterConfig {
         log_dir: state.log(),
-        format: FsConfig::new(cluster, config.chunk_size.unwrap_or(ChunkSize::DEFAULT)),
+        format,
         sync_log: config.sync_log,
         checkpoint_log_bytes: None,
         ram_bytes: Some(config.ram_bytes),
         before_abort: None,
     });
     let master = master.map_err(Failure::of)?;
-    match master.config().check(cluster, config.chunk_size) {
+    match check_format(config, state, master.config(), cluster) {
         Ok(()) => Ok(master),
-        Err(error) => {
+        Err(failure) => {
             master.stop();
-            let failure = Failure::new(state.log().display(), error);
-            Err(failure.way_out("name that with --chunk-size, or another directory with --state"))
+            Err(failure)
         }
+    }
+}
+
+fn check_format(
+    config: &ServerConfig,
+    state: &StateDir,
+    found: &FsConfig,
+    cluster: ClusterId,
+) -> Result<(), Failure> {
+    let failure = |error, way_out| {
+        let failure = Failure::new(state.log().display(), error);
+        Err(failure.way_out(way_out))
+    };
+    if let Err(error) = found.check(cluster, config.chunk_size) {
+        let way_out = "name that with --chunk-size, or another directory with --state";
+        return failure(error, way_out);
+    }
+    match found.check_replicas(config.replicas) {
+        Ok(()) => Ok(()),
+        Err(error) => failure(
+            error,
+            "start it without --replicas, and change that with: vdfs replicas set N",
+        ),
     }
 }

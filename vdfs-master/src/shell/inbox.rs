@@ -23,6 +23,10 @@ pub(crate) type Answer = Result<CoreReply, Status>;
 
 /// A request or the end of the wait for one.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every item is a request: a box would cost each an allocation"
+)]
 pub(super) enum Item {
     Request {
         ticket: Ticket,

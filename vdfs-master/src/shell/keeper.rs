@@ -78,9 +78,16 @@ pub(super) struct Keeper {
 #[derive(Debug)]
 struct Batch {
     records: Vec<Vec<u8>>,
-    leases: Vec<(VolumeId, Option<Grant>)>,
+    leases: Vec<(VolumeId, LeaseChange)>,
     replies: Vec<Reply>,
     is_urgent: bool,
+}
+
+/// What becomes of a volume's heartbeats.
+#[derive(Clone, Copy, Debug)]
+enum LeaseChange {
+    Grant(Option<Grant>),
+    Withhold(bool),
 }
 
 pub(crate) fn now() -> Now {
@@ -199,7 +206,10 @@ impl Keeper {
         let added = self.effects[known..].iter();
         let bytes = |effect: &Effect| match effect {
             Effect::Append(record) => record.len() as u64,
-            Effect::Reply { .. } | Effect::Lease { .. } | Effect::Sync => 0,
+            Effect::Reply { .. }
+            | Effect::Lease { .. }
+            | Effect::Withhold { .. }
+            | Effect::Sync => 0,
         };
         self.effect_bytes += added.map(bytes).sum::<u64>();
     }
@@ -287,8 +297,11 @@ impl Keeper {
 
     fn let_go(&mut self, batch: Batch) {
         let waits_for_disk = self.sync_log && self.log.durable() < self.log.records();
-        for (volume, grant) in batch.leases {
-            self.pulse.grant(volume, grant);
+        for (volume, change) in batch.leases {
+            match change {
+                LeaseChange::Grant(grant) => self.pulse.grant(volume, grant),
+                LeaseChange::Withhold(is_on) => self.pulse.withhold(volume, is_on),
+            }
         }
         if batch.is_urgent || waits_for_disk {
             self.log.sync();
@@ -318,7 +331,12 @@ impl Keeper {
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Append(record) => records.push(record),
-                Effect::Lease { volume, grant } => leases.push((volume, grant)),
+                Effect::Lease { volume, grant } => {
+                    leases.push((volume, LeaseChange::Grant(grant)));
+                }
+                Effect::Withhold { volume, is_on } => {
+                    leases.push((volume, LeaseChange::Withhold(is_on)));
+                }
                 Effect::Sync => is_urgent = true,
                 Effect::Reply { ticket, outcome } => {
                     let caller = self.callers.remove(&ticket);

@@ -29,6 +29,8 @@ pub(crate) struct Pulse {
 #[derive(Debug)]
 struct Beat {
     grant: Grant,
+    /// It is to give up a place first: it is not answered, as if it were not heard.
+    is_withheld: bool,
     /// What the core has not been told.
     news: Option<Heard>,
 }
@@ -41,7 +43,7 @@ impl Pulse {
         }
     }
 
-    /// `NotFound` if the volume has to register first.
+    /// `NotFound` if the volume has to register first, `Busy` if it gets no lease now.
     pub(crate) fn beat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAck, Status> {
         let mut volumes = self.volumes.lock();
         // Under the lock: see the invariant.
@@ -63,6 +65,9 @@ impl Pulse {
             incarnation == heartbeat.incarnation && heard_ms + VOLUME_LEASE_MS >= now_ms
         };
         let beat = known.filter(is_served).ok_or(Status::NotFound)?;
+        if beat.is_withheld {
+            return Err(Status::Busy);
+        }
         beat.grant.heard_ms = now_ms;
         beat.news = Some(Heard {
             volume: heartbeat.volume,
@@ -80,8 +85,15 @@ impl Pulse {
     pub(super) fn grant(&self, volume: VolumeId, grant: Option<Grant>) {
         let mut volumes = self.volumes.lock();
         match grant {
-            Some(grant) => drop(volumes.insert(volume, Beat { grant, news: None })),
+            Some(grant) => drop(volumes.insert(volume, Beat::of(grant))),
             None => drop(volumes.remove(&volume)),
+        }
+    }
+
+    /// Heartbeats of the volume are left unanswered, or are answered again.
+    pub(super) fn withhold(&self, volume: VolumeId, is_on: bool) {
+        if let Some(beat) = self.volumes.lock().get_mut(&volume) {
+            beat.is_withheld = is_on;
         }
     }
 
@@ -92,6 +104,16 @@ impl Pulse {
             .values_mut()
             .filter_map(|beat| beat.news.take())
             .collect()
+    }
+}
+
+impl Beat {
+    fn of(grant: Grant) -> Self {
+        Beat {
+            grant,
+            is_withheld: false,
+            news: None,
+        }
     }
 }
 
@@ -139,6 +161,17 @@ mod tests {
         let late_ms = last_ms + VOLUME_LEASE_MS + 1;
         assert_eq!(beat_at(&pulse, 7, late_ms), Err(Status::NotFound));
         assert_eq!(beat_at(&pulse, 7, late_ms), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn beat_that_is_withheld_is_not_heard_and_what_was_heard_before_is_told() {
+        let pulse = registered(1_000);
+        beat_at(&pulse, 7, 1_100).expect("served");
+        pulse.withhold(VOLUME, true);
+        assert_eq!(beat_at(&pulse, 7, 1_200), Err(Status::Busy));
+        assert_eq!(pulse.take_news()[0].heard_ms, 1_100);
+        pulse.withhold(VOLUME, false);
+        assert_eq!(beat_at(&pulse, 7, 1_300), Ok(()));
     }
 
     #[test]

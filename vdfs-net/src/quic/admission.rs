@@ -42,8 +42,10 @@ fn purposes(server: Role, peer: Role) -> &'static [Purpose] {
         (Role::Master, Role::Client | Role::Admin) => &[Purpose::Control],
         (Role::Master, Role::Volume) => &[Purpose::Control, Purpose::Heartbeat],
         (Role::Volume, Role::Client | Role::Admin) => &[Purpose::Control, Purpose::Bulk],
+        // Members of a chain pass changes and chunks on.
+        (Role::Volume, Role::Volume) => &[Purpose::Bulk],
         (Role::Master, Role::Master)
-        | (Role::Volume, Role::Master | Role::Volume)
+        | (Role::Volume, Role::Master)
         | (Role::Client | Role::Admin, _) => &[],
     }
 }

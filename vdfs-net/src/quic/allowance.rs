@@ -1,7 +1,6 @@
 //! Memory for payloads that a server reads or answers: taken before the first byte of it.
 //!
-//! One pool for an endpoint, of which the connections of one certificate hold at most half. A transfer
-//! waits its turn, in the order in which they came, but not for ever: then it is refused with `Busy`,
+//! Of each pool the connections of one certificate hold at most half. A transfer waits its turn, in the order in which they came, but not for ever: then it is refused with `Busy`,
 //! was not executed, and its caller comes again.
 
 use std::collections::HashMap;
@@ -12,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use vdfs_proto::Status;
+use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 
@@ -19,9 +19,40 @@ use crate::carrier::PeerIdentity;
 
 type Holder = (Role, String);
 
-/// The pool of an endpoint.
+/// A pool for each distance from the client: what waits for the next volume never takes the room of
+/// what the next volume waits for.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(super) struct Allowances([Allowance; 3]);
+
+/// What one connection may take of each pool.
+#[derive(Clone, Debug)]
+pub(super) struct Parts([Part; 3]);
+
+impl Allowances {
+    /// `bytes` for those who ask for themselves, and half as much for each distance behind them.
+    pub(super) fn new(bytes: usize, wait: Duration) -> Allowances {
+        let behind = (bytes / 2).max(2 * PAYLOAD_BYTES_MAX);
+        Allowances([bytes, behind, behind].map(|bytes| Allowance::new(bytes, wait)))
+    }
+
+    pub(super) fn parts_of(&self, peer: &PeerIdentity) -> Parts {
+        Parts(self.0.each_ref().map(|allowance| allowance.part_of(peer)))
+    }
+}
+
+impl Parts {
+    pub(super) fn of(&self, method: Method) -> &Part {
+        match method {
+            Method::Peer => &self.0[1],
+            Method::PeerBehind => &self.0[2],
+            _ => &self.0[0],
+        }
+    }
+}
+
+/// One pool of an endpoint.
+#[derive(Debug)]
+struct Allowance {
     pool: Arc<Semaphore>,
     /// Of one certificate.
     part_bytes: usize,
@@ -45,7 +76,7 @@ pub(super) struct Taken {
 
 impl Allowance {
     /// At least two of the longest payloads, or one certificate could not send one. `wait` is for a turn.
-    pub(super) fn new(bytes: usize, wait: Duration) -> Allowance {
+    fn new(bytes: usize, wait: Duration) -> Allowance {
         assert!(bytes >= 2 * PAYLOAD_BYTES_MAX, "a pool of {bytes} bytes");
         Allowance {
             pool: Arc::new(Semaphore::new(bytes)),
@@ -56,7 +87,7 @@ impl Allowance {
     }
 
     /// The same for all connections of a certificate.
-    pub(super) fn part_of(&self, peer: &PeerIdentity) -> Part {
+    fn part_of(&self, peer: &PeerIdentity) -> Part {
         let holder = (peer.role, peer.node.clone());
         let mut parts = self.parts.lock();
         let known = parts.get(&holder).and_then(Weak::upgrade);

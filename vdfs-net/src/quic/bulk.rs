@@ -17,7 +17,7 @@ use vdfs_proto::frame::{FrameKind, Method};
 use vdfs_proto::handshake::Purpose;
 use vdfs_proto::limits::{FRAME_BODY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
-use super::allowance::{Part, Taken};
+use super::allowance::{Parts, Taken};
 use super::close::CloseReason;
 use super::frames::{put_frame, read_answer};
 use super::server::{Door, joined, told_to_stop};
@@ -116,7 +116,7 @@ pub(super) async fn serve(
 ) -> CloseReason {
     let host = Host {
         door: door.clone(),
-        part: door.allowance.part_of(peer),
+        parts: door.allowances.parts_of(peer),
         peer: peer.clone(),
     };
     let mut running = JoinSet::new();
@@ -146,7 +146,7 @@ pub(super) async fn serve(
 #[derive(Clone)]
 struct Host {
     door: Arc<Door>,
-    part: Part,
+    parts: Parts,
     peer: Arc<PeerIdentity>,
 }
 
@@ -181,7 +181,7 @@ impl Host {
         }
         let method = Method::from_wire(header.method).map_err(Break::Violation)?;
         let payload_bytes = header.payload_bytes().map_err(Break::Violation)?;
-        let taken = match self.part.take(payload_bytes).await {
+        let taken = match self.parts.of(method).take(payload_bytes).await {
             Ok(taken) => taken,
             Err(status) => return Ok(Err(status)),
         };
@@ -209,7 +209,7 @@ impl Host {
     ) -> Result<(Outcome, Taken), Status> {
         let Loaded { request, taken } = request?;
         let answer_bytes = self.door.answer_payload_bytes(&request);
-        let for_answer = self.part.take(answer_bytes).await?;
+        let for_answer = self.parts.of(request.method).take(answer_bytes).await?;
         let outcome = self.door.handle(self.peer.clone(), request).await;
         drop(taken);
         Ok((outcome, for_answer))

@@ -177,7 +177,8 @@ impl Drop for Channel {
 /// Mutations may be parked until a recall is answered, so that answer goes another way.
 fn lane_index(method: Method) -> usize {
     match method {
-        Method::Mutate | Method::Query | Method::Data => 0,
+        Method::Mutate | Method::Query => 0,
+        Method::Data | Method::Peer | Method::PeerBehind => 0,
         Method::Session | Method::Admin | Method::Volume => 1,
     }
 }

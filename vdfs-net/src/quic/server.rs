@@ -16,7 +16,7 @@ use vdfs_proto::handshake::Purpose;
 use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 
 use super::QuicConfig;
-use super::allowance::Allowance;
+use super::allowance::Allowances;
 use super::bulk;
 use super::close::{CloseReason, Closing};
 use super::counters::NetCounters;
@@ -33,7 +33,7 @@ pub(super) struct Door {
     service: RwLock<Option<Arc<dyn Service>>>,
     counters: Arc<NetCounters>,
     stall: Duration,
-    pub(super) allowance: Allowance,
+    pub(super) allowances: Allowances,
     /// For the bodies of control requests that wait.
     parked: Arc<Semaphore>,
 }
@@ -49,7 +49,7 @@ impl Door {
             counters,
             stall: config.stall,
             // Those who wait for their turn must not be taken for stalled.
-            allowance: Allowance::new(config.payloads_bytes, config.stall / 2),
+            allowances: Allowances::new(config.payloads_bytes, config.stall / 2),
             parked: Arc::new(Semaphore::new(PARKED_BYTES_MAX)),
         }
     }

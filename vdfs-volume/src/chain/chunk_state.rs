@@ -178,13 +178,13 @@ impl ChunkState {
         self.version
     }
 
-    /// Ends the pending change after a restart found its bytes incomplete. The length stays; the
-    /// version is taken, since bytes within the range may have changed; the op is not, so that a
-    /// retry is executed.
+    /// Ends the pending change after a restart found its bytes incomplete. The length stays, the op is
+    /// not taken, so that a retry is executed. The version is one that no other member can have: bytes
+    /// within the range may have changed, and are not those of others who have made the change.
     pub fn abandon(&mut self) -> Version {
         let pending = self.pending.take().expect("only a closed chunk abandons");
         assert_eq!(pending.base, self.version, "made for these bytes");
-        self.version = pending.version;
+        self.version = pending.version.next(pending.version.epoch);
         self.op = None;
         self.version
     }
@@ -232,11 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn chunk_state_abandon_takes_the_version_alone() {
+    fn chunk_state_abandon_takes_a_version_of_its_own() {
         let mut state = ChunkState::clean(Version::default(), 10, Some(op(1)));
         close(&mut state, 2, 1, write(5, 100));
         let version = state.abandon();
-        assert_eq!(version.counter, 1);
+        assert_eq!(version.counter, 2, "the change itself has 1");
         assert_eq!((state.len(), state.op()), (10, None));
     }
 

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use vdfs_proto::data::FilePart;
 use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{
-    ChainId, ChainTable, ChunkId, DataId, Epoch, OpId, SessionId, Status, StoreId, Version,
-    VolumeId,
+    ChainId, ChainTable, ChunkId, DataId, Epoch, MemberState, OpId, SessionId, Status, StoreId,
+    Version, VolumeId,
 };
 
 use super::chunk_state::Rule;
 use super::is_planted;
 use super::lease::Lease;
 use super::membership::{Membership, Place};
-use super::replies::{Known, Outcome, Refusal, Replies, Slot, slot_of};
+use super::replies::{Known, Outcome, Refusal, Replies, Reply, Slot, slot_of};
 use super::writes::{Asker, Opened, Passed, Phase, Underway, Writes, answer};
-use crate::limits::{PASS_AGAIN_MS, SILENT_SUCCESSOR_MS};
+use crate::limits::{PASS_AGAIN_MS, SILENT_SUCCESSOR_MS, SILENT_SUPPLIED_MS};
 
 /// A change of one chunk. What it does to the bytes is the business of whoever carries `body`.
 #[derive(Clone, Debug)]
@@ -118,6 +118,13 @@ pub enum Input<B, C> {
         ack: u64,
     },
     ForgetSession(SessionId),
+    /// What ops of a chain were answered, as the predecessor knows it whose copies this volume has now:
+    /// all that were made in earlier epochs of the chain, and some of this one.
+    Taught {
+        chain: ChainId,
+        epoch: Epoch,
+        replies: Vec<(OpId, Outcome)>,
+    },
     /// A heartbeat sent at `sent_ms` was acknowledged.
     Lease {
         sent_ms: u64,
@@ -149,11 +156,21 @@ pub enum Effect<B, C> {
     /// Keep a copy of the reply.
     Record {
         op: OpId,
+        chain: ChainId,
         chunk: ChunkId,
         outcome: Outcome,
     },
     /// Pass the change on.
     Forward {
+        exchange: u64,
+        to: VolumeId,
+        order: Order<B>,
+        epoch: Epoch,
+        base: Version,
+        version: Version,
+    },
+    /// Give the successor the chunk as it is here, then pass the change on.
+    Supply {
         exchange: u64,
         to: VolumeId,
         order: Order<B>,
@@ -175,6 +192,14 @@ pub enum Effect<B, C> {
     KeepReplies,
     /// Drop the copies of this session's replies.
     ForgetReplies { session: SessionId },
+    /// Keep a copy of what an op was answered elsewhere.
+    Remember {
+        chain: ChainId,
+        op: OpId,
+        outcome: Outcome,
+    },
+    /// Keep of this op only that earlier ones of its slot are over: its chain never had it.
+    ForgetReply { op: OpId },
     /// Tell the master that this head has taken over.
     Activate { chain: ChainId, epoch: Epoch },
     /// Tell the master who must lose its place: a successor that does not answer, or this volume
@@ -223,7 +248,7 @@ impl<B: Clone, C> Member<B, C> {
     /// A volume that has just started, with the replies its store remembers and has room for.
     pub fn new(
         store: StoreId,
-        replies: impl IntoIterator<Item = (OpId, Outcome)>,
+        replies: impl IntoIterator<Item = Reply>,
         replies_max: usize,
     ) -> Self {
         Member {
@@ -267,6 +292,11 @@ impl<B: Clone, C> Member<B, C> {
             Input::Activated { chain, epoch } => self.activated(chain, epoch),
             Input::Fence { fence, ack } => self.fence(fence, ack),
             Input::ForgetSession(session) => self.forget(session),
+            Input::Taught {
+                chain,
+                epoch,
+                replies,
+            } => self.taught((chain, epoch), replies),
             Input::Lease { sent_ms, lease_ms } => self.lease.extend(sent_ms, lease_ms),
             Input::Tick => self.tick(),
         }
@@ -286,7 +316,7 @@ impl<B: Clone, C> Member<B, C> {
         epoch: Epoch,
         chunk: ChunkId,
     ) -> Result<Reading, Status> {
-        let place = self.membership.place(chain, epoch)?;
+        let place = self.membership.serving_place(chain, epoch)?;
         let needs_lease = place.members > 1 && !is_planted!(ServeWithoutLease);
         if needs_lease && !self.lease.holds(now_ms) {
             return Err(Status::NotServing);
@@ -304,9 +334,24 @@ impl<B: Clone, C> Member<B, C> {
         self.membership.current(chain)
     }
 
-    /// Its place in a chain of which it is the only member; `NotSupported` if there are others.
-    pub fn sole_place(&self, chain: ChainId, epoch: Epoch) -> Result<Place, Status> {
-        self.membership.sole_place(chain, epoch)
+    /// Its place in a chain, if it has all that the chain has.
+    pub fn serving_place(&self, chain: ChainId, epoch: Epoch) -> Result<Place, Status> {
+        self.membership.serving_place(chain, epoch)
+    }
+
+    /// What the master has told of all chains.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Whether a change of the chunk is under way.
+    pub fn is_closed(&self, chunk: ChunkId) -> bool {
+        self.writes.closed_by(chunk).is_some()
+    }
+
+    /// Changes of a chain that have begun and not ended.
+    pub fn underway(&self, chain: ChainId) -> Vec<OpId> {
+        self.writes.closing(chain)
     }
 
     /// Checks that all chains of a part of a file are here, as the asker believes; gives the highest
@@ -323,6 +368,11 @@ impl<B: Clone, C> Member<B, C> {
     /// Commands of a lower term come from a master that has been replaced.
     pub fn accepts_term(&self, term: u64) -> bool {
         self.membership.accepts_term(term)
+    }
+
+    /// What ops of a chain were answered.
+    pub fn replies_of(&self, chain: ChainId) -> Vec<(OpId, Outcome)> {
+        self.replies.of_chain(chain)
     }
 
     /// Whether the session may still come back with a retry.
@@ -428,14 +478,17 @@ impl<B: Clone, C> Member<B, C> {
                 false => Err(Status::NotServing),
             };
         }
-        match self.replies.find(order.op) {
-            Known::Answered(Ok(other)) if other != version => {
-                self.diverged(order.chain, place.epoch);
-                return Err(Status::NotServing);
+        // One that is syncing may remember what the chain never knew: its chunk decides.
+        if place.serves {
+            match self.replies.find(order.op) {
+                Known::Answered(Ok(other)) if other != version => {
+                    self.diverged(order.chain, place.epoch);
+                    return Err(Status::NotServing);
+                }
+                Known::Answered(outcome) => return Ok(Arrival::Answered(outcome)),
+                Known::Stale => return Err(Status::StaleRequest),
+                Known::New => {}
             }
-            Known::Answered(outcome) => return Ok(Arrival::Answered(outcome)),
-            Known::Stale => return Err(Status::StaleRequest),
-            Known::New => {}
         }
         // The one above passes on one change of a chunk at a time: this is a late duplicate, or it
         // is ahead of what ends here in a moment.
@@ -473,6 +526,8 @@ impl<B: Clone, C> Member<B, C> {
         let admission = match is_own {
             true => self.admit_client(order.op.session),
             false if is_planted!(FenceOnlyAtHead) => Ok(()),
+            // Members that were removed since may have shown it, which this one cannot know.
+            false if !place.serves => Ok(()),
             false => self.membership.admit(order.op.session),
         };
         let terms = Terms {
@@ -531,8 +586,14 @@ impl<B: Clone, C> Member<B, C> {
             Failure::Refused(status) => self.refuse(slot, status),
             Failure::Diverged => {
                 let (chain, epoch) = self.chain_of(slot);
-                self.end(slot, Err(Status::NotServing));
-                self.diverged(chain, epoch);
+                match self.membership.own_state(chain) {
+                    Some(MemberState::Syncing) => self.end(slot, Err(Status::NotInSync)),
+                    Some(MemberState::Serving) => {
+                        self.end(slot, Err(Status::NotServing));
+                        self.diverged(chain, epoch);
+                    }
+                    Some(MemberState::Waiting) | None => self.end(slot, Err(Status::NotServing)),
+                }
             }
         }
     }
@@ -569,7 +630,9 @@ impl<B: Clone, C> Member<B, C> {
             Phase::Passed(passed) => Some(passed),
             _ => None,
         };
-        let Some(place) = self.membership.current(order.chain) else {
+        // One that has come back as one that is syncing passes nothing on: it is of its last time here.
+        let current = self.membership.current(order.chain);
+        let Some(place) = current.filter(|place| place.serves) else {
             return self.keep_or_discard(slot);
         };
         let Some(successor) = place.successor else {
@@ -580,6 +643,7 @@ impl<B: Clone, C> Member<B, C> {
         let to = successor.volume;
         let exchange = self.writes.begin_exchange(slot);
         let is_again = before.filter(|passed| passed.successor == to);
+        let is_lacking = is_again.is_some_and(|passed| passed.is_lacking);
         let passed = Passed {
             exchange: Some(exchange),
             successor: to,
@@ -587,6 +651,7 @@ impl<B: Clone, C> Member<B, C> {
             report_ms: is_again
                 .map_or(self.now_ms + SILENT_SUCCESSOR_MS, |passed| passed.report_ms),
             again_ms: self.now_ms,
+            is_lacking,
         };
         let version = match before {
             Some(_) if is_planted!(RenumberOnResend) => base.next(place.epoch),
@@ -595,13 +660,24 @@ impl<B: Clone, C> Member<B, C> {
         let write = self.writes.expect(slot);
         write.rule = Rule::Given { base, version };
         write.phase = Phase::Passed(passed);
-        self.effects.push(Effect::Forward {
-            exchange,
-            to,
-            order,
-            epoch: place.epoch,
-            base,
-            version,
+        let epoch = place.epoch;
+        self.effects.push(match is_lacking {
+            true => Effect::Supply {
+                exchange,
+                to,
+                order,
+                epoch,
+                base,
+                version,
+            },
+            false => Effect::Forward {
+                exchange,
+                to,
+                order,
+                epoch,
+                base,
+                version,
+            },
         });
         if is_planted!(AckBeforeSuccessor) {
             self.writes.expect(slot).phase = Phase::Applying;
@@ -627,6 +703,8 @@ impl<B: Clone, C> Member<B, C> {
             return;
         };
         let now_ms = self.now_ms;
+        let chain = self.writes.expect(slot).order.chain;
+        let may_refuse = !self.is_supplying(chain);
         let write = self.writes.expect(slot);
         let (op, chunk) = (write.order.op, write.order.chunk);
         match answer {
@@ -638,17 +716,36 @@ impl<B: Clone, C> Member<B, C> {
                 self.effects.push(Effect::Discard { op, chunk });
                 self.failed(slot, Failure::Diverged);
             }
-            Err(status) if is_refusal(status) => {
+            Err(status) if is_refusal(status) && may_refuse => {
                 self.effects.push(Effect::Discard { op, chunk });
                 self.refuse(slot, status);
             }
-            Err(_) => {
-                if let Phase::Passed(passed) = &mut write.phase {
-                    passed.exchange = None;
-                    passed.again_ms = now_ms + PASS_AGAIN_MS;
+            Err(status) => {
+                let Phase::Passed(passed) = &mut write.phase else {
+                    unreachable!("only what was passed on is answered")
+                };
+                passed.exchange = None;
+                passed.again_ms = now_ms + PASS_AGAIN_MS;
+                match status {
+                    Status::NotInSync => {
+                        passed.is_lacking = true;
+                        passed.report_ms = now_ms + SILENT_SUPPLIED_MS;
+                        self.pass_on(slot);
+                    }
+                    // It lives, and waits itself.
+                    Status::Busy => passed.report_ms = now_ms + SILENT_SUCCESSOR_MS,
+                    status if is_refusal(status) => passed.report_ms = now_ms,
+                    _ => {}
                 }
             }
         }
+    }
+
+    /// The successor is syncing. It does not know whether members that were removed had applied a change,
+    /// so it cannot refuse it.
+    fn is_supplying(&self, chain: ChainId) -> bool {
+        let successor = self.membership.current(chain).and_then(|of| of.successor);
+        successor.is_some_and(|of| of.state == MemberState::Syncing)
     }
 
     fn applied(&mut self, op: OpId) {
@@ -659,25 +756,40 @@ impl<B: Clone, C> Member<B, C> {
 
     fn record(&mut self, slot: Slot, outcome: Outcome) {
         let write = self.writes.expect(slot);
-        let (op, chunk) = (write.order.op, write.order.chunk);
+        let (op, chunk, chain) = (write.order.op, write.order.chunk, write.order.chain);
         write.phase = Phase::Recording(outcome);
         if is_planted!(ForgetReply) {
             return self.ended(slot, outcome);
         }
         if is_planted!(KeepReplyInHeap) {
-            self.replies.record(op, outcome);
+            let reply = Reply {
+                op,
+                chain: Some(write.order.chain),
+                outcome: Some(outcome),
+            };
+            self.replies.record(reply);
             return self.ended(slot, outcome);
         }
-        self.effects.push(Effect::Record { op, chunk, outcome });
+        self.effects.push(Effect::Record {
+            op,
+            chain,
+            chunk,
+            outcome,
+        });
     }
 
     fn recorded(&mut self, op: OpId) {
         let slot = slot_of(op);
-        let phase = self.writes.get(slot).map(|write| write.phase);
-        let Some(Phase::Recording(outcome)) = phase else {
+        let write = self.writes.expect(slot);
+        let (phase, chain) = (write.phase, Some(write.order.chain));
+        let Phase::Recording(outcome) = phase else {
             unreachable!("{op:?} is recorded in {phase:?}")
         };
-        self.replies.record(op, outcome);
+        self.replies.record(Reply {
+            op,
+            chain,
+            outcome: Some(outcome),
+        });
         self.ended(slot, outcome);
         // Its session's records were dropped meanwhile.
         if !self.membership.may_retry(op.session) {
@@ -736,7 +848,8 @@ impl<B: Clone, C> Member<B, C> {
             return;
         };
         let (chain, has_askers) = (write.order.chain, !write.askers.is_empty());
-        let place = self.membership.current(chain);
+        let current = self.membership.current(chain);
+        let place = current.filter(|place| place.serves);
         if has_askers && place.is_some_and(|place| !place.is_active) {
             return;
         }
@@ -892,6 +1005,33 @@ impl<B: Clone, C> Member<B, C> {
         self.drop_replies(session);
     }
 
+    /// What this volume remembers of the chain's earlier epochs, and its predecessor does not, is of
+    /// changes that the chain has not kept.
+    fn taught(&mut self, (chain, epoch): (ChainId, Epoch), replies: Vec<(OpId, Outcome)>) {
+        let lesson: BTreeMap<OpId, Outcome> = replies.iter().copied().collect();
+        for (op, outcome) in self.replies.of_chain(chain) {
+            let is_old = outcome.is_ok_and(|version| version.epoch < epoch) || outcome.is_err();
+            let is_underway = self.writes.get(slot_of(op)).is_some();
+            if is_old && !is_underway && lesson.get(&op) != Some(&outcome) {
+                self.replies.forget(op);
+                self.effects.push(Effect::ForgetReply { op });
+            }
+        }
+        for (op, outcome) in replies {
+            let is_known = self.replies.find(op) != Known::New;
+            let is_wanted = self.membership.may_retry(op.session) && !is_known;
+            if is_wanted && self.replies.reserve(op).is_ok() {
+                let reply = Reply {
+                    op,
+                    chain: Some(chain),
+                    outcome: Some(outcome),
+                };
+                self.replies.record(reply);
+                self.effects.push(Effect::Remember { chain, op, outcome });
+            }
+        }
+    }
+
     fn drop_replies(&mut self, session: SessionId) {
         let writes = &self.writes;
         self.replies
@@ -923,6 +1063,7 @@ impl<B: Clone, C> Member<B, C> {
         let Phase::Passed(passed) = &mut write.phase else {
             return;
         };
+        let is_lacking = passed.is_lacking;
         if passed.report_ms <= self.now_ms {
             passed.report_ms = self.now_ms + SILENT_SUCCESSOR_MS;
             self.effects.push(Effect::Report {
@@ -933,6 +1074,10 @@ impl<B: Clone, C> Member<B, C> {
         }
         if passed.exchange.is_none() && passed.again_ms <= self.now_ms {
             self.pass_on(slot);
+        }
+        if is_lacking {
+            // It takes a while: the one above is to know that this one lives.
+            self.answer_predecessors(slot, Err(Status::Busy));
         }
     }
 }

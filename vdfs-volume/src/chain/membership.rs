@@ -28,13 +28,17 @@ const FOR_GOOD: Epoch = Epoch(u64::MAX);
 pub struct Place {
     pub epoch: Epoch,
     pub lost_below: DataId,
-    /// Members that serve.
+    /// Members that take part in changes.
     pub members: usize,
+    /// This one has all that the chain has: it is not syncing.
+    pub serves: bool,
     pub is_head: bool,
     /// The master knows that the head has taken this epoch over.
     pub is_active: bool,
     /// The next one; none at the tail.
     pub successor: Option<Member>,
+    /// The one before; none at the head.
+    pub predecessor: Option<VolumeId>,
 }
 
 #[derive(Debug)]
@@ -108,6 +112,7 @@ impl Membership {
             term: registered.term,
         });
         self.table = registered.table.clone();
+        self.return_to_chains();
         self.fenced = registered
             .fences
             .iter()
@@ -141,7 +146,23 @@ impl Membership {
     pub fn install_table(&mut self, table: ChainTable) {
         if table.version > self.table.version {
             self.table = table;
+            self.return_to_chains();
         }
+    }
+
+    /// A copy that was not the chain's is made so where this volume is syncing.
+    fn return_to_chains(&mut self) {
+        let mut left = std::mem::take(&mut self.left);
+        left.retain(|id, _| self.own_state(*id) != Some(MemberState::Syncing));
+        self.left = left;
+    }
+
+    /// What the table has this volume as, whether or not it has left the chain.
+    pub fn own_state(&self, id: ChainId) -> Option<MemberState> {
+        let me = self.registration?;
+        let mut members = self.table.chain(id)?.members.iter();
+        let own = members.find(|member| self.is_me(me, member));
+        own.map(|own| own.state)
     }
 
     /// The master knows that the head has taken the chain over.
@@ -210,12 +231,12 @@ impl Membership {
         self.current(id).ok_or(Status::NotServing)
     }
 
-    /// The place of whoever alone has the chain: who changes its chunks.
-    pub fn sole_place(&self, id: ChainId, epoch: Epoch) -> Result<Place, Status> {
+    /// The place of one who has all that the chain has.
+    pub fn serving_place(&self, id: ChainId, epoch: Epoch) -> Result<Place, Status> {
         let place = self.place(id, epoch)?;
-        match place.members {
-            1 => Ok(place),
-            _ => Err(Status::NotSupported),
+        match place.serves {
+            true => Ok(place),
+            false => Err(Status::NotServing),
         }
     }
 
@@ -232,7 +253,7 @@ impl Membership {
         for position in part.chains.iter() {
             let chain = part.layout.chain_at(position);
             let epoch = self.epoch(chain).ok_or(Status::NotServing)?;
-            lost_below = lost_below.max(self.sole_place(chain, epoch)?.lost_below);
+            lost_below = lost_below.max(self.serving_place(chain, epoch)?.lost_below);
         }
         Ok(lost_below)
     }
@@ -249,17 +270,44 @@ impl Membership {
         if self.left.get(&id).is_some_and(|left| chain.epoch <= *left) {
             return None;
         }
-        let serves = |member: &&Member| member.state == MemberState::Serving;
-        let mut serving = chain.members.iter().filter(serves);
-        let at = serving.position(|member| self.is_me(me, member))?;
+        let takes_part = |member: &&Member| member.state != MemberState::Waiting;
+        let all: Vec<&Member> = chain.members.iter().filter(takes_part).collect();
+        let at = all.iter().position(|member| self.is_me(me, member))?;
+        let serves = all[at].state == MemberState::Serving;
         Some(Place {
             epoch: chain.epoch,
             lost_below: chain.lost_below,
-            members: chain.members.iter().filter(serves).count(),
-            is_head: at == 0,
+            members: all.len(),
+            serves,
+            is_head: at == 0 && serves,
             is_active: self.is_active(id, chain),
-            successor: chain.members.iter().filter(serves).nth(at + 1).copied(),
+            successor: all.get(at + 1).map(|member| **member),
+            predecessor: at.checked_sub(1).map(|before| all[before].volume),
         })
+    }
+
+    /// Chains in which the one behind this volume lacks what the chain has, with that one.
+    pub fn to_supply(&self) -> Vec<(ChainId, Epoch, VolumeId)> {
+        let supplied = |id: ChainId| {
+            let place = self.current(id).filter(|place| place.serves)?;
+            let successor = place.successor?;
+            let lacks = successor.state == MemberState::Syncing;
+            lacks.then_some((id, place.epoch, successor.volume))
+        };
+        self.chains().filter_map(supplied).collect()
+    }
+
+    fn chains(&self) -> impl Iterator<Item = ChainId> + use<> {
+        (0..self.table.chains.len() as u32).map(ChainId)
+    }
+
+    pub fn table(&self) -> &ChainTable {
+        &self.table
+    }
+
+    /// Who this volume is.
+    pub fn volume(&self) -> Option<VolumeId> {
+        Some(self.registration?.volume)
     }
 
     /// Whether this volume has left an epoch of the chain in which it still stands, and may have a
@@ -288,8 +336,7 @@ impl Membership {
 
     /// Chains that this volume heads and has not taken over yet.
     pub fn to_activate(&self) -> Vec<(ChainId, Epoch)> {
-        let ids = (0..self.table.chains.len() as u32).map(ChainId);
-        let places = ids.filter_map(|id| Some((id, self.current(id)?)));
+        let places = self.chains().filter_map(|id| Some((id, self.current(id)?)));
         places
             .filter(|(_, place)| place.is_head && !place.is_active)
             .map(|(id, place)| (id, place.epoch))

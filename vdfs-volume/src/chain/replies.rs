@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use vdfs_proto::{OpId, SessionId, Status, Version};
+use vdfs_proto::{ChainId, OpId, SessionId, Status, Version};
 
 /// A definite refusal: the op was not executed and never will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,15 @@ impl Refusal {
 /// What an op was answered.
 pub type Outcome = Result<Version, Refusal>;
 
+/// What an op was answered, and in which chain its chunk lies, if that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub op: OpId,
+    pub chain: Option<ChainId>,
+    /// None if the chain never had it: earlier ops of the slot are over all the same.
+    pub outcome: Option<Outcome>,
+}
+
 /// A slot of a session: it has one op at a time.
 pub(super) type Slot = (SessionId, u16);
 
@@ -62,17 +71,14 @@ pub(super) enum Known {
 #[derive(Debug)]
 pub(super) struct Replies {
     /// `None`: the slot's first op is under way.
-    slots: BTreeMap<Slot, Option<(u64, Outcome)>>,
+    slots: BTreeMap<Slot, Option<Reply>>,
     slots_max: usize,
 }
 
 impl Replies {
     /// With the records that the store has. It has room for `slots_max`.
-    pub(super) fn new(
-        records: impl IntoIterator<Item = (OpId, Outcome)>,
-        slots_max: usize,
-    ) -> Self {
-        let of_record = |(op, outcome): (OpId, Outcome)| (slot_of(op), Some((op.seq, outcome)));
+    pub(super) fn new(records: impl IntoIterator<Item = Reply>, slots_max: usize) -> Self {
+        let of_record = |reply: Reply| (slot_of(reply.op), Some(reply));
         Replies {
             slots: records.into_iter().map(of_record).collect(),
             slots_max,
@@ -81,8 +87,10 @@ impl Replies {
 
     pub(super) fn find(&self, op: OpId) -> Known {
         match self.slots.get(&slot_of(op)).copied().flatten() {
-            Some((seq, outcome)) if seq == op.seq => Known::Answered(outcome),
-            Some((seq, _)) if seq > op.seq => Known::Stale,
+            Some(known) if known.op.seq == op.seq => {
+                known.outcome.map_or(Known::New, Known::Answered)
+            }
+            Some(known) if known.op.seq > op.seq => Known::Stale,
             Some(_) | None => Known::New,
         }
     }
@@ -104,10 +112,27 @@ impl Replies {
         }
     }
 
-    pub(super) fn record(&mut self, op: OpId, outcome: Outcome) {
-        let place = self.slots.get_mut(&slot_of(op)).expect("it was reserved");
-        if place.is_none_or(|(seq, _)| seq <= op.seq) {
-            *place = Some((op.seq, outcome));
+    pub(super) fn record(&mut self, reply: Reply) {
+        let slot = slot_of(reply.op);
+        let place = self.slots.get_mut(&slot).expect("it was reserved");
+        if place.is_none_or(|known| known.op.seq <= reply.op.seq) {
+            *place = Some(reply);
+        }
+    }
+
+    /// What ops of this chain were answered, as far as their chain is known.
+    pub(super) fn of_chain(&self, chain: ChainId) -> Vec<(OpId, Outcome)> {
+        let known = self.slots.values().flatten();
+        let of_chain = known.filter(|known| known.chain == Some(chain));
+        let answered = of_chain.filter_map(|known| Some((known.op, known.outcome?)));
+        answered.collect()
+    }
+
+    /// Forgets an op's reply.
+    pub(super) fn forget(&mut self, op: OpId) {
+        let place = self.slots.get_mut(&slot_of(op)).and_then(Option::as_mut);
+        if let Some(known) = place.filter(|known| known.op == op) {
+            known.outcome = None;
         }
     }
 
@@ -131,6 +156,14 @@ mod tests {
         }
     }
 
+    fn reply(op: OpId, outcome: Outcome) -> Reply {
+        Reply {
+            op,
+            chain: None,
+            outcome: Some(outcome),
+        }
+    }
+
     fn version(counter: u64) -> Version {
         Version {
             epoch: Epoch(1),
@@ -140,19 +173,19 @@ mod tests {
 
     #[test]
     fn replies_retry_gets_the_first_answer_and_a_late_duplicate_none() {
-        let mut replies = Replies::new([(op(1, 0, 5), Ok(version(9)))], 8);
+        let mut replies = Replies::new([reply(op(1, 0, 5), Ok(version(9)))], 8);
         assert_eq!(replies.find(op(1, 0, 5)), Known::Answered(Ok(version(9))));
         assert_eq!(replies.find(op(1, 0, 4)), Known::Stale);
         assert_eq!(replies.find(op(1, 0, 6)), Known::New);
         replies.reserve(op(1, 0, 6)).expect("it has its place");
         let refused = Err(Refusal::NoSpace);
-        replies.record(op(1, 0, 6), refused);
+        replies.record(reply(op(1, 0, 6), refused));
         assert_eq!(replies.find(op(1, 0, 6)), Known::Answered(refused));
     }
 
     #[test]
     fn replies_of_a_full_table_are_busy_until_a_session_ends() {
-        let mut replies = Replies::new([(op(1, 0, 1), Ok(version(1)))], 2);
+        let mut replies = Replies::new([reply(op(1, 0, 1), Ok(version(1)))], 2);
         replies.reserve(op(1, 1, 1)).expect("room");
         assert_eq!(replies.reserve(op(2, 0, 1)), Err(Status::Busy));
         replies.release(op(1, 1, 1));
@@ -164,7 +197,7 @@ mod tests {
 
     #[test]
     fn replies_release_keeps_what_an_earlier_op_was_answered() {
-        let mut replies = Replies::new([(op(1, 0, 1), Ok(version(1)))], 2);
+        let mut replies = Replies::new([reply(op(1, 0, 1), Ok(version(1)))], 2);
         replies.reserve(op(1, 0, 2)).expect("room");
         replies.release(op(1, 0, 2));
         assert_eq!(replies.find(op(1, 0, 1)), Known::Answered(Ok(version(1))));

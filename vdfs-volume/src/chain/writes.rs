@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vdfs_proto::{ChainId, ChunkId, Epoch, SessionId, Status, Version, VolumeId};
+use vdfs_proto::{ChainId, ChunkId, Epoch, OpId, SessionId, Status, Version, VolumeId};
 
 use super::chunk_state::Rule;
 use super::replies::{Outcome, Slot, slot_of};
@@ -50,6 +50,8 @@ pub(super) struct Passed {
     pub(super) report_ms: u64,
     /// When it is passed on again, if nobody is asked.
     pub(super) again_ms: u64,
+    /// The successor lacks the chunk, which goes before the change.
+    pub(super) is_lacking: bool,
 }
 
 #[derive(Debug)]
@@ -241,6 +243,16 @@ impl<B, C> Writes<B, C> {
             .filter(|(_, write)| write.order.chain == chain)
             .map(|(slot, _)| *slot)
             .collect()
+    }
+
+    /// The changes of a chain that its chunks are closed for.
+    pub(super) fn closing(&self, chain: ChainId) -> Vec<OpId> {
+        let closed = self
+            .closed
+            .values()
+            .map(|closed| &self.underway[&closed.by]);
+        let of_chain = closed.filter(|write| write.order.chain == chain);
+        of_chain.map(|write| write.order.op).collect()
     }
 
     pub(super) fn slots(&self) -> Vec<Slot> {

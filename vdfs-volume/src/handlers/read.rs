@@ -6,6 +6,6 @@ use vdfs_proto::data::{Read, ReadDone};
 
 use crate::node::Node;
 
-pub(crate) fn handle(node: &Node, read: &Read) -> Result<(ReadDone, Bytes), Status> {
-    node.engine.read(read)
+pub(crate) async fn handle(node: &Node, read: &Read) -> Result<(ReadDone, Bytes), Status> {
+    node.engine.read(read).await
 }

@@ -11,10 +11,10 @@ use vdfs_program::{Blame, Daemon, Failure, Size, human, notify};
 use vdfs_proto::handshake::Role;
 
 use super::{Options, PROGRAM};
-use crate::PanicHook;
 use crate::limits;
 use crate::ram::{self, Ram};
 use crate::shell::{Registration, Volume, VolumeConfig};
+use crate::{PanicHook, PeerWays};
 
 /// How long replies that are begun may take when all stops.
 const DOOR_WAIT: Duration = Duration::from_millis(500);
@@ -102,7 +102,11 @@ impl Server {
             addr,
             panic_hook: PanicHook::default(),
         };
-        let volume = Volume::start(volume_config, Arc::new(carrier)).map_err(Failure::of)?;
+        let ways = PeerWays {
+            connector: door.connector(),
+            master: config.masters[0].ip(),
+        };
+        let volume = Volume::start(volume_config, Arc::new(carrier), ways).map_err(Failure::of)?;
         volume.count_door(door.counters().clone());
         door.set_service(volume.service());
         state.write_addr(addr).map_err(Failure::of)?;

@@ -1,31 +1,27 @@
 //! What the master may order. Each order is idempotent.
 
+use std::sync::Arc;
+
 use vdfs_proto::volume::Command;
 use vdfs_proto::{Layout, Status};
 
+use crate::engine::Engine;
 use crate::node::Node;
-use crate::store::TrimOp;
 
-/// What became of the command with this number; none if that is known later: fences are told by
-/// [`crate::engine::Engine::take_fenced`] when they have taken hold.
+/// What became of the command with this number; none if that is known later, by
+/// [`Engine::take_done`].
 pub(super) fn execute(node: &Node, number: u64, command: Command) -> Option<Result<(), Status>> {
     let engine = &node.engine;
     match command {
         Command::Table(table) => engine.install_table(table),
         Command::Trim {
-            op,
+            op: _,
             layout,
             index,
             len,
         } => {
-            let data = layout.data;
-            let trim = TrimOp {
-                op,
-                data,
-                index,
-                len,
-            };
-            return Some(cut(node, &trim, &layout));
+            tokio::spawn(cut(engine.clone(), number, layout, (index, len)));
+            return None;
         }
         Command::Reap { ids } => node.store().reap(&ids),
         Command::Fence(fence) => {
@@ -33,11 +29,12 @@ pub(super) fn execute(node: &Node, number: u64, command: Command) -> Option<Resu
             return None;
         }
         Command::ForgetSession(session) => engine.forget_session(session),
+        Command::Leave { chain, epoch } => engine.leave(chain, epoch),
     }
     Some(Ok(()))
 }
 
-fn cut(node: &Node, trim: &TrimOp, layout: &Layout) -> Result<(), Status> {
-    let epoch_of = |index| node.engine.epoch_alone(layout.chain(index));
-    node.store().trim(trim, epoch_of)
+async fn cut(engine: Arc<Engine>, number: u64, layout: Layout, (index, len): (u32, u32)) {
+    let result = engine.cut(&layout, index, len).await;
+    engine.note_done(number, result);
 }

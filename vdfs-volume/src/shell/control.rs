@@ -19,6 +19,7 @@ use super::commands;
 use super::pulse::Pulse;
 use crate::limits::RESULTS_MAX;
 use crate::node::Node;
+use crate::store::Recovery;
 
 const REGISTER_DEADLINE: Duration = Duration::from_secs(5);
 /// Longer than the master parks a request.
@@ -43,6 +44,7 @@ pub enum Registration {
 pub(super) struct Link {
     pub(super) config: VolumeConfig,
     pub(super) node: Arc<Node>,
+    recovery: Recovery,
     pub(super) master: Arc<dyn Carrier>,
     /// Of this life of the volume.
     pub(super) incarnation: u64,
@@ -66,13 +68,14 @@ pub(super) struct Known {
 impl Link {
     pub(super) fn new(
         config: VolumeConfig,
-        node: Arc<Node>,
+        (node, recovery): (Arc<Node>, Recovery),
         master: Arc<dyn Carrier>,
         registered: watch::Sender<Registration>,
     ) -> Arc<Self> {
         Arc::new(Link {
             config,
             node,
+            recovery,
             master,
             incarnation: rand::random(),
             known: RwLock::new(None),
@@ -99,6 +102,7 @@ impl Link {
             capacity_bytes: usage.capacity_bytes,
             used_bytes: usage.used_bytes,
             data_id_max: self.node.store().data_id_max(),
+            is_torn: self.recovery.taken_back > 0,
         }
     }
 
@@ -246,7 +250,7 @@ impl Conversation {
     async fn next_commands(&mut self) -> Result<Option<Commands>, Status> {
         let link = self.link.clone();
         let known = link.known.read().expect("registered before it follows");
-        self.note_fenced();
+        self.note_done();
         let reported = self.results.len();
         let message = NextCommands {
             volume: known.volume,
@@ -258,21 +262,22 @@ impl Conversation {
                 .net
                 .get()
                 .map_or_else(NetTotals::default, |net| net.totals()),
+            news: link.node.engine.news(),
             results: self.results.iter().copied().collect(),
         };
         let call = rpc::call_operation(&*link.master, Method::Volume, message, COMMANDS_DEADLINE);
         let commands = tokio::select! {
             answer = call => answer?,
-            () = link.node.engine.wait_fenced() => return Ok(None),
+            () = link.node.engine.wait_told() => return Ok(None),
             () = link.unknown.notified() => return Err(Status::NotFound),
         };
         self.results.drain(..reported);
         Ok(Some(commands))
     }
 
-    fn note_fenced(&mut self) {
-        for number in self.link.node.engine.take_fenced() {
-            self.note_result(number, Ok(()));
+    fn note_done(&mut self) {
+        for (number, result) in self.link.node.engine.take_done() {
+            self.note_result(number, result);
         }
     }
 

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use vdfs_proto::{ChunkId, DataId, Status};
+use vdfs_proto::{ChainId, ChunkId, DataId, Status};
 
 use super::reaped::Reaped;
 use super::sums::ChunkSums;
@@ -39,6 +39,8 @@ pub(super) struct Chunk {
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) id: ChunkId,
+    /// Whose it is, for ever.
+    pub(super) chain: ChainId,
     pub(super) state: ChunkState,
     pub(super) condition: Condition,
     /// Place in the index.
@@ -51,9 +53,10 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn new(id: ChunkId) -> Self {
+    pub(super) fn new(id: ChunkId, chain: ChainId) -> Self {
         Body {
             id,
+            chain,
             state: ChunkState::default(),
             condition: Condition::New,
             entry: None,
@@ -88,7 +91,12 @@ impl ChunkMap {
 
     /// `Gone` if the data id was reaped. It is looked up under the shard's lock: a reap marks the
     /// id first and then takes its chunks out of the shard, so it misses none.
-    pub(super) fn find_or_make(&self, id: ChunkId, reaped: &Reaped) -> Result<Arc<Chunk>, Status> {
+    pub(super) fn find_or_make(
+        &self,
+        id: ChunkId,
+        chain: ChainId,
+        reaped: &Reaped,
+    ) -> Result<Arc<Chunk>, Status> {
         if let Some(chunk) = self.find(id) {
             return Ok(chunk);
         }
@@ -97,7 +105,7 @@ impl ChunkMap {
             return Err(Status::Gone);
         }
         let make = || {
-            let body = RwLock::new(Body::new(id));
+            let body = RwLock::new(Body::new(id, chain));
             Arc::new(Chunk { id, body })
         };
         Ok(shard.entry(id).or_insert_with(make).clone())

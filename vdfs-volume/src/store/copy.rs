@@ -6,25 +6,20 @@ use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::data::{CopyBytes, Read, Write};
 use vdfs_proto::limits::COPY_BYTES_MAX;
 use vdfs_proto::sums::piece_sums;
-use vdfs_proto::{DataId, Status, Version};
+use vdfs_proto::{DataId, Status};
 
-use super::Store;
 use super::write::check_op;
-use crate::chain::{Failure, Rule, Terms};
+use super::{Job, Store};
 
 impl Store {
-    /// Makes a copy that was checked, or finds that it was made before. Refuses as a write, and with
-    /// what reading the source says: a block of it that does not match its sum is `Corrupt`.
-    pub(super) fn execute_copy(
+    /// The write that a copy which was checked amounts to. Refuses with what reading the source says: a
+    /// block of it that does not match its sum is `Corrupt`.
+    pub(super) fn copied(
         &self,
         copy: &CopyBytes,
         source_lost_below: DataId,
-        rule: Rule,
-        terms: Terms,
-    ) -> Result<Version, Failure> {
-        terms.admission.map_err(Failure::Refused)?;
-        let payload = self.read_source(copy, source_lost_below);
-        let payload = payload.map_err(Failure::Refused)?;
+    ) -> Result<Job, Status> {
+        let payload = self.read_source(copy, source_lost_below)?;
         let write = Write {
             chain: copy.chain,
             epoch: copy.epoch,
@@ -34,7 +29,7 @@ impl Store {
             len_expected: copy.len_expected,
             sums: piece_sums(copy.offset, &payload),
         };
-        self.execute_write(&write, &payload, rule, terms)
+        Ok(Job::Write { write, payload })
     }
 
     pub(super) fn check_copy(&self, copy: &CopyBytes) -> Result<(), Status> {

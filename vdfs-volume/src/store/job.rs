@@ -1,13 +1,14 @@
-//! What a client may have done to a chunk, with all that it takes.
+//! What may be done to a chunk, with all that it takes.
 
 use bytes::Bytes;
 use vdfs_proto::data::{ChangeSpace, CopyBytes, Write};
-use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, OpId, Status, Version};
+use vdfs_proto::peer::CutChunk;
+use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, OpId, Status};
 
 use super::Store;
-use crate::chain::{Failure, Rule, Terms};
+use super::write::check_epoch;
 
-/// A client's change of one chunk.
+/// A change of one chunk.
 #[derive(Clone, Debug)]
 pub enum Job {
     Write {
@@ -19,6 +20,8 @@ pub enum Job {
         copy: CopyBytes,
         source_lost_below: DataId,
     },
+    /// Of the volume itself.
+    Cut(CutChunk),
 }
 
 impl Job {
@@ -27,6 +30,7 @@ impl Job {
             Job::Write { write, .. } => write.op,
             Job::Space(ask) => ask.op,
             Job::Copy { copy, .. } => copy.op,
+            Job::Cut(cut) => cut.op,
         }
     }
 
@@ -35,15 +39,17 @@ impl Job {
             Job::Write { write, .. } => write.chunk,
             Job::Space(ask) => ask.chunk,
             Job::Copy { copy, .. } => copy.chunk,
+            Job::Cut(cut) => cut.chunk,
         }
     }
 
-    /// The chain that its client sent it to, and the epoch that it knows.
+    /// The chain that it is for, and the epoch that whoever asks for it knows.
     pub fn chain(&self) -> (ChainId, Epoch) {
         match self {
             Job::Write { write, .. } => (write.chain, write.epoch),
             Job::Space(ask) => (ask.chain, ask.epoch),
             Job::Copy { copy, .. } => (copy.chain, copy.epoch),
+            Job::Cut(cut) => (cut.chain, cut.epoch),
         }
     }
 }
@@ -55,21 +61,7 @@ impl Store {
             Job::Write { write, payload } => self.check_write(write, payload),
             Job::Space(ask) => self.check_space(ask),
             Job::Copy { copy, .. } => self.check_copy(copy),
-        }
-    }
-
-    /// Makes a change that was checked, or finds that it was made before.
-    ///
-    /// Refuses with `Corrupt` if a block that is changed in part does not match its sum; `NoSpace`,
-    /// `DataLost`, `Gone`; and what the terms refuse.
-    pub fn execute(&self, job: &Job, rule: Rule, terms: Terms) -> Result<Version, Failure> {
-        match job {
-            Job::Write { write, payload } => self.execute_write(write, payload, rule, terms),
-            Job::Space(ask) => self.execute_space(ask, rule, terms),
-            Job::Copy {
-                copy,
-                source_lost_below,
-            } => self.execute_copy(copy, *source_lost_below, rule, terms),
+            Job::Cut(cut) => check_epoch(cut.epoch),
         }
     }
 }

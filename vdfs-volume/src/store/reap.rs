@@ -18,7 +18,7 @@ impl Store {
         }
     }
 
-    fn remove(&self, chunk: &Chunk) {
+    pub(super) fn remove(&self, chunk: &Chunk) {
         let mut body = chunk.body.write();
         let was = std::mem::replace(&mut body.condition, Condition::Detached);
         // Its first write may have been refused since it was taken out of the map.

@@ -3,14 +3,16 @@
 //! | bytes | field | meaning |
 //! |---|---|---|
 //! | 0..2 | sequence | one more with each record of the chunk; wraps |
-//! | 2..4 | op slot | |
+//! | 2 | op slot | |
+//! | 3 | chain | its lowest 8 bits |
 //! | 4 | state | 1 clean, 2 writing, 3 trimming, 4 reaped, 5 punching, 6 zeroing, 7 allocating; bit 7: the op fields hold an op |
 //! | 5..8 | write length | of a write in progress |
 //! | 8..16 | data id | |
 //! | 16..20 | chunk index | |
 //! | 20..24 | length | of the chunk, before any change in progress |
 //! | 24..28 | epoch | of the version: clean, the chunk's; else the change's |
-//! | 28..36 | counter | of the version |
+//! | 28..34 | counter | of the version |
+//! | 34..36 | chain | the bits above the lowest 8 |
 //! | 36..44 | op session | what made a clean version, or makes the change |
 //! | 44..52 | op seq | |
 //! | 52..56 | offset | of a change in progress; of a trim the length to cut to |
@@ -22,7 +24,7 @@
 
 use vdfs_proto::data::SpaceKind;
 use vdfs_proto::sums::crc32c;
-use vdfs_proto::{ChunkId, DataId, Epoch, OpId, SessionId, Version};
+use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, OpId, SessionId, Version};
 
 use crate::chain::{Change, ChunkState, Pending, Space};
 
@@ -33,11 +35,19 @@ const CRC_AT: usize = RECORD_BYTES - 4;
 const HAS_OP: u8 = 0x80;
 /// Epochs are kept in 32 bits.
 pub(super) const EPOCH_MAX: u64 = u32::MAX as u64;
+/// Counters are kept in 48 bits: a million changes a second of one chunk for nine years.
+const COUNTER_MAX: u64 = (1 << 48) - 1;
+/// Chains are kept in 24 bits.
+const CHAIN_MAX: u32 = (1 << 24) - 1;
 
 const _: () = assert!(4096 % ENTRY_BYTES == 0, "an entry never crosses a page");
 const _: () = assert!(
     vdfs_proto::limits::PAYLOAD_BYTES_MAX < 1 << 24,
     "write length"
+);
+const _: () = assert!(
+    vdfs_proto::limits::DATA_SLOTS_PER_SESSION <= 1 << 8,
+    "op slot"
 );
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +62,7 @@ pub(super) enum Content {
 pub(super) struct Record {
     pub(super) sequence: u16,
     pub(super) chunk: ChunkId,
+    pub(super) chain: ChainId,
     pub(super) content: Content,
 }
 
@@ -72,15 +83,20 @@ impl Record {
     pub(super) fn encode(&self) -> [u8; RECORD_BYTES] {
         let fields = self.fields();
         assert!(fields.version.epoch.0 <= EPOCH_MAX, "checked on receipt");
+        assert!(fields.version.counter <= COUNTER_MAX, "far away");
+        assert!(self.chain.0 <= CHAIN_MAX, "a group has 16 bits");
+        let [chain_low, chain_high @ .., _] = self.chain.0.to_le_bytes();
         let mut wire = [0; RECORD_BYTES];
         wire[0..2].copy_from_slice(&self.sequence.to_le_bytes());
+        wire[3] = chain_low;
         wire[4] = fields.code;
         wire[5..8].copy_from_slice(&fields.write_len.to_le_bytes()[..3]);
         wire[8..16].copy_from_slice(&self.chunk.data.0.to_le_bytes());
         wire[16..20].copy_from_slice(&self.chunk.index.to_le_bytes());
         wire[20..24].copy_from_slice(&fields.len.to_le_bytes());
         wire[24..28].copy_from_slice(&(fields.version.epoch.0 as u32).to_le_bytes());
-        wire[28..36].copy_from_slice(&fields.version.counter.to_le_bytes());
+        wire[28..34].copy_from_slice(&fields.version.counter.to_le_bytes()[..6]);
+        wire[34..36].copy_from_slice(&chain_high);
         if let Some(op) = fields.op {
             put_op(&mut wire, op);
         }
@@ -121,6 +137,7 @@ impl Record {
                 data: DataId(u64_at(wire, 8)),
                 index: u32_at(wire, 16),
             },
+            chain: ChainId(u32::from_le_bytes([wire[3], wire[34], wire[35], 0])),
             content: content(wire)?,
         })
     }
@@ -183,7 +200,7 @@ fn content(wire: &[u8; RECORD_BYTES]) -> Option<Content> {
     let op = (wire[4] & HAS_OP != 0).then(|| op_at(wire));
     let version = Version {
         epoch: Epoch(u64::from(u32_at(wire, 24))),
-        counter: u64_at(wire, 28),
+        counter: u64_at(wire, 28) & COUNTER_MAX,
     };
     let len = u32_at(wire, 20);
     let write = Change::Write {
@@ -226,7 +243,7 @@ fn closed(op: OpId, version: Version, change: Change, len: u32) -> Option<Conten
 }
 
 fn put_op(wire: &mut [u8; RECORD_BYTES], op: OpId) {
-    wire[2..4].copy_from_slice(&op.slot.to_le_bytes());
+    wire[2] = u8::try_from(op.slot).expect("checked on receipt");
     wire[4] |= HAS_OP;
     wire[36..44].copy_from_slice(&op.session.0.to_le_bytes());
     wire[44..52].copy_from_slice(&op.seq.to_le_bytes());
@@ -235,7 +252,7 @@ fn put_op(wire: &mut [u8; RECORD_BYTES], op: OpId) {
 fn op_at(wire: &[u8; RECORD_BYTES]) -> OpId {
     OpId {
         session: SessionId(u64_at(wire, 36)),
-        slot: u16_at(wire, 2),
+        slot: u16::from(wire[2]),
         seq: u64_at(wire, 44),
     }
 }
@@ -259,7 +276,7 @@ mod tests {
     fn op() -> OpId {
         OpId {
             session: SessionId(u64::MAX),
-            slot: 0xabcd,
+            slot: 0xab,
             seq: u64::MAX,
         }
     }
@@ -271,6 +288,7 @@ mod tests {
                 data: DataId(u64::MAX - 1),
                 index: u32::MAX,
             },
+            chain: ChainId(CHAIN_MAX),
             content,
         }
     }
@@ -293,7 +311,7 @@ mod tests {
     fn every_content() -> Vec<Content> {
         let version = Version {
             epoch: Epoch(EPOCH_MAX),
-            counter: u64::MAX,
+            counter: COUNTER_MAX,
         };
         let write = Change::Write {
             offset: 256 << 20,

@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 
-use vdfs_proto::ChunkId;
 use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::sums::{crc32c, payload_sum, piece_sums};
+use vdfs_proto::{ChainId, ChunkId};
 
 use super::chunks::{Body, Condition};
 use super::files::FoundFile;
@@ -112,7 +112,7 @@ impl Store {
         report: &mut Recovery,
     ) {
         let file = files.remove(&entry.record.chunk);
-        let mut body = Body::new(entry.record.chunk);
+        let mut body = Body::new(entry.record.chunk, entry.record.chain);
         body.entry = Some(entry.place);
         body.sequence = entry.record.sequence;
         body.sums = self.sums.adopt(leaves);
@@ -139,10 +139,20 @@ impl Store {
         self.recharge(body, present.max(file.allocated));
         if let Some(pending) = body.state.pending().copied() {
             self.settle(body, pending, report);
+        } else if file.len > u64::from(body.state.len()) {
+            self.drop_surplus(body);
         }
         if let Some(op) = body.state.op() {
-            self.replies.repair(op, body.state.version());
+            self.replies.repair(op, body.chain, body.state.version());
         }
+    }
+
+    /// Drops bytes of a copy that was still coming.
+    fn drop_surplus(&self, body: &mut Body) {
+        let (file, len) = (self.files.get(body.id), body.state.len());
+        memory::cut(&file, len);
+        self.cut_sums(body, len, None);
+        self.recharge_pages(body, &file);
     }
 
     /// Ends a change that was interrupted.
@@ -197,7 +207,7 @@ impl Store {
             return;
         }
         report.bad_copies += 1;
-        let mut body = Body::new(file.chunk);
+        let mut body = Body::new(file.chunk, ChainId(u32::MAX));
         body.condition = Condition::Bad;
         self.recharge(&mut body, file.allocated);
         self.budget.charge(CHUNK_BYTES);

@@ -10,18 +10,19 @@
 //! | 16..24 | epoch | of the version given |
 //! | 24..32 | counter | of the version given |
 //! | 32..34 | slot | |
-//! | 34 | kind | 1 done, 2.. refused ([`Refusal`]) |
-//! | 35..60 | | 0 |
+//! | 34 | kind | 1 done, 2..5 refused ([`Refusal`]), 6 unknown to its chain |
+//! | 36..40 | chain | of the chunk, plus 1; 0 if it is not known |
+//! | 40..60 | | 0 |
 //! | 60..64 | CRC32C | of bytes 0..60 |
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use vdfs_proto::sums::crc32c;
-use vdfs_proto::{Epoch, OpId, SessionId, Version};
+use vdfs_proto::{ChainId, Epoch, OpId, SessionId, Version};
 
 use super::table::Table;
-use crate::chain::{Outcome, Refusal};
+use crate::chain::{Refusal, Reply};
 
 pub(super) const REPLY_BYTES: usize = 64;
 const CRC_AT: usize = REPLY_BYTES - 4;
@@ -39,7 +40,7 @@ pub(super) struct Replies {
 struct Places {
     of_slot: BTreeMap<Slot, u32>,
     /// What was found at start; the records that only chunks told have no place yet.
-    found: BTreeMap<Slot, (u64, Outcome)>,
+    found: BTreeMap<Slot, Reply>,
 }
 
 impl Replies {
@@ -48,11 +49,11 @@ impl Replies {
         let mut places = Places::default();
         let mut used = Vec::new();
         table.scan(|place, wire| {
-            if let Some((op, outcome)) = decode(wire) {
+            if let Some(reply) = decode(wire) {
                 used.push(place);
-                let slot = (op.session, op.slot);
+                let slot = slot_of(reply.op);
                 places.of_slot.insert(slot, place);
-                places.found.insert(slot, (op.seq, outcome));
+                places.found.insert(slot, reply);
             }
         });
         table.occupy(used.into_iter());
@@ -68,24 +69,26 @@ impl Replies {
     }
 
     /// Learns from a chunk's clean record what its op was answered.
-    pub(super) fn repair(&self, op: OpId, version: Version) {
+    pub(super) fn repair(&self, op: OpId, chain: ChainId, version: Version) {
         let mut places = self.places.lock();
-        let slot = (op.session, op.slot);
+        let slot = slot_of(op);
         let known = places.found.get(&slot);
-        if known.is_none_or(|(seq, _)| *seq < op.seq) {
-            places.found.insert(slot, (op.seq, Ok(version)));
+        if known.is_none_or(|known| known.op.seq < op.seq) {
+            let reply = Reply {
+                op,
+                chain: Some(chain),
+                outcome: Some(Ok(version)),
+            };
+            places.found.insert(slot, reply);
             if let Some(place) = places.of_slot.get(&slot) {
-                self.table.write(*place, &encode(op, Ok(version)));
+                self.table.write(*place, &encode(reply));
             }
         }
     }
 
     /// What was found at start.
-    pub(super) fn found(&self) -> Vec<(OpId, Outcome)> {
-        let places = self.places.lock();
-        let of_entry =
-            |(slot, (seq, outcome)): (&Slot, &(u64, Outcome))| (op(*slot, *seq), *outcome);
-        places.found.iter().map(of_entry).collect()
+    pub(super) fn found(&self) -> Vec<Reply> {
+        self.places.lock().found.values().copied().collect()
     }
 
     /// Drops the records of all sessions but these, and writes down what repairs have brought.
@@ -100,10 +103,10 @@ impl Replies {
         for slot in dropped {
             self.erase(&mut places, slot);
         }
-        for (slot, (seq, outcome)) in std::mem::take(&mut places.found) {
+        for (slot, reply) in std::mem::take(&mut places.found) {
             let is_lacking = is_kept(slot.0) && !places.of_slot.contains_key(&slot);
             if is_lacking && let Some(place) = self.table.take_one() {
-                self.table.write(place, &encode(op(slot, seq), outcome));
+                self.table.write(place, &encode(reply));
                 places.of_slot.insert(slot, place);
             }
         }
@@ -126,43 +129,47 @@ impl Replies {
     }
 
     /// Records a reply in the place of the slot's last one.
-    pub(super) fn record(&self, op: OpId, outcome: Outcome) {
+    pub(super) fn record(&self, reply: Reply) {
         let mut places = self.places.lock();
-        let slot = (op.session, op.slot);
+        let slot = slot_of(reply.op);
         let known = places.of_slot.get(&slot).copied();
         let place = known.or_else(|| self.table.take_one());
         let place = place.expect("the core takes in no more slots than there are places");
         places.of_slot.insert(slot, place);
-        self.table.write(place, &encode(op, outcome));
+        self.table.write(place, &encode(reply));
     }
 }
 
-fn op((session, slot): Slot, seq: u64) -> OpId {
-    OpId { session, slot, seq }
+fn slot_of(op: OpId) -> Slot {
+    (op.session, op.slot)
 }
 
-fn encode(op: OpId, outcome: Outcome) -> [u8; REPLY_BYTES] {
+fn encode(reply: Reply) -> [u8; REPLY_BYTES] {
+    let Reply { op, chain, outcome } = reply;
+    let chain = chain.map_or(0, |chain| chain.0 + 1);
     let mut wire = [0; REPLY_BYTES];
+    wire[36..40].copy_from_slice(&chain.to_le_bytes());
     wire[0..8].copy_from_slice(&op.session.0.to_le_bytes());
     wire[8..16].copy_from_slice(&op.seq.to_le_bytes());
     wire[32..34].copy_from_slice(&op.slot.to_le_bytes());
     match outcome {
-        Ok(version) => {
+        Some(Ok(version)) => {
             wire[16..24].copy_from_slice(&version.epoch.0.to_le_bytes());
             wire[24..32].copy_from_slice(&version.counter.to_le_bytes());
             wire[34] = 1;
         }
-        Err(Refusal::NoSpace) => wire[34] = 2,
-        Err(Refusal::DataLost) => wire[34] = 3,
-        Err(Refusal::Gone) => wire[34] = 4,
-        Err(Refusal::Corrupt) => wire[34] = 5,
+        Some(Err(Refusal::NoSpace)) => wire[34] = 2,
+        Some(Err(Refusal::DataLost)) => wire[34] = 3,
+        Some(Err(Refusal::Gone)) => wire[34] = 4,
+        Some(Err(Refusal::Corrupt)) => wire[34] = 5,
+        None => wire[34] = 6,
     }
     let crc = crc32c(&wire[..CRC_AT]);
     wire[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     wire
 }
 
-fn decode(wire: &[u8]) -> Option<(OpId, Outcome)> {
+fn decode(wire: &[u8]) -> Option<Reply> {
     let word = |at: usize| u64::from_le_bytes(wire[at..at + 8].try_into().expect("8 bytes"));
     if crc32c(&wire[..CRC_AT]).to_le_bytes() != wire[CRC_AT..] {
         return None;
@@ -177,20 +184,24 @@ fn decode(wire: &[u8]) -> Option<(OpId, Outcome)> {
         counter: word(24),
     };
     let outcome = match wire[34] {
-        1 => Ok(version),
-        2 => Err(Refusal::NoSpace),
-        3 => Err(Refusal::DataLost),
-        4 => Err(Refusal::Gone),
-        5 => Err(Refusal::Corrupt),
+        1 => Some(Ok(version)),
+        2 => Some(Err(Refusal::NoSpace)),
+        3 => Some(Err(Refusal::DataLost)),
+        4 => Some(Err(Refusal::Gone)),
+        5 => Some(Err(Refusal::Corrupt)),
+        6 => None,
         _ => return None,
     };
-    Some((op, outcome))
+    let chain = u32::from_le_bytes(wire[36..40].try_into().expect("4 bytes"));
+    let chain = chain.checked_sub(1).map(ChainId);
+    Some(Reply { op, chain, outcome })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::budget::Budget;
     use super::*;
+    use crate::chain::Outcome;
 
     fn version(counter: u64) -> Version {
         Version {
@@ -199,8 +210,23 @@ mod tests {
         }
     }
 
+    const CHAIN: ChainId = ChainId(7);
+
     fn op(session: u64, slot: u16, seq: u64) -> OpId {
-        super::op((SessionId(session), slot), seq)
+        OpId {
+            session: SessionId(session),
+            slot,
+            seq,
+        }
+    }
+
+    fn reply(op: OpId, outcome: Option<Outcome>) -> Reply {
+        let chain = Some(CHAIN);
+        Reply { op, chain, outcome }
+    }
+
+    fn done(op: OpId, counter: u64) -> Reply {
+        reply(op, Some(Ok(version(counter))))
     }
 
     fn replies(file: &std::fs::File) -> Replies {
@@ -220,20 +246,21 @@ mod tests {
         let file = file();
         let before = replies(&file);
         let outcomes = [
-            Ok(version(9)),
-            Err(Refusal::NoSpace),
-            Err(Refusal::DataLost),
-            Err(Refusal::Gone),
-            Err(Refusal::Corrupt),
+            Some(Ok(version(9))),
+            Some(Err(Refusal::NoSpace)),
+            Some(Err(Refusal::DataLost)),
+            Some(Err(Refusal::Gone)),
+            Some(Err(Refusal::Corrupt)),
+            None,
         ];
         for (slot, outcome) in outcomes.into_iter().enumerate() {
-            before.record(op(1, slot as u16, 4), Ok(version(1)));
-            before.record(op(1, slot as u16, 5), outcome);
+            before.record(done(op(1, slot as u16, 4), 1));
+            before.record(reply(op(1, slot as u16, 5), outcome));
         }
         let found = replies(&file).found();
         assert_eq!(found.len(), outcomes.len(), "one a slot");
         for (slot, outcome) in outcomes.into_iter().enumerate() {
-            assert_eq!(found[slot], (op(1, slot as u16, 5), outcome));
+            assert_eq!(found[slot], reply(op(1, slot as u16, 5), outcome));
         }
     }
 
@@ -242,31 +269,31 @@ mod tests {
         let file = file();
         let replies = replies(&file);
         for slot in 0..64 {
-            replies.record(op(1, slot, 1), Ok(version(1)));
+            replies.record(done(op(1, slot, 1), 1));
         }
         replies.forget_session(SessionId(1));
         for slot in 0..64 {
-            replies.record(op(2, slot, 1), Ok(version(1)));
+            replies.record(done(op(2, slot, 1), 1));
         }
         replies.keep_sessions(|session| session != SessionId(2));
-        replies.record(op(3, 0, 1), Ok(version(1)));
+        replies.record(done(op(3, 0, 1), 1));
     }
 
     #[test]
     fn replies_repair_wins_only_with_a_larger_seq_and_is_kept_for_live_sessions() {
         let file = file();
         let before = replies(&file);
-        before.record(op(1, 0, 5), Ok(version(5)));
+        before.record(done(op(1, 0, 5), 5));
         drop(before);
         let repaired = replies(&file);
-        repaired.repair(op(1, 0, 4), version(4));
-        repaired.repair(op(1, 1, 7), version(7));
-        repaired.repair(op(2, 0, 1), version(1));
+        repaired.repair(op(1, 0, 4), CHAIN, version(4));
+        repaired.repair(op(1, 1, 7), CHAIN, version(7));
+        repaired.repair(op(2, 0, 1), CHAIN, version(1));
         assert_eq!(repaired.found().len(), 3);
         repaired.keep_sessions(|session| session == SessionId(1));
         drop(repaired);
         let found = replies(&file).found();
-        let kept = [(op(1, 0, 5), Ok(version(5))), (op(1, 1, 7), Ok(version(7)))];
+        let kept = [done(op(1, 0, 5), 5), done(op(1, 1, 7), 7)];
         assert_eq!(found, kept);
     }
 }

@@ -14,41 +14,23 @@ use vdfs_proto::{Status, Version};
 
 use super::chunks::{Body, Condition};
 use super::files::provide_pages;
+use super::plan::{Plan, PlannedRoom, PlannedSums};
 use super::record::Content;
 use super::steps::Step;
 use super::sums::{Blocks, zero_block_sum};
 use super::write::{check_op, check_present};
 use super::{Store, memory};
-use crate::chain::{Change, Failure, Rule, Space, Terms};
+use crate::chain::{Change, Space, Terms};
 
 /// A block that a range covers in part.
 #[derive(Clone, Copy, Debug)]
-struct Edge {
+pub(super) struct Edge {
     block: u32,
     /// The block's sum without what is zeroed.
     sum: u32,
 }
 
 impl Store {
-    /// Makes a change of space that was checked, or finds that it was made before.
-    ///
-    /// Refuses with `Corrupt` if a block that it zeroes in part does not match its sum; `NoSpace`,
-    /// `DataLost`, `Gone`; and what the terms refuse. What a punch finds absent it leaves as it is.
-    pub(super) fn execute_space(
-        &self,
-        ask: &ChangeSpace,
-        rule: Rule,
-        terms: Terms,
-    ) -> Result<Version, Failure> {
-        self.change_by(ask.chunk, rule, terms, |body, version| {
-            check_present(body, ask.len_expected, terms.lost_below)?;
-            match ask.kind {
-                SpaceKind::Punch => self.punch(body, ask, version),
-                SpaceKind::Zero | SpaceKind::Allocate => self.provide(body, ask, version),
-            }
-        })
-    }
-
     pub(super) fn check_space(&self, ask: &ChangeSpace) -> Result<(), Status> {
         check_op(ask.op, ask.epoch)?;
         let end = u64::from(ask.offset) + u64::from(ask.len);
@@ -59,49 +41,60 @@ impl Store {
         Ok(())
     }
 
-    fn punch(
+    /// What a punch finds absent it leaves as it is.
+    pub(super) fn plan_space(
         &self,
         body: &mut Body,
         ask: &ChangeSpace,
-        version: Version,
-    ) -> Result<Version, Status> {
-        let end = body.state.len().min(ask.offset + ask.len);
-        let space = Space {
-            kind: SpaceKind::Punch,
-            offset: ask.offset,
-            len: end.saturating_sub(ask.offset),
-        };
-        let blocks = Blocks::touched(space.offset, space.len);
-        if body.sums.first_present(blocks).is_none() {
-            return Ok(body.state.version());
-        }
-        let file = self.files.get(body.id);
-        let edges = self.edges(body, space, |block| self.verified_block(&file, body, block))?;
-        body.state.close(ask.op, version, Change::Space(space));
-        Ok(self.apply_space(&file, body, space, &edges))
-    }
-
-    fn provide(
-        &self,
-        body: &mut Body,
-        ask: &ChangeSpace,
-        version: Version,
-    ) -> Result<Version, Status> {
-        let space = Space {
+        terms: Terms,
+        is_head: bool,
+    ) -> Result<Option<Plan>, Status> {
+        check_present(body, ask.len_expected, terms.lost_below)?;
+        let mut space = Space {
             kind: ask.kind,
             offset: ask.offset,
             len: ask.len,
         };
-        let blocks = Blocks::touched(space.offset, space.len);
-        if space.kind == SpaceKind::Allocate && is_provided(body, space, blocks) {
-            return Ok(body.state.version());
+        if space.kind == SpaceKind::Punch {
+            let end = body.state.len().min(ask.offset + ask.len);
+            space.len = end.saturating_sub(ask.offset);
         }
+        if is_head && is_done(body, space) {
+            return Ok(None);
+        }
+        match space.kind {
+            SpaceKind::Punch => self.plan_punch(body, space),
+            SpaceKind::Zero | SpaceKind::Allocate => self.plan_provision(body, space),
+        }
+        .map(Some)
+    }
+
+    fn plan_punch(&self, body: &Body, space: Space) -> Result<Plan, Status> {
+        // A chunk without bytes has nothing to verify, and perhaps no file.
+        let edges = match body.state.is_empty() {
+            true => Vec::new(),
+            false => {
+                let file = self.files.get(body.id);
+                self.edges(body, space, |block| self.verified_block(&file, body, block))?
+            }
+        };
+        Ok(Plan {
+            change: Change::Space(space),
+            room: PlannedRoom::default(),
+            sums: PlannedSums::Space(edges),
+        })
+    }
+
+    fn plan_provision(&self, body: &mut Body, space: Space) -> Result<Plan, Status> {
+        let blocks = Blocks::touched(space.offset, space.len);
         let (room, file) = self.make_room(body, blocks)?;
         let edges = self.edges(body, space, |block| self.verified_block(&file, body, block))?;
         provide_pages(&file, space.offset, space.len)?;
-        room.keep(body);
-        body.state.close(ask.op, version, Change::Space(space));
-        Ok(self.apply_space(&file, body, space, &edges))
+        Ok(Plan {
+            change: Change::Space(space),
+            room: room.hold(),
+            sums: PlannedSums::Space(edges),
+        })
     }
 
     /// The blocks with a sum that the range zeroes in part, with the sums that they will have.
@@ -132,7 +125,13 @@ impl Store {
     }
 
     /// The chunk is closed for the change. Nothing here is refused or fails.
-    fn apply_space(&self, file: &File, body: &mut Body, space: Space, edges: &[Edge]) -> Version {
+    pub(super) fn apply_space(
+        &self,
+        file: &File,
+        body: &mut Body,
+        space: Space,
+        edges: &[Edge],
+    ) -> Version {
         let len_before = body.state.len();
         self.record(body, Content::Live(body.state));
         self.passed(Step::ChangeRecorded, body.id);
@@ -182,9 +181,17 @@ impl Store {
     }
 }
 
-/// All of it has pages, and the chunk reaches there.
-fn is_provided(body: &Body, space: Space, blocks: Blocks) -> bool {
-    body.sums.absent_count(blocks) == 0 && space.offset + space.len <= body.state.len()
+/// Nothing is left to do: no page to give back, or none to provide.
+fn is_done(body: &Body, space: Space) -> bool {
+    let blocks = Blocks::touched(space.offset, space.len);
+    match space.kind {
+        SpaceKind::Punch => body.sums.first_present(blocks).is_none(),
+        SpaceKind::Zero => false,
+        SpaceKind::Allocate => {
+            let is_within = space.offset + space.len <= body.state.len();
+            is_within && body.sums.absent_count(blocks) == 0
+        }
+    }
 }
 
 /// The blocks of which nothing is left but zeros; past the chunk's length `len` there are only zeros.

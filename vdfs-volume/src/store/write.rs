@@ -7,10 +7,12 @@ use vdfs_proto::chunk::{BLOCK_BYTES, block_pieces};
 use vdfs_proto::data::Write;
 use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, PAYLOAD_BYTES_MAX};
 use vdfs_proto::sums::{crc32c, payload_sum, piece_sums};
-use vdfs_proto::{ChunkId, DataId, Epoch, OpId, SessionId, Status, Version};
+use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, OpId, Status, Version};
 
 use super::budget::{NoSpace, Reservation};
 use super::chunks::{Body, Chunk, Condition};
+use super::job::Job;
+use super::plan::{Plan, PlannedRoom, PlannedSums};
 use super::record::{Content, EPOCH_MAX};
 use super::steps::Step;
 use super::sums::{Blocks, zero_block_sum};
@@ -25,17 +27,8 @@ impl From<NoSpace> for Status {
 
 /// Room for a change that may still be refused.
 pub(super) struct Room<'a> {
-    reservation: Reservation<'a>,
-    page_bytes: u64,
-}
-
-impl Room<'_> {
-    /// The change happens: the chunk has the room.
-    pub(super) fn keep(self, body: &mut Body) {
-        self.reservation.keep();
-        body.charged += self.page_bytes;
-        body.condition = Condition::Whole;
-    }
+    pub(super) reservation: Reservation<'a>,
+    pub(super) planned: PlannedRoom,
 }
 
 impl Store {
@@ -52,88 +45,102 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn execute_write(
+    /// Runs `work` on a chunk with the version that the rule gives it, if the terms let it. `Err` of
+    /// the version if the change was made before.
+    pub(super) fn change_by<T>(
         &self,
-        write: &Write,
-        payload: &[u8],
+        job: &Job,
         rule: Rule,
         terms: Terms,
-    ) -> Result<Version, Failure> {
-        self.change_by(write.chunk, rule, terms, |body, version| {
-            check_present(body, write.len_expected, terms.lost_below)?;
-            self.write_body(body, write, payload, version)
-        })
-    }
-
-    /// Runs `work` on a chunk with the version that the rule gives it, if the terms let it.
-    pub(super) fn change_by(
-        &self,
-        chunk: ChunkId,
-        rule: Rule,
-        terms: Terms,
-        work: impl FnOnce(&mut Body, Version) -> Result<Version, Status>,
-    ) -> Result<Version, Failure> {
-        let changed = self.change(chunk, |body| {
-            match (body.state.admission(rule), terms.admission) {
-                (Admission::Already(version), _) => Ok(Ok(version)),
-                (_, Err(status)) => Err(status),
-                (Admission::Go(version), Ok(())) => work(body, version).map(Ok),
-                (Admission::Late, Ok(())) => Err(Status::NotServing),
-                (Admission::Diverged, Ok(())) => Ok(Err(Failure::Diverged)),
-            }
+        work: impl FnOnce(&mut Body, Version) -> Result<T, Status>,
+    ) -> Result<Result<T, Version>, Failure> {
+        let mut outcome = Err(Failure::Diverged);
+        let (chain, _) = job.chain();
+        let changed = self.with_chunk(job.chunk(), chain, |body| {
+            outcome = match (body.state.admission(rule), terms.admission) {
+                (Admission::Already(version), _) => Ok(Err(version)),
+                (_, Err(status)) => return Err(status),
+                (Admission::Go(version), Ok(())) => Ok(Ok(work(body, version)?)),
+                (Admission::Late, Ok(())) => return Err(Status::NotServing),
+                (Admission::Diverged, Ok(())) => Err(Failure::Diverged),
+            };
+            Ok(())
         });
-        changed.unwrap_or_else(|status| Err(Failure::Refused(status)))
+        match changed {
+            Ok(()) => outcome,
+            // The ones above have the bytes that it needs.
+            Err(Status::DataLost | Status::Corrupt) if matches!(rule, Rule::Given { .. }) => {
+                Err(Failure::Diverged)
+            }
+            Err(status) => Err(Failure::Refused(status)),
+        }
     }
 
-    /// Runs `work` on a chunk that is in the map; a chunk made for it goes again if it is refused.
-    pub(super) fn change<T>(
+    /// Runs `work` on a chunk of this chain, which is in the map; a chunk made for it goes again if it
+    /// is refused.
+    pub(super) fn with_chunk(
         &self,
         id: ChunkId,
-        work: impl FnOnce(&mut Body) -> Result<T, Status>,
-    ) -> Result<T, Status> {
+        chain: ChainId,
+        work: impl FnOnce(&mut Body) -> Result<(), Status>,
+    ) -> Result<(), Status> {
         loop {
-            let chunk = self.chunks.find_or_make(id, &self.reaped)?;
+            let chunk = self.chunks.find_or_make(id, chain, &self.reaped)?;
             let mut body = chunk.body.write();
             if body.condition == Condition::Detached {
                 continue;
             }
-            let result = work(&mut body);
-            if body.condition == Condition::New {
+            // Whose a chunk without a record was, nobody knows.
+            let is_of_chain = body.chain == chain || body.condition == Condition::Bad;
+            let result = match is_of_chain {
+                true => work(&mut body),
+                false => Err(Status::Invalid),
+            };
+            if body.condition == Condition::New && !self.held.contains(chunk.id) {
                 self.discard_new(&chunk, &mut body);
             }
             return result;
         }
     }
 
-    fn discard_new(&self, chunk: &Chunk, body: &mut Body) {
+    pub(super) fn discard_new(&self, chunk: &Chunk, body: &mut Body) {
         body.condition = Condition::Detached;
         self.chunks.remove(chunk.id);
-        self.sums.clear(&mut body.sums);
-        if let Some(entry) = body.entry.take() {
-            self.index.free(std::iter::once(entry));
-        }
-        self.files.remove(chunk.id);
+        self.free_new(body);
     }
 
-    fn write_body(
+    /// Frees what a chunk without a record has.
+    pub(super) fn free_new(&self, body: &mut Body) {
+        let Some(entry) = body.entry.take() else {
+            return;
+        };
+        self.sums.clear(&mut body.sums);
+        self.index.free(std::iter::once(entry));
+        self.files.remove(body.id);
+    }
+
+    pub(super) fn plan_write(
         &self,
         body: &mut Body,
         write: &Write,
         payload: &[u8],
-        version: Version,
-    ) -> Result<Version, Status> {
+        terms: Terms,
+    ) -> Result<Plan, Status> {
+        check_present(body, write.len_expected, terms.lost_below)?;
         let len = payload.len() as u32;
         let (room, file) = self.make_room(body, Blocks::touched(write.offset, len))?;
         self.files.secure(&file, write.offset, len)?;
         let sums = self.merged_sums(&file, body, write, payload)?;
-        room.keep(body);
         let change = Change::Write {
             offset: write.offset,
             len,
             sum: payload_sum(&write.sums),
         };
-        body.state.close(write.op, version, change);
-        Ok(self.apply_write(&file, body, write, payload, &sums))
+        Ok(Plan {
+            change,
+            room: room.hold(),
+            sums: PlannedSums::Write(sums),
+        })
     }
 
     /// Makes sure of all that bytes in `blocks` will take, also of a chunk that is new; gives the
@@ -156,7 +163,10 @@ impl Store {
         };
         let room = Room {
             reservation,
-            page_bytes,
+            planned: PlannedRoom {
+                page_bytes,
+                is_of_new: is_new,
+            },
         };
         Ok((room, file))
     }
@@ -215,7 +225,7 @@ impl Store {
     }
 
     /// The chunk is closed for the write. Nothing here is refused or fails.
-    fn apply_write(
+    pub(super) fn apply_write(
         &self,
         file: &File,
         body: &mut Body,
@@ -247,7 +257,7 @@ impl Store {
 /// Refuses what no client sends.
 pub(super) fn check_op(op: OpId, epoch: Epoch) -> Result<(), Status> {
     check_epoch(epoch)?;
-    if op.slot >= DATA_SLOTS_PER_SESSION || op.session == SessionId::MASTER {
+    if op.slot >= DATA_SLOTS_PER_SESSION || !op.session.is_client() {
         return Err(Status::Invalid);
     }
     Ok(())

@@ -167,6 +167,11 @@ impl Client {
             .iter()
             .filter(|m| m.state == MemberState::Serving);
         let members: Vec<usize> = serving.map(|m| Node::index_of(m.volume)).collect();
+        if members.is_empty() {
+            // All had gone.
+            return self.try_again(desk, slot);
+        }
+        let op = self.slots[slot].as_mut().expect("under way");
         let (to, message) = match &mut op.kind {
             Kind::Write { op, patch } => {
                 let order = Order {

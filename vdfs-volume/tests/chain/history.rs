@@ -6,6 +6,9 @@
 //! - A change of a session that somebody who came after its end has found the chunk without.
 //! - At the end: members that differ, or an acknowledged or read version that the chunk's last one
 //!   does not descend from.
+//!
+//! A chain of which all members had gone goes on with one copy, which may lack what others had shown
+//! and nobody was told of as done: see [`History::resumed`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,13 +33,31 @@ struct ChunkHistory {
     late_us: BTreeMap<Version, u64>,
     /// When the last one began of those that have read, or were told of, what is here.
     found_us: u64,
+    /// All that somebody was told of as done.
+    acknowledged: BTreeSet<Version>,
+    /// What restarts have found or given up: it counts once somebody shows it.
+    found: Vec<Made>,
+    /// What was seen, and is not in the copy that the chain went on with, in this epoch since then.
+    dead: BTreeSet<Version>,
+    resumed: (Epoch, u64),
+}
+
+impl ChunkHistory {
+    fn lineage(&self, last: Version) -> BTreeSet<Version> {
+        let mut lineage = BTreeSet::from([Version::default()]);
+        let mut at = Some(last);
+        while let Some(version) = at.filter(|version| lineage.insert(*version)) {
+            at = self.contents.get(&version).map(|content| content.base);
+        }
+        lineage
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct History {
     chunks: BTreeMap<ChunkId, ChunkHistory>,
     heads: BTreeMap<(ChainId, Epoch), usize>,
-    made: BTreeMap<OpId, Version>,
+    made: BTreeMap<OpId, (ChunkId, Version)>,
     refused: BTreeSet<OpId>,
     /// When the rights of a session went to others.
     released_us: BTreeMap<SessionId, u64>,
@@ -51,8 +72,13 @@ impl History {
         assert_eq!(head, volume, "two heads of {chain:?} in {epoch:?}");
     }
 
-    /// A volume has made a change; `is_shown` if it serves the chain.
-    pub(crate) fn made(&mut self, made: &Made, is_shown: bool) {
+    /// A volume has made a change, in the epoch that it knows; `is_shown` if it serves the chain.
+    pub(crate) fn made(&mut self, made: &Made, epoch: Epoch, is_shown: bool) {
+        let known = self.chunks.entry(made.chunk).or_default();
+        let is_old = epoch.max(made.version.epoch) < known.resumed.0;
+        if is_old && !known.contents.contains_key(&made.version) {
+            return;
+        }
         if let Some(op) = made.op.filter(|_| is_shown) {
             self.shown(made, op.session);
         }
@@ -67,8 +93,8 @@ impl History {
         let Some(op) = made.op else {
             return;
         };
-        let first = *self.made.entry(op).or_insert(made.version);
-        assert_eq!(first, made.version, "{op:?} was made twice: {made:?}");
+        let first = *self.made.entry(op).or_insert((made.chunk, made.version));
+        assert_eq!(first.1, made.version, "{op:?} was made twice: {made:?}");
         assert!(
             !self.refused.contains(&op),
             "{op:?} was refused, and made: {made:?}"
@@ -77,11 +103,73 @@ impl History {
         let base = chunk.contents.get(&made.base).map(|base| base.cells);
         if let Some(mut expected) = base.or(is_first(made).then_some(Cells::default())) {
             made.patch.apply(&mut expected);
-            assert_eq!(
-                expected, made.cells,
-                "not its base and its change: {made:?}"
+            let mut found = chunk.found.iter().filter(|of| of.version == made.base);
+            let is_of_found = found.any(|of| {
+                let mut cells = of.cells;
+                made.patch.apply(&mut cells);
+                cells == made.cells
+            });
+            assert!(
+                expected == made.cells || is_of_found,
+                "not its base and its change: {made:?}, but {expected:?}"
             );
         }
+    }
+
+    /// A restart has ended a change; whether that counts shows when its volume goes on with the chain.
+    pub(crate) fn found(&mut self, made: &Made) {
+        let chunk = self.chunks.entry(made.chunk).or_default();
+        chunk.found.push(*made);
+    }
+
+    /// What a restart has found or given up is what the chain has.
+    fn adopt(&mut self, id: ChunkId, version: Version, cells: Cells) {
+        let chunk = self.chunks.entry(id).or_default();
+        let known = chunk.contents.get(&version).map(|known| known.cells);
+        if version == Version::default() || known == Some(cells) {
+            return;
+        }
+        let mut found = chunk.found.iter().rev();
+        let found = found.find(|of| of.version == version && of.cells == cells);
+        let found =
+            *found.unwrap_or_else(|| panic!("{id:?} {version:?} is {known:?}, not {cells:?}"));
+        let base = found.base;
+        chunk.contents.insert(version, Content { base, cells });
+        self.made.retain(|_, of| *of != (id, version));
+        if let Some(op) = found.op {
+            self.made.insert(op, (id, version));
+        }
+    }
+
+    /// The chunk's chain goes on with this copy alone. Gives how many versions are taken back that
+    /// somebody has read.
+    pub(crate) fn resumed(
+        &mut self,
+        id: ChunkId,
+        (version, cells): (Version, Cells),
+        (epoch, now_us): (Epoch, u64),
+    ) -> u64 {
+        self.adopt(id, version, cells);
+        let chunk = self.chunks.entry(id).or_default();
+        let lineage = chunk.lineage(version);
+        for acknowledged in &chunk.acknowledged {
+            assert!(
+                lineage.contains(acknowledged),
+                "{id:?}: {acknowledged:?} was acknowledged, it goes on as {version:?}"
+            );
+        }
+        chunk.contents.retain(|of, _| lineage.contains(of));
+        chunk.late_us.retain(|of, _| lineage.contains(of));
+        let (seen, dead): (BTreeSet<_>, BTreeSet<_>) =
+            chunk.seen.iter().partition(|of| lineage.contains(of));
+        chunk.floor = seen.last().copied().unwrap_or_default();
+        chunk.seen = seen;
+        let count = dead.len() as u64;
+        chunk.dead.extend(dead);
+        chunk.resumed = (epoch, now_us);
+        self.made
+            .retain(|_, (of, at)| *of != id || lineage.contains(at));
+        count
     }
 
     fn shown(&mut self, made: &Made, session: SessionId) {
@@ -119,8 +207,10 @@ impl History {
         begun_us: u64,
     ) {
         self.acknowledged += 1;
-        let made = self.made.get(&op);
-        assert_eq!(made, Some(&version), "{op:?} was acknowledged");
+        let made = self.made.get(&op).map(|(_, version)| *version);
+        assert_eq!(made, Some(version), "{op:?} was acknowledged");
+        let of = self.chunks.entry(chunk).or_default();
+        of.acknowledged.insert(version);
         self.seen(chunk, version, begun_us);
     }
 
@@ -139,15 +229,17 @@ impl History {
         cells: Cells,
     ) {
         self.reads += 1;
+        let known = self.chunks.entry(chunk).or_default();
+        let is_dead = |of: &Version| known.dead.contains(of);
+        // It was on its way.
+        if is_dead(&version) && begun_us <= known.resumed.1 {
+            return;
+        }
         assert!(
-            version >= floor,
+            version >= floor || is_dead(&floor),
             "{chunk:?}: {version:?} was read after {floor:?}"
         );
-        if version != Version::default() {
-            let known = self.chunks[&chunk].contents.get(&version);
-            let known = known.expect("a version that was read was made");
-            assert_eq!(known.cells, cells, "{chunk:?} {version:?}");
-        }
+        self.adopt(chunk, version, cells);
         self.seen(chunk, version, begun_us);
     }
 
@@ -169,11 +261,7 @@ impl History {
         let Some(history) = self.chunks.get(&chunk) else {
             return;
         };
-        let mut lineage = BTreeSet::from([Version::default()]);
-        let mut at = last;
-        while at != Version::default() && lineage.insert(at) {
-            at = history.contents[&at].base;
-        }
+        let lineage = history.lineage(last);
         for seen in &history.seen {
             assert!(
                 lineage.contains(seen),
@@ -181,7 +269,10 @@ impl History {
             );
         }
         if last != Version::default() {
-            assert_eq!(history.contents[&last].cells, cells, "{chunk:?} {last:?}");
+            let known = history.contents.get(&last).map(|known| known.cells);
+            let mut found = history.found.iter();
+            let is_found = found.any(|of| of.version == last && of.cells == cells);
+            assert!(known == Some(cells) || is_found, "{chunk:?} {last:?}");
         }
     }
 }

@@ -16,6 +16,8 @@ mod node;
 mod report;
 mod rng;
 mod shelf;
+mod supplied;
+mod supplying;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

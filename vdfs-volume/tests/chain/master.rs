@@ -1,10 +1,10 @@
 //! A master as far as chains need it: who is a member, who is gone, whose session ends. What it must
 //! not forget lies in a log that reaches its disk late.
 //!
-//! It stands in for the master's own core as long as that gives each chain one member. The order of
-//! its steps is the protocol's: a volume loses its place only once it has said that it serves the
-//! chain no more, or a full lease after it was last heard, or with its process; only then is the new
-//! epoch logged, and only when that is on the disk does anybody hear of it.
+//! It stands in for the master's own core, whose rules it has: a volume loses its place only once it
+//! has said that it serves the chain no more, or a full lease after it was last heard, or with its
+//! process; one that serves stays, and when all of several have gone, all wait until the best copy is
+//! known. It decides by what it has logged, and tells only what is on the disk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,33 +18,44 @@ use crate::node::Node;
 use crate::report::{Counts, trace};
 use crate::rng::Rng;
 
+/// Before a chain is given a member again.
+const HEAL_AFTER_US: u64 = 500_000;
+/// Since the first of a chain's members is back, all of which had gone.
+const COPIES_WAIT_US: u64 = 4_000_000;
 /// T of the protocol.
 const SILENCE_US: u64 = 2_500_000;
 const TICK_US: u64 = 100_000;
 const RESEND_US: u64 = 200_000;
 
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Removed(usize),
+    Activated,
+    Added(usize),
+    Synced,
+    Suspended,
+    Resumed(usize),
+}
+
 #[derive(Clone, Debug)]
 enum LogOp {
-    Removed {
+    Changed {
         chain: ChainId,
-        volume: usize,
-    },
-    Active {
-        chain: ChainId,
-        epoch: Epoch,
+        change: Change,
     },
     /// A life of a volume was taken in.
     Life {
         volume: usize,
         life: u64,
+        is_new: bool,
     },
     Closing(SessionId),
     Closed(SessionId),
 }
 
-/// What is on the disk.
+/// What the log tells.
 #[derive(Clone, Debug, Default)]
-struct Disk {
+struct State {
     table: ChainTable,
     lives: BTreeMap<usize, u64>,
     sessions: BTreeSet<SessionId>,
@@ -55,30 +66,43 @@ struct Disk {
 struct LiveVolume {
     /// The life that is served; none until it registers.
     life: Option<u64>,
+    is_torn: bool,
     /// The life that waits to be taken in, and its attempt.
     waiting: Option<(u64, u64)>,
+    is_waiting_torn: bool,
+    /// The life that is being logged.
+    is_logging: Option<u64>,
     heard_us: u64,
     is_away: bool,
     commands: VecDeque<(u64, Command)>,
     sent_us: u64,
 }
 
-/// A volume that loses its place in a chain.
-#[derive(Debug)]
+/// A volume that is asked to leave a chain.
+#[derive(Clone, Copy, Debug)]
 struct Removal {
-    /// It serves the chain no more.
-    is_out: bool,
-    is_logged: bool,
+    volume: usize,
+    epoch: Epoch,
+    /// It has said that it serves the chain no more.
+    has_left: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Master {
     pub(crate) life: u64,
     is_up: bool,
-    disk: Disk,
+    /// What is on the disk.
+    disk: State,
+    /// With what is to come there.
+    state: State,
     log: VecDeque<(u64, LogOp)>,
     volumes: Vec<LiveVolume>,
-    removals: BTreeMap<(ChainId, usize), Removal>,
+    removals: BTreeMap<ChainId, Removal>,
+    /// Members that each chain shall have.
+    targets: Vec<usize>,
+    lost_member_us: u64,
+    last_removed: BTreeMap<ChainId, usize>,
+    waiting_since_us: BTreeMap<ChainId, u64>,
     /// Volumes that may still take changes of a closing session.
     awaiting: BTreeMap<SessionId, BTreeSet<usize>>,
     closed_logged: BTreeSet<SessionId>,
@@ -126,17 +150,22 @@ impl Master {
             chains: chains.iter().map(chain).collect(),
             volumes: Vec::new(),
         };
-        let disk = Disk {
+        let disk = State {
             table,
-            ..Disk::default()
+            ..State::default()
         };
         let mut master = Master {
             life: 0,
             is_up: false,
+            state: disk.clone(),
             disk,
             log: VecDeque::new(),
             volumes: Vec::new(),
             removals: BTreeMap::new(),
+            targets: chains.iter().map(Vec::len).collect(),
+            lost_member_us: 0,
+            last_removed: BTreeMap::new(),
+            waiting_since_us: BTreeMap::new(),
             awaiting: BTreeMap::new(),
             closed_logged: BTreeSet::new(),
             next_command: 1,
@@ -151,6 +180,11 @@ impl Master {
         &self.disk.table
     }
 
+    /// As it will be if nothing of the log is lost.
+    pub(crate) fn table_to_come(&self) -> &ChainTable {
+        &self.state.table
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.is_up
     }
@@ -158,8 +192,18 @@ impl Master {
     /// This life of the volume is taken in, and keeps its places.
     pub(crate) fn serves(&self, volume: usize, life: u64) -> bool {
         let live = &self.volumes[volume];
-        let is_leaving = self.removals.keys().any(|(_, of)| *of == volume);
+        let is_leaving = self.removals.values().any(|of| of.volume == volume);
         self.is_up && live.life == Some(life) && !live.is_away && !is_leaving
+    }
+
+    /// Each chain has all the members that it shall have.
+    pub(crate) fn is_whole(&self) -> bool {
+        let mut chains = self.disk.table.chains.iter().zip(&self.targets);
+        chains.all(|(row, target)| {
+            let mut members = row.members.iter();
+            let are_serving = members.all(|of| of.state == MemberState::Serving);
+            row.is_active && are_serving && row.members.len() == *target
+        })
     }
 
     /// A session that begins now.
@@ -167,12 +211,17 @@ impl Master {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         self.disk.sessions.insert(session);
+        self.state.sessions.insert(session);
         session
     }
 
     pub(crate) fn start(&mut self, office: &mut Office<'_>) {
         self.life += 1;
         self.is_up = true;
+        self.state = self.disk.clone();
+        self.last_removed.clear();
+        self.waiting_since_us.clear();
+        self.lost_member_us = 0;
         let volumes = self.volumes.len();
         self.volumes.clear();
         self.volumes
@@ -195,12 +244,26 @@ impl Master {
         let kept = office.rng.below(self.log.len() as u64 + 1);
         for _ in 0..kept {
             let (_, op) = self.log.pop_front().expect("counted");
-            self.apply(op);
+            self.disk.apply(&op);
+            self.note_resumed(office, &op);
         }
         self.log.clear();
     }
 
+    fn change(&mut self, office: &mut Office<'_>, chain: ChainId, change: Change) {
+        trace(office.now_us, &Place::Master, &("decides", chain, change));
+        if let Change::Removed(volume) = change {
+            self.lost_member_us = office.now_us;
+            self.last_removed.insert(chain, volume);
+        }
+        self.log(office, LogOp::Changed { chain, change });
+        let chains = &self.state.table.chains;
+        self.removals
+            .retain(|of, removal| chains[of.0 as usize].epoch == removal.epoch);
+    }
+
     fn log(&mut self, office: &mut Office<'_>, op: LogOp) {
+        self.state.apply(&op);
         let earliest = office.now_us + office.rng.below(self.disk_us);
         let due_us = self
             .log
@@ -221,41 +284,39 @@ impl Master {
             .is_some_and(|(due_us, _)| *due_us <= office.now_us)
         {
             let (_, op) = self.log.pop_front().expect("looked at");
-            self.apply(op.clone());
+            self.disk.apply(&op);
+            self.note_resumed(office, &op);
             self.follow_up(office, op);
         }
     }
 
-    fn apply(&mut self, op: LogOp) {
-        let table = &mut self.disk.table;
-        match op {
-            LogOp::Removed { chain, volume } => {
-                table.version += 1;
-                let chain = &mut table.chains[chain.0 as usize];
-                chain
-                    .members
-                    .retain(|member| member.volume != Node::volume(volume));
-                assert!(!chain.members.is_empty(), "the last copy stays");
-                chain.epoch.0 += 1;
-                chain.is_active = false;
-            }
-            LogOp::Active { chain, epoch } => {
-                let chain = &mut table.chains[chain.0 as usize];
-                if chain.epoch == epoch && !chain.is_active {
-                    table.version += 1;
-                    chain.is_active = true;
+    /// Chains that go on with one copy from here on.
+    fn note_resumed(&self, office: &mut Office<'_>, op: &LogOp) {
+        let mut resumed = |chain, volume, has_waited| {
+            office.actions.push(Action::Resumed {
+                chain,
+                volume,
+                has_waited,
+            });
+        };
+        match *op {
+            LogOp::Changed {
+                chain,
+                change: Change::Resumed(volume),
+            } => resumed(chain, volume, true),
+            LogOp::Life {
+                volume,
+                is_new: true,
+                ..
+            } => {
+                for chain in chains() {
+                    let mut members = serving(self.disk.row(chain));
+                    if members.next() == Some(volume) && members.next().is_none() {
+                        resumed(chain, volume, false);
+                    }
                 }
             }
-            LogOp::Life { volume, life } => {
-                self.disk.lives.insert(volume, life);
-            }
-            LogOp::Closing(session) => {
-                self.disk.closing.insert(session);
-            }
-            LogOp::Closed(session) => {
-                self.disk.closing.remove(&session);
-                self.disk.sessions.remove(&session);
-            }
+            _ => {}
         }
     }
 
@@ -263,22 +324,17 @@ impl Master {
     fn follow_up(&mut self, office: &mut Office<'_>, op: LogOp) {
         trace(office.now_us, &Place::Master, &op);
         match op {
-            LogOp::Removed { chain, volume } => {
-                office.counts.hit("epochs");
-                self.removals.remove(&(chain, volume));
-                self.publish();
-                self.take_in(office, volume);
-            }
-            LogOp::Active { chain, epoch } => {
-                self.publish();
-                let head = self.members(chain)[0];
-                if let Some(life) = self.volumes[head].life {
-                    let message = Message::Activated { life, chain, epoch };
-                    office.send(Place::Volume(head), message);
+            LogOp::Changed { chain, change } => self.changed(office, chain, change),
+            LogOp::Life { volume, life, .. } => {
+                self.volumes[volume].is_logging = None;
+                // What was decided of it meanwhile goes first.
+                let is_chain = |(_, op): &(u64, LogOp)| matches!(op, LogOp::Changed { .. });
+                let is_newest = self.state.lives.get(&volume) == Some(&life);
+                match self.log.iter().any(is_chain) && is_newest {
+                    true => self.log_life(office, volume, life, false),
+                    false => self.welcome(office, volume, life),
                 }
             }
-            // It may have gone away meanwhile, and have places to lose first.
-            LogOp::Life { volume, .. } => self.take_in(office, volume),
             LogOp::Closing(session) => {
                 let volumes = 0..self.volumes.len();
                 let awaiting = volumes.filter(|of| !self.volumes[*of].is_away).collect();
@@ -297,12 +353,33 @@ impl Master {
         }
     }
 
-    fn members(&self, chain: ChainId) -> Vec<usize> {
-        let chain = &self.disk.table.chains[chain.0 as usize];
-        let members = chain.members.iter();
-        members
-            .map(|member| Node::index_of(member.volume))
-            .collect()
+    fn changed(&mut self, office: &mut Office<'_>, chain: ChainId, change: Change) {
+        self.publish();
+        let row = self.disk.row(chain);
+        let epoch = row.epoch;
+        match change {
+            Change::Activated => {
+                let head = serving(row).next().expect("it was active");
+                if let Some(life) = self.volumes[head].life {
+                    let message = Message::Activated { life, chain, epoch };
+                    office.send(Place::Volume(head), message);
+                }
+                return;
+            }
+            Change::Removed(_) => {}
+            Change::Added(_) => office.counts.hit("members added"),
+            Change::Synced => office.counts.hit("members in sync"),
+            Change::Suspended => office.counts.hit("chains that wait"),
+            Change::Resumed(volume) => {
+                trace(
+                    office.now_us,
+                    &Place::Master,
+                    &(chain, "goes on with", volume),
+                );
+                office.counts.hit("waiting chains decided");
+            }
+        }
+        office.counts.hit("epochs");
     }
 
     fn publish(&mut self) {
@@ -328,9 +405,14 @@ impl Master {
                 let table = self.disk.table.clone();
                 office.send(from, Message::Table(table));
             }
-            (Place::Volume(volume), Message::Register { life, attempt }) => {
-                self.register(office, volume, (life, attempt));
-            }
+            (
+                Place::Volume(volume),
+                Message::Register {
+                    life,
+                    attempt,
+                    is_torn,
+                },
+            ) => self.register(office, volume, (life, attempt, is_torn)),
             (Place::Volume(volume), Message::Heartbeat { life, sent_us }) => {
                 self.beat(office, volume, life, sent_us);
             }
@@ -340,26 +422,46 @@ impl Master {
                 }
             }
             (Place::Volume(volume), Message::Activate { life, chain, epoch }) => {
-                let row = &self.disk.table.chains[chain.0 as usize];
-                let is_head = self.members(chain)[0] == volume;
+                let row = self.state.row(chain);
                 let is_now = row.epoch == epoch && self.volumes[volume].life == Some(life);
-                if is_now && is_head && row.is_active {
+                if !is_now || serving(row).next() != Some(volume) {
+                    return;
+                }
+                let on_disk = self.disk.row(chain);
+                if !row.is_active {
+                    self.change(office, chain, Change::Activated);
+                } else if on_disk.epoch == epoch && on_disk.is_active {
                     let message = Message::Activated { life, chain, epoch };
                     office.send(from, message);
-                } else if is_now && is_head {
-                    self.log(office, LogOp::Active { chain, epoch });
+                }
+            }
+            (Place::Volume(volume), Message::InSync { chain, epoch, peer }) => {
+                let row = self.state.row(chain);
+                let is_from_last = serving(row).next_back() == Some(volume);
+                let is_syncing = state_of(row, peer) == Some(MemberState::Syncing);
+                let is_news = row.epoch == epoch && row.is_active && is_from_last && is_syncing;
+                if is_news && self.is_alive(peer) {
+                    self.change(office, chain, Change::Synced);
                 }
             }
             (
-                Place::Volume(_),
+                Place::Volume(volume),
                 Message::Report {
                     chain,
                     epoch,
                     suspect,
                 },
             ) => {
-                if self.disk.table.chains[chain.0 as usize].epoch == epoch {
-                    self.begin_removal(chain, suspect, false);
+                let row = self.state.row(chain);
+                if row.epoch != epoch || state_of(row, volume).is_none() {
+                    return;
+                }
+                if volume != suspect {
+                    self.begin_removal(chain, suspect);
+                } else if serving(row).any(|other| other != volume)
+                    && state_of(row, volume) != Some(MemberState::Waiting)
+                {
+                    self.change(office, chain, Change::Removed(volume));
                 }
             }
             (from, message) => unreachable!("{from:?} sends {message:?}"),
@@ -372,55 +474,99 @@ impl Master {
             return office.send(Place::Volume(volume), Message::Unknown { life });
         }
         // One that is to leave a chain gets no lease until it has said that it did.
-        let is_leaving =
-            |((_, of), removal): (&(ChainId, usize), &Removal)| *of == volume && !removal.is_out;
-        if self.removals.iter().any(is_leaving) {
+        let is_leaving = |of: &Removal| of.volume == volume && !of.has_left;
+        if self.removals.values().any(is_leaving) {
             return;
         }
+        let live = &mut self.volumes[volume];
         live.heard_us = office.now_us;
         office.send(Place::Volume(volume), Message::Heard { life, sent_us });
     }
 
-    fn register(&mut self, office: &mut Office<'_>, volume: usize, (life, attempt): (u64, u64)) {
+    fn is_alive(&self, volume: usize) -> bool {
+        let live = &self.volumes[volume];
+        live.life.is_some() && !live.is_away
+    }
+
+    /// Somebody else serves the chain, and is alive.
+    fn has_other(&self, row: &Chain, volume: usize) -> bool {
+        serving(row).any(|other| other != volume && self.is_alive(other))
+    }
+
+    fn register(
+        &mut self,
+        office: &mut Office<'_>,
+        volume: usize,
+        (life, attempt, is_torn): (u64, u64, bool),
+    ) {
         let live = &mut self.volumes[volume];
-        let newest = live.life.max(self.disk.lives.get(&volume).copied());
+        let known = self.state.lives.get(&volume).copied();
         // A late word of a process that has ended says nothing of the present one.
-        if newest > Some(life) || live.waiting > Some((life, attempt)) {
+        if live.life.max(known) > Some(life) || live.waiting > Some((life, attempt)) {
             return;
         }
         live.waiting = Some((life, attempt));
-        self.begin_registration(office, volume);
-    }
-
-    /// A life that is not the one before has lost what it had under way, and one that was away its
-    /// lease: it keeps its place only where it is the last one.
-    fn begin_registration(&mut self, office: &mut Office<'_>, volume: usize) {
-        if !self.is_known(volume) {
-            self.remove_everywhere(volume);
-        }
-        self.take_in(office, volume);
-    }
-
-    fn is_known(&self, volume: usize) -> bool {
-        let live = &self.volumes[volume];
-        match self.disk.lives.get(&volume) {
-            Some(known) => live.waiting.map(|of| of.0) == Some(*known) && !live.is_away,
-            None => true,
-        }
-    }
-
-    /// Takes a waiting life in, unless it still has places to lose.
-    fn take_in(&mut self, office: &mut Office<'_>, volume: usize) {
-        let must_wait = !self.is_known(volume) && !self.places_to_lose(volume).is_empty();
-        let is_leaving = self.removals.keys().any(|(_, of)| *of == volume);
-        let waiting = self.volumes[volume].waiting;
-        let Some((life, _)) = waiting.filter(|_| !is_leaving && !must_wait) else {
+        live.is_waiting_torn = is_torn;
+        if live.is_logging == Some(life) {
             return;
-        };
-        match self.disk.lives.get(&volume) == Some(&life) {
-            true => self.welcome(office, volume, life),
-            false => self.log(office, LogOp::Life { volume, life }),
         }
+        if known == Some(life) && self.log.is_empty() {
+            return self.welcome(office, volume, life);
+        }
+        if known.is_some_and(|known| known != life) {
+            match self.plan_new_life(volume) {
+                Some(changes) => {
+                    for (chain, change) in changes {
+                        self.change(office, chain, change);
+                    }
+                }
+                None => {
+                    office.counts.hit("registrations that had to wait");
+                    self.volumes[volume].waiting = None;
+                    return;
+                }
+            }
+        }
+        self.log_life(office, volume, life, known != Some(life));
+    }
+
+    fn log_life(&mut self, office: &mut Office<'_>, volume: usize, life: u64, is_new: bool) {
+        self.volumes[volume].is_logging = Some(life);
+        let life = LogOp::Life {
+            volume,
+            life,
+            is_new,
+        };
+        self.log(office, life);
+    }
+
+    /// A new life has lost what the last one had under way. None as long as it is not known whether
+    /// other members are alive.
+    fn plan_new_life(&self, volume: usize) -> Option<Vec<(ChainId, Change)>> {
+        let mut changes = Vec::new();
+        for chain in chains() {
+            let row = self.state.row(chain);
+            let change = match state_of(row, volume) {
+                Some(MemberState::Serving) => self.plan_new_life_in(row, volume)?,
+                Some(MemberState::Syncing) => Some(Change::Removed(volume)),
+                Some(MemberState::Waiting) | None => None,
+            };
+            changes.extend(change.map(|change| (chain, change)));
+        }
+        Some(changes)
+    }
+
+    fn plan_new_life_in(&self, row: &Chain, volume: usize) -> Option<Option<Change>> {
+        let mut others = serving(row).filter(|other| *other != volume).peekable();
+        if others.peek().is_none() {
+            let mut members = row.members.iter().map(|of| Node::index_of(of.volume));
+            return Some(members.find(|of| *of != volume).map(Change::Removed));
+        }
+        if self.has_other(row, volume) {
+            return Some(Some(Change::Removed(volume)));
+        }
+        let are_away = others.all(|other| self.volumes[other].is_away);
+        are_away.then_some(Some(Change::Suspended))
     }
 
     fn welcome(&mut self, office: &mut Office<'_>, volume: usize, life: u64) {
@@ -428,10 +574,12 @@ impl Master {
         let Some((_, attempt)) = live.waiting.filter(|of| of.0 == life) else {
             return;
         };
+        let is_torn = live.is_waiting_torn;
         live.waiting = None;
         if live.life != Some(life) {
             *live = LiveVolume {
                 life: Some(life),
+                is_torn,
                 ..LiveVolume::new(office.now_us)
             };
         }
@@ -457,6 +605,9 @@ impl Master {
         for session in self.disk.closing.clone() {
             self.command(volume, fence(session));
         }
+        for chain in chains() {
+            self.send_leave(chain, Some(volume));
+        }
     }
 
     fn command_done(&mut self, office: &mut Office<'_>, volume: usize, number: u64) {
@@ -471,67 +622,128 @@ impl Master {
                     awaiting.remove(&volume);
                 }
             }
-            Command::Leave { chain, .. } => {
-                if let Some(removal) = self.removals.get_mut(&(chain, volume)) {
-                    removal.is_out = true;
+            Command::Leave { chain, epoch } => {
+                let removal = self.removals.get_mut(&chain);
+                if let Some(removal) = removal.filter(|of| (of.volume, of.epoch) == (volume, epoch))
+                {
+                    removal.has_left = true;
                 }
-                self.log_removals(office);
+                self.finish_removals(office);
             }
             Command::Table(_) | Command::Forget(_) => {}
         }
     }
 
-    /// One place of a chain after the other: whoever has left one epoch is asked again in the next.
-    /// `is_out`: the volume certainly serves nobody.
-    fn begin_removal(&mut self, chain: ChainId, volume: usize, is_out: bool) {
-        if let Some(removal) = self.removals.get_mut(&(chain, volume)) {
-            removal.is_out |= is_out;
+    /// Asks the member to leave. Nothing if it is the last one that serves, or another one is asked.
+    fn begin_removal(&mut self, chain: ChainId, volume: usize) {
+        let row = self.state.row(chain);
+        let may_be = self.may_lose(row, volume) && !self.volumes[volume].is_away;
+        if !may_be || self.removals.contains_key(&chain) {
             return;
         }
-        let members = self.members(chain);
-        // One that is certainly gone goes before one that somebody cannot reach.
-        self.removals
-            .retain(|(of, _), removal| *of != chain || removal.is_logged || !is_out);
-        let mut of_chain = self.removals.range((chain, 0)..=(chain, usize::MAX));
-        if !members.contains(&volume) || members.len() == 1 || of_chain.next().is_some() {
-            return;
-        }
-        let epoch = self.disk.table.chains[chain.0 as usize].epoch;
-        self.command(volume, Command::Leave { chain, epoch });
         let removal = Removal {
-            is_out,
-            is_logged: false,
+            volume,
+            epoch: row.epoch,
+            has_left: false,
         };
-        self.removals.insert((chain, volume), removal);
+        self.removals.insert(chain, removal);
+        trace(0, &Place::Master, &(chain, removal));
+        self.send_leave(chain, None);
     }
 
-    /// The volume's chains that have other members.
-    fn places_to_lose(&self, volume: usize) -> Vec<ChainId> {
-        let chains = (0..CHAINS as u32).map(ChainId);
-        let is_one_of_several = |chain: &ChainId| {
-            let members = self.members(*chain);
-            members.len() > 1 && members.contains(&volume)
-        };
-        chains.filter(is_one_of_several).collect()
-    }
-
-    fn remove_everywhere(&mut self, volume: usize) {
-        for chain in self.places_to_lose(volume) {
-            self.begin_removal(chain, volume, true);
+    fn may_lose(&self, row: &Chain, volume: usize) -> bool {
+        match state_of(row, volume) {
+            Some(MemberState::Serving) => self.has_other(row, volume),
+            Some(MemberState::Syncing) => true,
+            Some(MemberState::Waiting) | None => false,
         }
     }
 
-    fn log_removals(&mut self, office: &mut Office<'_>) {
-        let mut due = Vec::new();
-        for (key, removal) in &mut self.removals {
-            if removal.is_out && !removal.is_logged {
-                removal.is_logged = true;
-                due.push(*key);
+    fn send_leave(&mut self, chain: ChainId, only: Option<usize>) {
+        let Some(removal) = self.removals.get(&chain).copied() else {
+            return;
+        };
+        let is_asked = only.is_none_or(|only| only == removal.volume);
+        if is_asked && !removal.has_left {
+            let epoch = removal.epoch;
+            self.command(removal.volume, Command::Leave { chain, epoch });
+        }
+    }
+
+    /// Logs the removal of those who have left, while somebody else serves.
+    fn finish_removals(&mut self, office: &mut Office<'_>) {
+        for (chain, removal) in self.removals.clone() {
+            if removal.has_left && self.may_lose(self.state.row(chain), removal.volume) {
+                self.change(office, chain, Change::Removed(removal.volume));
             }
         }
-        for (chain, volume) in due {
-            self.log(office, LogOp::Removed { chain, volume });
+    }
+
+    fn tend_chains(&mut self, office: &mut Office<'_>) {
+        for chain in chains() {
+            self.remove_the_gone(office, chain);
+            self.end_wait(office, chain);
         }
+        if self.lost_member_us + HEAL_AFTER_US <= office.now_us {
+            for chain in chains() {
+                self.heal(office, chain);
+            }
+        }
+    }
+
+    fn remove_the_gone(&mut self, office: &mut Office<'_>, chain: ChainId) {
+        for volume in 0..self.volumes.len() {
+            let row = self.state.row(chain);
+            if self.volumes[volume].is_away && self.may_lose(row, volume) {
+                self.change(office, chain, Change::Removed(volume));
+            }
+        }
+    }
+
+    fn end_wait(&mut self, office: &mut Office<'_>, chain: ChainId) {
+        let row = self.state.row(chain);
+        let waiting = row.members.iter().enumerate();
+        let waiting = waiting.filter(|(_, of)| of.state == MemberState::Waiting);
+        let waiting = waiting.map(|(at, of)| (at, Node::index_of(of.volume)));
+        let back = waiting.filter(|(_, volume)| self.is_alive(*volume));
+        let best = back.max_by_key(|(at, volume)| (!self.volumes[*volume].is_torn, *at));
+        let Some((at, winner)) = best else {
+            self.waiting_since_us.remove(&chain);
+            return;
+        };
+        let since_us = *self.waiting_since_us.entry(chain).or_insert(office.now_us);
+        let mut members = row.members.iter().map(|of| Node::index_of(of.volume));
+        let are_all_back = members.all(|of| self.is_alive(of));
+        if are_all_back || since_us + COPIES_WAIT_US <= office.now_us {
+            if at + 1 < row.members.len() {
+                office
+                    .counts
+                    .hit("waiting chains decided for one not the last");
+            }
+            self.waiting_since_us.remove(&chain);
+            self.change(office, chain, Change::Resumed(winner));
+        }
+    }
+
+    /// Mostly with the one that was there last.
+    fn heal(&mut self, office: &mut Office<'_>, chain: ChainId) {
+        let row = self.state.row(chain);
+        let serves = |of: &Member| {
+            of.state == MemberState::Serving && self.is_alive(Node::index_of(of.volume))
+        };
+        let is_short = row.is_active
+            && row.members.len() < self.targets[chain.0 as usize]
+            && row.members.iter().all(serves)
+            && !self.removals.contains_key(&chain);
+        let may_be = |of: &usize| self.is_alive(*of) && state_of(row, *of).is_none();
+        let possible: Vec<usize> = (0..self.volumes.len()).filter(may_be).collect();
+        if !is_short || possible.is_empty() {
+            return;
+        }
+        let last = self.last_removed.get(&chain).copied();
+        let last = last.filter(|of| possible.contains(of) && office.rng.permille(700));
+        let volume = last.unwrap_or_else(|| *office.rng.pick(&possible));
+        self.change(office, chain, Change::Added(volume));
     }
 
     pub(crate) fn session_silent(&mut self, office: &mut Office<'_>, session: SessionId) {
@@ -551,18 +763,16 @@ impl Master {
         for volume in 0..self.volumes.len() {
             self.expire(office, volume);
             self.resend(office, volume);
-            if self.volumes[volume].waiting.is_some() && self.volumes[volume].life.is_none() {
-                self.begin_registration(office, volume);
-            }
         }
-        self.log_removals(office);
+        self.finish_removals(office);
+        self.tend_chains(office);
         self.close_fenced(office);
     }
 
     fn expire(&mut self, office: &mut Office<'_>, volume: usize) {
         let live = &mut self.volumes[volume];
         if live.is_away {
-            return self.remove_everywhere(volume);
+            return;
         }
         if live.heard_us + SILENCE_US >= office.now_us {
             return;
@@ -574,14 +784,6 @@ impl Master {
         for awaiting in self.awaiting.values_mut() {
             awaiting.remove(&volume);
         }
-        for removal in self
-            .removals
-            .iter_mut()
-            .filter(|((_, of), _)| *of == volume)
-        {
-            removal.1.is_out = true;
-        }
-        self.remove_everywhere(volume);
     }
 
     fn resend(&mut self, office: &mut Office<'_>, volume: usize) {
@@ -617,17 +819,93 @@ impl Master {
     }
 }
 
+impl State {
+    fn apply(&mut self, op: &LogOp) {
+        match *op {
+            LogOp::Changed { chain, change } => {
+                self.table.version += 1;
+                change_chain(&mut self.table.chains[chain.0 as usize], change);
+            }
+            LogOp::Life { volume, life, .. } => {
+                self.lives.insert(volume, life);
+            }
+            LogOp::Closing(session) => {
+                self.closing.insert(session);
+            }
+            LogOp::Closed(session) => {
+                self.closing.remove(&session);
+                self.sessions.remove(&session);
+            }
+        }
+    }
+
+    fn row(&self, chain: ChainId) -> &Chain {
+        &self.table.chains[chain.0 as usize]
+    }
+}
+
+fn change_chain(row: &mut Chain, change: Change) {
+    let members = &mut row.members;
+    match change {
+        Change::Activated => {
+            row.is_active = true;
+            return;
+        }
+        Change::Removed(volume) => members.retain(|of| Node::index_of(of.volume) != volume),
+        Change::Added(volume) => members.push(Member {
+            volume: Node::volume(volume),
+            store: Node::store(volume),
+            state: MemberState::Syncing,
+        }),
+        Change::Synced => {
+            members.last_mut().expect("it has members").state = MemberState::Serving;
+        }
+        Change::Suspended => {
+            members.retain(|of| of.state == MemberState::Serving);
+            for member in members {
+                member.state = MemberState::Waiting;
+            }
+        }
+        Change::Resumed(volume) => {
+            members.retain(|of| Node::index_of(of.volume) == volume);
+            members[0].state = MemberState::Serving;
+        }
+    }
+    assert!(!row.members.is_empty(), "the last copy stays");
+    row.epoch.0 += 1;
+    row.is_active = false;
+}
+
+fn serving(row: &Chain) -> impl DoubleEndedIterator<Item = usize> {
+    let members = row.members.iter();
+    let serving = members.filter(|of| of.state == MemberState::Serving);
+    serving.map(|of| Node::index_of(of.volume))
+}
+
+fn state_of(row: &Chain, volume: usize) -> Option<MemberState> {
+    let mut members = row.members.iter();
+    let member = members.find(|of| Node::index_of(of.volume) == volume)?;
+    Some(member.state)
+}
+
 impl LiveVolume {
     fn new(heard_us: u64) -> Self {
         LiveVolume {
             life: None,
+            is_torn: false,
             waiting: None,
+            is_waiting_torn: false,
+            is_logging: None,
             heard_us,
             is_away: false,
             commands: VecDeque::new(),
             sent_us: 0,
         }
     }
+}
+
+fn chains() -> impl Iterator<Item = ChainId> {
+    (0..CHAINS as u32).map(ChainId)
 }
 
 fn number(session: SessionId) -> Fence {

@@ -1,8 +1,9 @@
 //! What travels in a simulation, and what happens in it.
 
+use vdfs_proto::peer::ChunkCopy;
 use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{ChainId, ChainTable, ChunkId, Epoch, OpId, SessionId, Status, Version};
-use vdfs_volume::chain::{Input, Order};
+use vdfs_volume::chain::{Input, Order, Outcome};
 
 use crate::shelf::{Cells, Patch};
 
@@ -37,6 +38,8 @@ pub(crate) enum Caller {
         volume: usize,
         life: u64,
         exchange: u64,
+        /// Of a chunk that this volume follows while it is syncing.
+        syncing: Option<(ChainId, Epoch, ChunkId)>,
     },
 }
 
@@ -61,6 +64,51 @@ pub(crate) enum Command {
     },
     Fence(Fence),
     Forget(SessionId),
+}
+
+/// A chunk as one volume tells another of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) copy: ChunkCopy,
+    /// What the last change was made for: for the history alone.
+    pub(crate) base: Version,
+}
+
+/// Cells of a chunk that is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) at: usize,
+    pub(crate) cells: Vec<u64>,
+    pub(crate) is_first: bool,
+    pub(crate) is_last: bool,
+}
+
+/// What ops of a chain were answered, in this epoch.
+pub(crate) type Lesson = (ChainId, Epoch, Vec<(OpId, Outcome)>);
+
+/// What a predecessor asks of a successor that is syncing.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Learn(Vec<Lesson>),
+    List(Vec<(ChainId, Epoch)>),
+    Put {
+        epoch: Epoch,
+        told: Told,
+        stream: u64,
+        piece: Piece,
+    },
+    Drop {
+        chain: ChainId,
+        epoch: Epoch,
+        chunk: ChunkId,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    Done,
+    List(Vec<ChunkCopy>),
+    Put { is_done: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -92,9 +140,26 @@ pub(crate) enum Message {
         exchange: u64,
         answer: Result<Version, Status>,
     },
+    Ask {
+        life: u64,
+        call: u64,
+        ask: Ask,
+    },
+    Reply {
+        life: u64,
+        call: u64,
+        reply: Result<Reply, Status>,
+    },
+    InSync {
+        chain: ChainId,
+        epoch: Epoch,
+        peer: usize,
+    },
     Register {
         life: u64,
         attempt: u64,
+        /// A restart has given a change up.
+        is_torn: bool,
     },
     Registered {
         life: u64,
@@ -178,6 +243,25 @@ pub(crate) enum Event {
         exchange: u64,
         status: Status,
     },
+    /// An ask, or its reply, was lost.
+    AskLost {
+        volume: usize,
+        life: u64,
+        call: u64,
+        status: Status,
+    },
+    /// A chunk that was closed is looked at again.
+    GiveAgain {
+        volume: usize,
+        life: u64,
+        giving: u64,
+    },
+    /// A successor may be supplied anew.
+    SupplyAgain {
+        volume: usize,
+        life: u64,
+        peer: usize,
+    },
     ClientTimer {
         client: usize,
         life: u64,
@@ -215,4 +299,10 @@ pub(crate) enum Action {
     },
     /// The rights of this session went to others.
     Release(SessionId),
+    /// The chain goes on with this copy alone, which may lack what others had shown.
+    Resumed {
+        chain: ChainId,
+        volume: usize,
+        has_waited: bool,
+    },
 }

@@ -2,15 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use vdfs_proto::{ChainId, ChainTable, Epoch, OpId, SessionId, Status, StoreId, Version, VolumeId};
-use vdfs_volume::chain::{Effect, Member, Reading, Rule};
+use vdfs_proto::{
+    ChainId, ChainTable, Epoch, MemberState, OpId, SessionId, Status, StoreId, Version, VolumeId,
+};
+use vdfs_volume::chain::{Effect, Member, Order, Reading, Rule};
 
 use crate::history::History;
 use crate::message::chain_of;
-use crate::message::{Action, Caller, Command, CoreInput, Event, Message, Place, Read};
+use crate::message::{
+    Action, Ask, Caller, Command, CoreInput, Event, Lesson, Message, Place, Read, Reply,
+};
 use crate::report::{Counts, trace};
 use crate::rng::Rng;
 use crate::shelf::{Cells, KilledAt, Made, Patch, Shelf};
+use crate::supplied::Supplied;
+use crate::supplying::Supplying;
 
 pub(crate) const LEASE_MS: u64 = 1250;
 const TICK_US: u64 = 50_000;
@@ -30,6 +36,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) actions: &'a mut Vec<Action>,
     /// The master's, as its disk has it.
     pub(crate) table: &'a ChainTable,
+    /// The master's, as it will be if nothing of its log is lost.
+    pub(crate) table_to_come: &'a ChainTable,
     /// The process is killed after so many more effects.
     pub(crate) kill_in: Option<u64>,
 }
@@ -39,12 +47,12 @@ impl Scene<'_> {
         self.now_us / 1000
     }
 
-    fn send(&mut self, from: usize, to: Place, message: Message) {
+    pub(crate) fn send(&mut self, from: usize, to: Place, message: Message) {
         let from = Place::Volume(from);
         self.actions.push(Action::Send { from, to, message });
     }
 
-    fn after(&mut self, delay_us: u64, event: Event) {
+    pub(crate) fn after(&mut self, delay_us: u64, event: Event) {
         self.actions.push(Action::After { delay_us, event });
     }
 
@@ -61,6 +69,17 @@ impl Scene<'_> {
     }
 }
 
+/// A change on its way to the successor.
+#[derive(Clone, Debug)]
+pub(crate) struct PassedOn {
+    pub(crate) exchange: u64,
+    pub(crate) to: VolumeId,
+    pub(crate) order: Order<Patch>,
+    pub(crate) epoch: Epoch,
+    pub(crate) base: Version,
+    pub(crate) version: Version,
+}
+
 /// The process has ended.
 #[derive(Debug)]
 pub(crate) struct Killed;
@@ -70,11 +89,20 @@ pub(crate) struct Node {
     pub(crate) index: usize,
     pub(crate) life: u64,
     pub(crate) shelf: Shelf,
-    core: Option<Core>,
+    pub(crate) core: Option<Core>,
     is_registered: bool,
     /// The attempt to register that counts.
     attempt: u64,
+    /// Its start has given a change up.
+    is_torn: bool,
     rules: Rules,
+    pub(crate) supplying: Supplying,
+    /// What this volume is given while it is syncing.
+    supplied: Supplied,
+    /// A change is followed while syncing: nothing else touches what is given.
+    is_locked: bool,
+    /// What waits for that.
+    locked_out: VecDeque<(Place, Message)>,
 }
 
 /// What a volume has promised in this life, and must not go back on.
@@ -167,7 +195,12 @@ impl Node {
             core: None,
             is_registered: false,
             attempt: 0,
+            is_torn: false,
             rules: Rules::default(),
+            supplying: Supplying::default(),
+            supplied: Supplied::default(),
+            is_locked: false,
+            locked_out: VecDeque::new(),
         }
     }
 
@@ -183,6 +216,10 @@ impl Node {
         StoreId(index as u128 + 1)
     }
 
+    pub(crate) fn core(&self) -> &Core {
+        self.core.as_ref().expect("it is up")
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.core.is_some()
     }
@@ -195,25 +232,34 @@ impl Node {
         self.life += 1;
         self.is_registered = false;
         self.rules = Rules::default();
+        self.supplying = Supplying::default();
+        self.supplied = Supplied::default();
+        self.is_locked = false;
+        self.locked_out.clear();
+        self.is_torn = false;
         for made in self.shelf.recover() {
             match made.op {
                 Some(_) => scene.counts.hit("rolled forward"),
                 None => scene.counts.hit("torn and given up"),
             }
-            // Among several members a torn copy does not count: its volume has lost its place.
-            let is_alone = self.is_alone(scene.table, chain_of(made.chunk));
-            if made.op.is_some() || is_alone {
-                scene.history.made(&made, is_alone);
+            self.is_torn |= made.op.is_none();
+            let is_alone = self.is_alone(scene.table_to_come, chain_of(made.chunk));
+            match made.op {
+                Some(_) if is_alone => scene.history.made(&made, Epoch(u64::MAX), true),
+                // Whether it counts shows when its volume goes on with the chain.
+                Some(_) | None => scene.history.found(&made),
             }
         }
         let replies = self.shelf.replies.values().copied();
-        self.core = Some(Member::new(Self::store(self.index), replies, 10_000));
+        let store = Self::store(self.index);
+        self.core = Some(Member::new(store, replies, 10_000));
         self.tick_after(scene, 0);
     }
 
     fn is_alone(&self, table: &ChainTable, chain: ChainId) -> bool {
-        let members = &table.chain(chain).expect("it exists").members;
-        members.len() == 1 && members[0].volume == Self::volume(self.index)
+        let members = table.chain(chain).expect("it exists").members.iter();
+        let mut serving = members.filter(|of| of.state == MemberState::Serving);
+        serving.all(|of| of.volume == Self::volume(self.index))
     }
 
     /// Whether changes were under way.
@@ -239,6 +285,7 @@ impl Node {
             let message = self.beat(scene.now_us);
             scene.send(self.index, Place::Master, message);
         }
+        self.supply_whoever_lacks(scene);
         self.take(scene, CoreInput::Tick)
     }
 
@@ -248,8 +295,12 @@ impl Node {
             return Message::Heartbeat { life, sent_us };
         }
         self.attempt += 1;
-        let attempt = self.attempt;
-        Message::Register { life, attempt }
+        let (attempt, is_torn) = (self.attempt, self.is_torn);
+        Message::Register {
+            life,
+            attempt,
+            is_torn,
+        }
     }
 
     pub(crate) fn receive(
@@ -280,33 +331,175 @@ impl Node {
                 };
                 self.read(scene, client, read)
             }
-            Message::Forward {
-                life,
-                exchange,
-                order,
-                epoch,
-                base,
-                version,
-            } => {
-                let Place::Volume(volume) = from else {
-                    unreachable!()
-                };
-                let caller = Caller::Above {
-                    volume,
-                    life,
-                    exchange,
-                };
-                let input = CoreInput::Forward {
-                    order,
-                    epoch,
-                    base,
-                    version,
-                    caller,
-                };
-                self.take(scene, input)
-            }
+            forward @ Message::Forward { .. } => self.follow(scene, from, forward),
+            ask @ Message::Ask { .. } => self.asked(scene, from, ask),
             news => self.hear(scene, news),
         }
+    }
+
+    /// A change that the predecessor passes on.
+    fn follow(
+        &mut self,
+        scene: &mut Scene<'_>,
+        from: Place,
+        forward: Message,
+    ) -> Result<(), Killed> {
+        let behind = self.serves_behind(from, &forward);
+        if behind == Some(false) && self.is_locked {
+            self.locked_out.push_back((from, forward));
+            return Ok(());
+        }
+        let Message::Forward {
+            life,
+            exchange,
+            order,
+            epoch,
+            base,
+            version,
+        } = forward
+        else {
+            unreachable!()
+        };
+        let Place::Volume(volume) = from else {
+            unreachable!()
+        };
+        let is_syncing = behind == Some(false);
+        let caller = Caller::Above {
+            volume,
+            life,
+            exchange,
+            syncing: is_syncing.then_some((order.chain, epoch, order.chunk)),
+        };
+        if behind.is_none() {
+            self.answer(scene, caller, Err(Status::NotServing));
+            return Ok(());
+        }
+        self.is_locked |= is_syncing;
+        if is_syncing
+            && self
+                .core()
+                .place(order.chain)
+                .is_some_and(|of| of.epoch == epoch)
+        {
+            self.supplied.begin(&mut self.shelf, order.chain, epoch);
+        }
+        let input = CoreInput::Forward {
+            order,
+            epoch,
+            base,
+            version,
+            caller,
+        };
+        self.take(scene, input)
+    }
+
+    /// Whether this volume has all that its chain has; none if it is not the one behind the asker.
+    fn serves_behind(&self, from: Place, message: &Message) -> Option<bool> {
+        let chain = match message {
+            Message::Forward { order, .. } => order.chain,
+            Message::Ask {
+                ask: Ask::Put { told, .. },
+                ..
+            } => told.copy.chain,
+            Message::Ask {
+                ask: Ask::Drop { chain, .. },
+                ..
+            } => *chain,
+            _ => return None,
+        };
+        let place = self.core().place(chain)?;
+        let before = place.predecessor.map(Self::index_of);
+        (before.map(Place::Volume) == Some(from)).then_some(place.serves)
+    }
+
+    /// What a predecessor asks of a volume that is syncing.
+    fn asked(
+        &mut self,
+        scene: &mut Scene<'_>,
+        from: Place,
+        message: Message,
+    ) -> Result<(), Killed> {
+        let serves = self.serves_behind(from, &message);
+        let Message::Ask { life, call, ask } = message else {
+            unreachable!()
+        };
+        let needs_lock = !matches!(ask, Ask::Learn(_));
+        if needs_lock && self.is_locked {
+            self.locked_out
+                .push_back((from, Message::Ask { life, call, ask }));
+            return Ok(());
+        }
+        let check = |chain, epoch| {
+            let place = self.core().place(chain).ok_or(Status::NotServing)?;
+            match serves {
+                None => Err(Status::NotServing),
+                Some(false) if place.epoch == epoch => Ok(()),
+                Some(_) => Err(Status::StaleEpoch(place.epoch)),
+            }
+        };
+        let reply = match ask {
+            Ask::Learn(lessons) => self.learn(scene, from, lessons)?,
+            Ask::List(chains) => {
+                for (chain, epoch) in chains {
+                    let place = self.core().place(chain);
+                    if place.is_some_and(|of| of.epoch == epoch && !of.serves) {
+                        self.supplied.begin(&mut self.shelf, chain, epoch);
+                    }
+                }
+                Ok(Reply::List(self.shelf.list()))
+            }
+            Ask::Put {
+                epoch,
+                told,
+                stream,
+                piece,
+            } => {
+                let checked = check(told.copy.chain, epoch);
+                let killed = scene.is_killed().then(|| killed_at(scene));
+                let put = (epoch, &told, stream);
+                let (supplied, shelf) = (&mut self.supplied, &mut self.shelf);
+                let is_done = checked.and_then(|()| supplied.put(shelf, put, &piece, killed));
+                if killed.is_some() {
+                    scene.counts.hit("killed within a copy");
+                    return Err(Killed);
+                }
+                is_done.map(|is_done| Reply::Put { is_done })
+            }
+            Ask::Drop {
+                chain,
+                epoch,
+                chunk,
+            } => check(chain, epoch).map(|()| {
+                let (supplied, shelf) = (&mut self.supplied, &mut self.shelf);
+                supplied.drop_chunk(shelf, chunk, (chain, epoch));
+                Reply::Done
+            }),
+        };
+        scene.send(self.index, from, Message::Reply { life, call, reply });
+        Ok(())
+    }
+
+    fn learn(
+        &mut self,
+        scene: &mut Scene<'_>,
+        from: Place,
+        lessons: Vec<Lesson>,
+    ) -> Result<Result<Reply, Status>, Killed> {
+        for (chain, epoch, replies) in lessons {
+            let place = self.core().place(chain);
+            let place = place.filter(|of| of.epoch == epoch && !of.serves);
+            let before = place.and_then(|of| of.predecessor).map(Self::index_of);
+            if before.map(Place::Volume) != Some(from) {
+                return Ok(Err(Status::NotServing));
+            }
+            let input = CoreInput::Taught {
+                chain,
+                epoch,
+                replies,
+            };
+            self.take(scene, input)?;
+        }
+        Ok(Ok(Reply::Done))
     }
 
     /// What is said to one life of a volume.
@@ -317,6 +510,9 @@ impl Node {
                 exchange,
                 answer,
             } if life == self.life => self.take(scene, CoreInput::Answered { exchange, answer }),
+            Message::Reply { life, call, reply } if life == self.life => {
+                self.replied(scene, call, reply)
+            }
             Message::Registered {
                 life,
                 attempt,
@@ -346,7 +542,7 @@ impl Node {
                 life,
                 number,
                 command,
-            } if life == self.life => self.obey(scene, number, command),
+            } if life == self.life && self.is_registered => self.obey(scene, number, command),
             Message::Activated { life, chain, epoch } if life == self.life => {
                 self.take(scene, CoreInput::Activated { chain, epoch })
             }
@@ -357,7 +553,14 @@ impl Node {
 
     fn obey(&mut self, scene: &mut Scene<'_>, number: u64, command: Command) -> Result<(), Killed> {
         match command {
-            Command::Table(table) => self.take(scene, CoreInput::Table(table))?,
+            Command::Table(table) => {
+                self.take(scene, CoreInput::Table(table))?;
+                if !self.is_locked {
+                    let core = self.core.as_ref().expect("it is up");
+                    self.supplied
+                        .keep_chains(|chain| core.place(chain).is_some_and(|of| !of.serves));
+                }
+            }
             Command::Leave { chain, epoch } => {
                 self.take(scene, CoreInput::Leave { chain, epoch })?;
             }
@@ -428,7 +631,9 @@ impl Node {
             Ok(Reading::Now(_)) => {
                 let chain = scene.table.chain(read.chain).expect("it exists");
                 let me = Self::volume(self.index);
-                let has_place = chain.members.iter().any(|member| member.volume == me);
+                let serves = |of: &vdfs_proto::Member| of.state == MemberState::Serving;
+                let mut members = chain.members.iter();
+                let has_place = members.any(|member| member.volume == me && serves(member));
                 assert!(
                     has_place,
                     "volume {} serves {read:?} without a place",
@@ -478,6 +683,11 @@ impl Node {
             trace(scene.now_us, &Place::Volume(self.index), &effect);
             self.perform(scene, effect, killed)?;
         }
+        while !self.is_locked
+            && let Some((from, message)) = self.locked_out.pop_front()
+        {
+            self.receive(scene, from, message)?;
+        }
         Ok(())
     }
 
@@ -487,12 +697,7 @@ impl Node {
         effect: CoreEffect,
         killed: bool,
     ) -> Result<(), Killed> {
-        let killed_at = killed.then(|| match scene.rng.below(4) {
-            0 => KilledAt::Before,
-            1 => KilledAt::HalfDone,
-            2 => KilledAt::BytesDone,
-            _ => KilledAt::Done,
-        });
+        let killed_at = killed.then(|| killed_at(scene));
         match effect {
             Effect::Execute { order, rule, terms } => {
                 if let Rule::Next(epoch) = rule {
@@ -524,13 +729,17 @@ impl Node {
     }
 
     fn show(&self, scene: &mut Scene<'_>, made: &Made, chain: ChainId) {
-        self.rules.made(made);
         let core = self.core.as_ref().expect("it is up");
+        // One that is syncing has changes made that others may have shown; these keep the fence.
+        if core.place(chain).is_none_or(|place| place.serves) {
+            self.rules.made(made);
+        }
         let is_shown = core.place(chain).is_some_and(|place| {
             let reading = core.reading(scene.now_ms(), chain, place.epoch, made.chunk);
             reading.is_ok()
         });
-        scene.history.made(made, is_shown);
+        let epoch = core.place(chain).map_or(Epoch(0), |place| place.epoch);
+        scene.history.made(made, epoch, is_shown);
     }
 
     fn perform_whole(&mut self, scene: &mut Scene<'_>, effect: CoreEffect) -> Result<(), Killed> {
@@ -551,7 +760,45 @@ impl Node {
             Effect::Left { chain, epoch } => {
                 panic!("volume {} has diverged in {chain:?} {epoch:?}", self.index)
             }
-            Effect::Forward { .. } | Effect::Activate { .. } | Effect::Report { .. } => {
+            Effect::Forward {
+                exchange,
+                to,
+                order,
+                epoch,
+                base,
+                version,
+            } => {
+                let passed = PassedOn {
+                    exchange,
+                    to,
+                    order,
+                    epoch,
+                    base,
+                    version,
+                };
+                self.note_passed(scene, &passed);
+                self.forward(scene, passed);
+            }
+            Effect::Supply {
+                exchange,
+                to,
+                order,
+                epoch,
+                base,
+                version,
+            } => {
+                let passed = PassedOn {
+                    exchange,
+                    to,
+                    order,
+                    epoch,
+                    base,
+                    version,
+                };
+                self.note_passed(scene, &passed);
+                return self.supply(scene, passed);
+            }
+            Effect::Activate { .. } | Effect::Report { .. } => {
                 self.tell(scene, effect);
             }
             of_store => self.perform_on_shelf(scene, of_store),
@@ -569,9 +816,16 @@ impl Node {
                 let op = order.op;
                 self.stored(scene, CoreInput::Prepared { op, outcome });
             }
+            Effect::Remember { chain, op, outcome } => self.shelf.record(op, chain, outcome),
+            Effect::ForgetReply { op } => {
+                scene.counts.hit("replies that a chain does not know");
+                self.shelf.forget_reply(op);
+            }
             Effect::Discard { op, .. } => self.shelf.discard(op),
-            Effect::Record { op, outcome, .. } => {
-                self.shelf.record(op, outcome);
+            Effect::Record {
+                op, chunk, outcome, ..
+            } => {
+                self.shelf.record(op, chain_of(chunk), outcome);
                 self.stored(scene, CoreInput::Recorded { op });
             }
             Effect::KeepReplies => {
@@ -583,39 +837,45 @@ impl Node {
         }
     }
 
-    /// Tells another volume, or the master.
+    fn note_passed(&mut self, scene: &mut Scene<'_>, passed: &PassedOn) {
+        let (op, exchange) = (passed.order.op, passed.exchange);
+        if self.rules.passed.insert(op, exchange).is_some() {
+            scene.counts.hit("changes passed on again");
+        }
+    }
+
+    pub(crate) fn forward(&mut self, scene: &mut Scene<'_>, passed: PassedOn) {
+        let PassedOn {
+            exchange,
+            to,
+            order,
+            epoch,
+            base,
+            version,
+        } = passed;
+        let (volume, life) = (self.index, self.life);
+        let message = Message::Forward {
+            life,
+            exchange,
+            order,
+            epoch,
+            base,
+            version,
+        };
+        scene.send(volume, Place::Volume(Self::index_of(to)), message);
+        let status = Status::DeadlineExceeded;
+        let lost = Event::ForwardLost {
+            volume,
+            life,
+            exchange,
+            status,
+        };
+        scene.after(FORWARD_DEADLINE_US, lost);
+    }
+
+    /// Tells the master.
     fn tell(&mut self, scene: &mut Scene<'_>, effect: CoreEffect) {
         match effect {
-            Effect::Forward {
-                exchange,
-                to,
-                order,
-                epoch,
-                base,
-                version,
-            } => {
-                if self.rules.passed.insert(order.op, exchange).is_some() {
-                    scene.counts.hit("changes passed on again");
-                }
-                let (volume, life) = (self.index, self.life);
-                let message = Message::Forward {
-                    life,
-                    exchange,
-                    order,
-                    epoch,
-                    base,
-                    version,
-                };
-                scene.send(volume, Place::Volume(Self::index_of(to)), message);
-                let status = Status::DeadlineExceeded;
-                let lost = Event::ForwardLost {
-                    volume,
-                    life,
-                    exchange,
-                    status,
-                };
-                scene.after(FORWARD_DEADLINE_US, lost);
-            }
             Effect::Activate { chain, epoch } => {
                 let life = self.life;
                 let message = Message::Activate { life, chain, epoch };
@@ -639,7 +899,7 @@ impl Node {
         }
     }
 
-    fn answer(&self, scene: &mut Scene<'_>, caller: Caller, outcome: Result<Version, Status>) {
+    fn answer(&mut self, scene: &mut Scene<'_>, caller: Caller, outcome: Result<Version, Status>) {
         match caller {
             Caller::Writer { client, op, chunk } => {
                 let message = Message::Written { op, chunk, outcome };
@@ -649,7 +909,14 @@ impl Node {
                 volume,
                 life,
                 exchange,
+                syncing,
             } => {
+                if let Some((chain, epoch, chunk)) = syncing {
+                    self.is_locked = false;
+                    if outcome.is_ok() {
+                        self.supplied.follows(chunk, (chain, epoch));
+                    }
+                }
                 let answer = outcome;
                 let message = Message::Forwarded {
                     life,
@@ -676,5 +943,14 @@ impl Node {
                 input,
             },
         );
+    }
+}
+
+fn killed_at(scene: &mut Scene<'_>) -> KilledAt {
+    match scene.rng.below(4) {
+        0 => KilledAt::Before,
+        1 => KilledAt::HalfDone,
+        2 => KilledAt::BytesDone,
+        _ => KilledAt::Done,
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 /// Every kind of thing that must have happened in a run of some hundred seeds.
-pub(crate) const EXPECTED: [&str; 22] = [
+pub(crate) const EXPECTED: [&str; 32] = [
     "steps",
     "messages lost",
     "messages twice",
@@ -40,6 +40,16 @@ pub(crate) const EXPECTED: [&str; 22] = [
     "silent successors reported",
     "reads that waited for a closed chunk",
     "reads that lost their lease or place on the way",
+    "members added",
+    "members in sync",
+    "syncs finished",
+    "syncs interrupted",
+    "supplies within writes",
+    "copies that were overtaken",
+    "killed within a copy",
+    "replies that a chain does not know",
+    "chains that wait",
+    "waiting chains decided",
 ];
 
 impl Counts {

@@ -4,13 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use vdfs_proto::{ChunkId, OpId, SessionId, Status, Version};
+use vdfs_proto::peer::ChunkCopy;
+use vdfs_proto::{ChainId, ChunkId, OpId, SessionId, Status, Version};
 use vdfs_volume::chain::{
-    Admission, Change, ChunkState, Failure, Order, Outcome, Prepared, Rule, Terms,
+    Admission, Change, ChunkState, Failure, Order, Outcome, Prepared, Reply, Rule, Terms,
 };
 
 pub(crate) const CELLS: usize = 4;
 pub(crate) type Cells = [u64; CELLS];
+
+use crate::message::{Piece, Told, chain_of};
 
 /// A write of one value into adjacent cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +52,31 @@ impl Patch {
 pub(crate) struct Copy {
     pub(crate) state: ChunkState,
     pub(crate) cells: Cells,
+    /// What the last change was made for: for the history alone.
+    pub(crate) base: Version,
     /// Of the change in the state's record, if there is one.
     patch: Option<Patch>,
+}
+
+impl Copy {
+    /// Behind its length a chunk has no bytes.
+    fn cut(&mut self) {
+        self.cells[self.state.len() as usize..].fill(0);
+    }
+
+    fn told(&self, chunk: ChunkId) -> Told {
+        let copy = ChunkCopy {
+            chain: chain_of(chunk),
+            chunk,
+            version: self.state.version(),
+            len: self.state.len(),
+            op: self.state.op(),
+        };
+        Told {
+            copy,
+            base: self.base,
+        }
+    }
 }
 
 /// What a change has made of a chunk: for the history.
@@ -77,7 +103,8 @@ pub(crate) enum KilledAt {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shelf {
     pub(crate) chunks: BTreeMap<ChunkId, Copy>,
-    pub(crate) replies: BTreeMap<(SessionId, u16), (OpId, Outcome)>,
+    /// With the chain of each.
+    pub(crate) replies: BTreeMap<(SessionId, u16), Reply>,
     prepared: BTreeMap<OpId, (Version, Patch)>,
     pub(crate) is_full: bool,
 }
@@ -178,6 +205,7 @@ impl Shelf {
         let copy = self.chunks.entry(chunk).or_default();
         let base = copy.state.close(op, version, patch.change()).base;
         copy.patch = Some(patch);
+        copy.base = base;
         if killed == Some(KilledAt::HalfDone) {
             patch.apply_part(&mut copy.cells, patch.cells / 2);
             return None;
@@ -197,12 +225,96 @@ impl Shelf {
         })
     }
 
-    pub(crate) fn record(&mut self, op: OpId, outcome: Outcome) {
-        self.replies.insert((op.session, op.slot), (op, outcome));
+    pub(crate) fn record(&mut self, op: OpId, chain: ChainId, outcome: Outcome) {
+        let reply = Reply {
+            op,
+            chain: Some(chain),
+            outcome: Some(outcome),
+        };
+        self.replies.insert((op.session, op.slot), reply);
+    }
+
+    pub(crate) fn forget_reply(&mut self, op: OpId) {
+        let reply = self.replies.get_mut(&(op.session, op.slot));
+        if let Some(reply) = reply.filter(|reply| reply.op == op) {
+            reply.outcome = None;
+        }
     }
 
     pub(crate) fn keep_sessions(&mut self, is_kept: impl Fn(SessionId) -> bool) {
         self.replies.retain(|(session, _), _| is_kept(*session));
+    }
+
+    /// All chunks, those that are still to be given among them.
+    pub(crate) fn list(&self) -> Vec<ChunkCopy> {
+        let chunks = self.chunks.iter();
+        chunks.map(|(chunk, copy)| copy.told(*chunk).copy).collect()
+    }
+
+    pub(crate) fn told(&self, chunk: ChunkId) -> Option<Told> {
+        Some(self.chunks.get(&chunk)?.told(chunk))
+    }
+
+    /// The piece of a copy that begins at a cell; `NotInSync` if the chunk is not at that version any
+    /// more.
+    pub(crate) fn piece(&self, of: &Told, at: usize, cells: usize) -> Result<Piece, Status> {
+        let copy = self.chunks.get(&of.copy.chunk).ok_or(Status::NotInSync)?;
+        if copy.state.version() != of.copy.version {
+            return Err(Status::NotInSync);
+        }
+        let end = CELLS.min(at + cells);
+        Ok(Piece {
+            at,
+            cells: copy.cells[at..end].to_vec(),
+            is_first: at == 0,
+            is_last: end == CELLS,
+        })
+    }
+
+    /// Makes room for a copy: whatever is here of the chunk goes.
+    pub(crate) fn begin_copy(&mut self, told: &Told) -> Result<(), Status> {
+        self.drop_copy(told.copy.chunk);
+        if self.is_full {
+            return Err(Status::NoSpace);
+        }
+        self.chunks.insert(told.copy.chunk, Copy::default());
+        Ok(())
+    }
+
+    /// Takes one piece in; the last one makes the chunk what it is elsewhere.
+    pub(crate) fn take_piece(
+        &mut self,
+        told: &Told,
+        piece: &Piece,
+        killed: Option<KilledAt>,
+    ) -> Result<(), Status> {
+        // It lacked room when it was begun again.
+        let copy = self.chunks.get_mut(&told.copy.chunk);
+        let copy = copy.ok_or(Status::NotInSync)?;
+        let taken = match killed {
+            Some(KilledAt::Before) => 0,
+            Some(KilledAt::HalfDone) => piece.cells.len() / 2,
+            Some(KilledAt::BytesDone | KilledAt::Done) | None => piece.cells.len(),
+        };
+        copy.cells[piece.at..piece.at + taken].copy_from_slice(&piece.cells[..taken]);
+        if piece.is_last && matches!(killed, None | Some(KilledAt::Done)) {
+            let ChunkCopy {
+                version, len, op, ..
+            } = told.copy;
+            copy.state = ChunkState::clean(version, len, op);
+            copy.base = told.base;
+        }
+        Ok(())
+    }
+
+    /// Drops the chunks of a chain whose last op nobody knows.
+    pub(crate) fn drop_unknown(&mut self, chain: ChainId) {
+        self.chunks
+            .retain(|chunk, copy| chain_of(*chunk) != chain || copy.state.op().is_some());
+    }
+
+    pub(crate) fn drop_copy(&mut self, chunk: ChunkId) {
+        self.chunks.remove(&chunk);
     }
 
     /// What a new process finds in RAM, and does about it: the changes it finished or gave up.
@@ -210,28 +322,35 @@ impl Shelf {
         self.prepared.clear();
         let mut settled = Vec::new();
         for (chunk, copy) in &mut self.chunks {
-            if let Some(pending) = copy.state.pending().copied() {
+            let pending = copy.state.pending().copied();
+            if let Some(pending) = pending {
                 let patch = copy.patch.expect("it is in the record");
                 let is_whole = patch.is_in(&copy.cells);
                 match is_whole {
                     true => copy.state.apply(),
                     false => copy.state.abandon(),
                 };
+                copy.cut();
                 settled.push(Made {
                     chunk: *chunk,
                     base: pending.base,
-                    version: pending.version,
+                    version: copy.state.version(),
                     op: is_whole.then_some(pending.op),
                     patch,
                     cells: copy.cells,
                 });
             }
+            copy.cut();
             let (version, op) = (copy.state.version(), copy.state.op());
             if let Some(op) = op {
                 let known = self.replies.get(&(op.session, op.slot));
-                if known.is_none_or(|(known, _)| known.seq < op.seq) {
-                    self.replies
-                        .insert((op.session, op.slot), (op, Ok(version)));
+                if known.is_none_or(|known| known.op.seq < op.seq) {
+                    let reply = Reply {
+                        op,
+                        chain: Some(chain_of(*chunk)),
+                        outcome: Some(Ok(version)),
+                    };
+                    self.replies.insert((op.session, op.slot), reply);
                 }
             }
         }

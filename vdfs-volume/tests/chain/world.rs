@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use vdfs_proto::{ChainId, ChunkId, OpId, Status, Version};
+use vdfs_proto::{ChainId, ChunkId, Member, MemberState, OpId, Status, Version};
 
 use crate::client::{Client, Desk, Ended};
 use crate::faults::Faults;
 use crate::history::History;
 use crate::master::{Master, Office};
-use crate::message::{Action, CHAINS, Event, Message, Place};
+use crate::message::{Action, CHAINS, Event, Message, Place, chain_of};
 use crate::network::{Network, Transit};
 use crate::node::{Killed, Node, Scene};
 use crate::report::Counts;
@@ -20,7 +20,7 @@ const OPS_PER_CLIENT: u64 = 200;
 /// Faults go on for so long.
 const STORM_US: u64 = 20_000_000;
 /// When they have ended, everything must be done within this time.
-const CALM_US: u64 = 60_000_000;
+const CALM_US: u64 = 120_000_000;
 
 pub(crate) struct World {
     pub(crate) now_us: u64,
@@ -64,6 +64,11 @@ fn chains(rng: &mut Rng) -> Vec<Vec<usize>> {
         .iter()
         .map(|length| chain(*length, rng))
         .collect()
+}
+
+fn chunks() -> impl Iterator<Item = ChunkId> {
+    let files = (1..=2 * CHAINS).map(vdfs_proto::DataId);
+    files.map(|data| ChunkId { data, index: 0 })
 }
 
 impl World {
@@ -135,7 +140,7 @@ impl World {
     fn is_done(&self) -> bool {
         let clients_are = self.clients.iter().all(Client::is_done);
         let serves = |node: &Node| node.is_idle() && self.master.serves(node.index, node.life);
-        clients_are && self.nodes.iter().all(serves)
+        clients_are && self.master.is_whole() && self.nodes.iter().all(serves)
     }
 
     /// Whoever stands still hears everything later.
@@ -148,7 +153,10 @@ impl World {
             | Event::Stored { volume, .. }
             | Event::Copied { volume, .. }
             | Event::VolumeTick { volume, .. }
-            | Event::ForwardLost { volume, .. } => *volume,
+            | Event::ForwardLost { volume, .. }
+            | Event::AskLost { volume, .. }
+            | Event::GiveAgain { volume, .. }
+            | Event::SupplyAgain { volume, .. } => *volume,
             _ => return None,
         };
         let until_us = self.stands_until[volume];
@@ -187,18 +195,8 @@ impl World {
             } => {
                 self.with_node(volume, Some(life), |node, scene| node.tick(scene, count));
             }
-            Event::ForwardLost {
-                volume,
-                life,
-                exchange,
-                status,
-            } => {
-                let input = crate::message::CoreInput::Answered {
-                    exchange,
-                    answer: Err(status),
-                };
-                self.with_node(volume, Some(life), |node, scene| node.take(scene, input));
-            }
+            lost @ (Event::ForwardLost { .. } | Event::AskLost { .. }) => self.lose(lost),
+            again @ (Event::GiveAgain { .. } | Event::SupplyAgain { .. }) => self.supply(again),
             Event::VolumeStart { volume } => {
                 if !self.nodes[volume].is_up() {
                     self.with_scene(volume, |node, scene| node.start(scene));
@@ -227,6 +225,54 @@ impl World {
         }
     }
 
+    /// A volume hears that a message, or its answer, was lost.
+    fn lose(&mut self, event: Event) {
+        match event {
+            Event::ForwardLost {
+                volume,
+                life,
+                exchange,
+                status,
+            } => {
+                let input = crate::message::CoreInput::Answered {
+                    exchange,
+                    answer: Err(status),
+                };
+                self.with_node(volume, Some(life), |node, scene| node.take(scene, input));
+            }
+            Event::AskLost {
+                volume,
+                life,
+                call,
+                status,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| {
+                    node.replied(scene, call, Err(status))
+                });
+            }
+            other => unreachable!("{other:?} is no loss"),
+        }
+    }
+
+    fn supply(&mut self, event: Event) {
+        match event {
+            Event::GiveAgain {
+                volume,
+                life,
+                giving,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| node.give(scene, giving));
+            }
+            Event::SupplyAgain { volume, life, peer } => {
+                self.with_node(volume, Some(life), |node, _| {
+                    node.supply_again(peer);
+                    Ok(())
+                });
+            }
+            other => unreachable!("{other:?} supplies nobody"),
+        }
+    }
+
     fn session_silent(&mut self, session: vdfs_proto::SessionId) {
         self.with_master(None, |master, office| {
             master.session_silent(office, session)
@@ -239,11 +285,6 @@ impl World {
     fn deliver(&mut self, from: Place, to: Place, message: Message) {
         match to {
             Place::Master => {
-                if let Message::Report { chain, suspect, .. } = message
-                    && !self.may_lose(chain, suspect)
-                {
-                    return;
-                }
                 self.with_master(None, |master, office| master.receive(office, from, message));
             }
             Place::Volume(volume) => {
@@ -304,9 +345,10 @@ impl World {
 
     /// What was acknowledged is on every member that serves.
     fn check_acknowledged(&self, op: OpId, chunk: ChunkId, version: Version) {
-        let chain = crate::message::chain_of(chunk);
+        let chain = chain_of(chunk);
         let row = self.master.table().chain(chain).expect("it exists");
-        for member in &row.members {
+        let serves = |member: &&Member| member.state == MemberState::Serving;
+        for member in row.members.iter().filter(serves) {
             let has = self.nodes[Node::index_of(member.volume)]
                 .shelf
                 .version(chunk);
@@ -322,6 +364,11 @@ impl World {
         for action in actions {
             match action {
                 Action::After { delay_us, event } => self.schedule(delay_us, event),
+                Action::Resumed {
+                    chain,
+                    volume,
+                    has_waited,
+                } => self.resumed(chain, volume, has_waited),
                 Action::Release(session) => self.history.release(session, self.now_us),
                 Action::Send { from, to, message } => {
                     if let Message::Written {
@@ -335,6 +382,21 @@ impl World {
                     self.send(from, to, message);
                 }
             }
+        }
+    }
+
+    /// The chain goes on with this copy alone.
+    fn resumed(&mut self, chain: ChainId, volume: usize, has_waited: bool) {
+        let epoch = self.master.table().chain(chain).expect("it exists").epoch;
+        for chunk in chunks().filter(|chunk| chain_of(*chunk) == chain) {
+            let copy = self.nodes[volume].shelf.read(chunk);
+            let since = (epoch, self.now_us);
+            let taken_back = self.history.resumed(chunk, copy, since);
+            let what = match has_waited {
+                true => "reads taken back when a chain had waited",
+                false => "reads taken back by a new life of a last member",
+            };
+            self.counts.add(what, taken_back);
         }
     }
 
@@ -369,21 +431,26 @@ impl World {
 
     /// A broken connection is noticed soon, most of the time.
     fn note_lost(&mut self, from: Place, message: &Message) {
-        let (volume, life, exchange) = match (from, message) {
+        let status = Status::Disconnected;
+        let lost = match (from, message) {
             (Place::Volume(volume), Message::Forward { life, exchange, .. }) => {
-                (volume, *life, *exchange)
+                Event::ForwardLost {
+                    volume,
+                    life: *life,
+                    exchange: *exchange,
+                    status,
+                }
             }
+            (Place::Volume(volume), Message::Ask { life, call, .. }) => Event::AskLost {
+                volume,
+                life: *life,
+                call: *call,
+                status,
+            },
             _ => return,
         };
         if self.rng.permille(800) {
             let delay_us = self.rng.below(50_000);
-            let status = Status::Disconnected;
-            let lost = Event::ForwardLost {
-                volume,
-                life,
-                exchange,
-                status,
-            };
             self.schedule(delay_us, lost);
         }
     }
@@ -443,6 +510,7 @@ impl World {
             counts: &mut self.counts,
             actions: &mut actions,
             table: self.master.table(),
+            table_to_come: self.master.table_to_come(),
             kill_in,
         };
         let done = work(&mut self.nodes[volume], &mut scene);
@@ -470,12 +538,9 @@ impl World {
         for client in &self.clients {
             assert!(client.is_done(), "{client:?} is not done");
         }
-        for file in 1..=2 * CHAINS {
-            let chunk = ChunkId {
-                data: vdfs_proto::DataId(file),
-                index: 0,
-            };
-            self.check_chunk_end(crate::message::chain_of(chunk), chunk);
+        assert!(self.is_done(), "{:?}", self.master.table());
+        for chunk in chunks() {
+            self.check_chunk_end(chain_of(chunk), chunk);
         }
     }
 
@@ -485,11 +550,15 @@ impl World {
             .members
             .iter()
             .map(|member| Node::index_of(member.volume));
-        let copies: Vec<_> = members.map(|of| self.nodes[of].shelf.read(chunk)).collect();
+        let copy = |of: usize| {
+            let shelf = &self.nodes[of].shelf;
+            (shelf.read(chunk), shelf.told(chunk).map(|of| of.copy))
+        };
+        let copies: Vec<_> = members.map(copy).collect();
         for copy in &copies {
             assert_eq!(*copy, copies[0], "{chunk:?} in {row:?}");
         }
-        let (version, cells) = copies[0];
+        let ((version, cells), _) = copies[0];
         self.history.check_end(chunk, version, cells);
     }
 }

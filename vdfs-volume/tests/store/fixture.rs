@@ -12,7 +12,7 @@ use vdfs_proto::data::{
     ChangeSpace, CopyBytes, CopySource, FilePart, Read, ReadDone, Seek, SeekTarget, SpaceKind,
     Write, Written,
 };
-use vdfs_proto::limits::PAYLOAD_BYTES_MAX;
+use vdfs_proto::limits::{CHAINS_PER_GROUP, PAYLOAD_BYTES_MAX};
 use vdfs_proto::sums::piece_sums;
 use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{
@@ -21,7 +21,7 @@ use vdfs_proto::{
 };
 use vdfs_volume::engine::Engine;
 use vdfs_volume::store::steps::{NoFaults, Steps};
-use vdfs_volume::store::{Job, Recovery, StoreConfig, TrimOp};
+use vdfs_volume::store::{Job, Recovery, StoreConfig};
 
 pub(crate) const EPOCH: Epoch = Epoch(1);
 pub(crate) const TERMS: Terms = Terms {
@@ -43,7 +43,7 @@ pub(crate) struct Terms {
 /// A store under the core that decides what is done to it, as in a volume whose only chain has no
 /// other member.
 #[derive(Debug)]
-pub(crate) struct Store(Engine);
+pub(crate) struct Store(Arc<Engine>);
 
 impl Store {
     pub(crate) fn write(
@@ -109,7 +109,7 @@ impl Store {
             chunk_size: ChunkSize::DEFAULT,
             table: ChainTable {
                 version: 1,
-                chains: vec![chain],
+                chains: vec![chain; CHAINS_PER_GROUP as usize],
                 volumes: Vec::new(),
             },
             data_next: DataId(1 << 40),
@@ -218,9 +218,14 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// As the layouts of these tests have it.
+fn chain_of(chunk: ChunkId) -> ChainId {
+    ChainId(chunk.index % CHAINS_PER_GROUP)
+}
+
 pub(crate) fn write_message(op: OpId, chunk: ChunkId, offset: u32, payload: &[u8]) -> Write {
     Write {
-        chain: ChainId(0),
+        chain: chain_of(chunk),
         epoch: EPOCH,
         chunk,
         op,
@@ -237,7 +242,7 @@ pub(crate) fn space_message(
     (offset, len): (u32, u32),
 ) -> ChangeSpace {
     ChangeSpace {
-        chain: ChainId(0),
+        chain: chain_of(chunk),
         epoch: EPOCH,
         chunk,
         op,
@@ -256,7 +261,7 @@ pub(crate) fn copy_message(
     len: u32,
 ) -> CopyBytes {
     CopyBytes {
-        chain: ChainId(0),
+        chain: chain_of(to.0),
         epoch: EPOCH,
         chunk: to.0,
         op,
@@ -264,7 +269,7 @@ pub(crate) fn copy_message(
         len,
         len_expected: 0,
         source: CopySource {
-            chain: ChainId(0),
+            chain: chain_of(from.0),
             epoch: EPOCH,
             chunk: from.0,
             offset: from.1,
@@ -310,13 +315,16 @@ impl Client {
     }
 
     pub(crate) fn trim(&mut self, store: &Store, chunk: ChunkId, len: u32) -> Result<(), Status> {
-        let trim = TrimOp {
-            op: self.next_op(),
+        self.seq += 1;
+        let layout = Layout {
             data: chunk.data,
-            index: chunk.index,
-            len,
+            truncations: 0,
+            group: 0,
+            seed: 0,
+            size: 0,
+            holes: true,
         };
-        store.trim(&trim, |_| Ok(EPOCH))
+        wait(store.0.cut(&layout, chunk.index, len))
     }
 }
 
@@ -389,7 +397,7 @@ pub(crate) fn data_runs(store: &Store, data: DataId, (from, to): (u64, u64)) -> 
 
 pub(crate) fn read_message(chunk: ChunkId, offset: u32, len: u32) -> Read {
     Read {
-        chain: ChainId(0),
+        chain: chain_of(chunk),
         epoch: EPOCH,
         chunk,
         offset,

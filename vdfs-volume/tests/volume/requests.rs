@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use tempfile::TempDir;
-use vdfs_net::carrier::{PeerIdentity, Request, Response};
+use vdfs_net::carrier::{Carrier, Connector, PeerIdentity, Request, Response, Target};
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::data::{DataReply, DataRequest, Read, Write, Written};
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::{Purpose, Role};
 use vdfs_proto::sums::piece_sums;
 use vdfs_proto::{ChainId, ChunkId, ClusterId, DataId, Epoch, OpId, SessionId, Status};
-use vdfs_volume::{PanicHook, Ram, Volume, VolumeConfig};
+use vdfs_volume::{PanicHook, PeerWays, Ram, Volume, VolumeConfig};
 
 use crate::master::{Master, MasterCarrier};
 
@@ -42,7 +42,24 @@ impl Home {
 
     pub(crate) fn start(&self, master: &Arc<Master>) -> Volume {
         let carrier = Arc::new(MasterCarrier(master.clone()));
-        Volume::start(self.config(), carrier).expect("it starts")
+        Volume::start(self.config(), carrier, no_peers()).expect("it starts")
+    }
+}
+
+/// A volume that is alone.
+pub(crate) fn no_peers() -> PeerWays {
+    PeerWays {
+        connector: Arc::new(Nobody),
+        master: [127, 0, 0, 1].into(),
+    }
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Connector for Nobody {
+    fn carrier(&self, target: &Target) -> Arc<dyn Carrier> {
+        panic!("{target:?} is asked for")
     }
 }
 

@@ -9,7 +9,7 @@ use vdfs_volume::VolumeError;
 use vdfs_volume::store::StoreError;
 
 use crate::master::{Master, MasterCarrier, table, wait};
-use crate::requests::{Home, call, data_request, send_read, send_write, write_message};
+use crate::requests::{Home, call, data_request, no_peers, send_read, send_write, write_message};
 
 fn write(volume: &vdfs_volume::Volume, session: u64, seq: u64) -> Result<(), Status> {
     send_write(volume, write_message(session, seq, b"bytes"), b"bytes").map(drop)
@@ -105,7 +105,7 @@ fn volume_of_a_store_in_use_does_not_start() {
     let (home, master) = (Home::new(), Master::new());
     let _running = home.start(&master);
     let carrier = std::sync::Arc::new(MasterCarrier(master));
-    let second = vdfs_volume::Volume::start(home.config(), carrier);
+    let second = vdfs_volume::Volume::start(home.config(), carrier, no_peers());
     let refused = matches!(second, Err(VolumeError::Store(StoreError::InUse { .. })));
     assert!(refused);
 }

@@ -235,6 +235,7 @@ fn config_of(line: &FilesystemLine) -> Option<FsConfig> {
 fn volume_of(line: VolumeLine) -> Option<(VolumeInfo, StoredVolume)> {
     let stored = StoredVolume {
         store: line.store.parse().ok()?,
+        incarnation: line.incarnation,
         capacity_bytes: line.capacity_bytes,
     };
     let info = VolumeInfo {
@@ -262,9 +263,11 @@ fn member_of(part: &MemberPart) -> Option<Member> {
     Some(Member {
         volume: VolumeId(part.volume),
         store,
-        state: match part.is_serving {
-            true => MemberState::Serving,
-            false => MemberState::Syncing,
+        state: match (part.is_serving, part.is_waiting) {
+            (true, false) => MemberState::Serving,
+            (false, false) => MemberState::Syncing,
+            (false, true) => MemberState::Waiting,
+            (true, true) => return None,
         },
     })
 }

@@ -90,6 +90,9 @@ pub(super) struct VolumeLine {
     pub(super) addr: String,
     pub(super) node: String,
     pub(super) store: String,
+    /// Of the process that was taken in last.
+    #[serde(default)]
+    pub(super) incarnation: u64,
     pub(super) capacity_bytes: u64,
 }
 
@@ -110,7 +113,11 @@ pub(super) struct ChainLine {
 pub(super) struct MemberPart {
     pub(super) volume: u32,
     pub(super) store: String,
+    /// Otherwise it is syncing, or waiting.
     pub(super) is_serving: bool,
+    /// All members had gone, and it is not known whose copy is the chain's.
+    #[serde(default)]
+    pub(super) is_waiting: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -262,6 +269,7 @@ impl VolumeLine {
             addr: info.addr.to_string(),
             node: info.node.clone(),
             store: stored.store.to_string(),
+            incarnation: stored.incarnation,
             capacity_bytes: stored.capacity_bytes,
         }
     }
@@ -285,6 +293,7 @@ impl MemberPart {
             volume: member.volume.0,
             store: member.store.to_string(),
             is_serving: member.state == MemberState::Serving,
+            is_waiting: member.state == MemberState::Waiting,
         }
     }
 }

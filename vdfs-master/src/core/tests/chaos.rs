@@ -11,14 +11,13 @@ use vdfs_proto::operation::Operation;
 use vdfs_proto::session::{
     Event, OpenHandle, RecallOutcome, Recalled, ResumeSession, SessionReply,
 };
-use vdfs_proto::volume::{Command, VolumeReply};
+use vdfs_proto::volume::Command;
 use vdfs_proto::{
-    ChainId, HandleId, Ino, LockKind, LockOwner, LockRange, SessionId, Status, Timestamp, VolumeId,
+    ChainId, HandleId, Ino, LockKind, LockOwner, LockRange, SessionId, Status, Timestamp,
 };
 
-use super::world::{
-    CHUNK_BYTES, READ, WRITE, World, create_in, name, next_events, now, registration, truncate,
-};
+use super::cluster::Cluster;
+use super::world::{CHUNK_BYTES, READ, WRITE, create_in, name, next_events, now, truncate};
 use crate::core::{CoreReply, Input, Ticket};
 
 const FILES: [&str; 3] = ["x", "y", "z"];
@@ -86,6 +85,7 @@ enum Step {
         all: bool,
     },
     NewVolume {
+        volume: usize,
         other_store: bool,
     },
     Sync,
@@ -123,7 +123,8 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(by, done)| Step::AnswerRecalls { by, done }),
         1 => by.prop_map(|by| Step::Reopen { by }),
         4 => any::<bool>().prop_map(|all| Step::Obey { all }),
-        1 => any::<bool>().prop_map(|other_store| Step::NewVolume { other_store }),
+        1 => (0usize..2, any::<bool>())
+            .prop_map(|(volume, other_store)| Step::NewVolume { volume, other_store }),
         3 => Just(Step::Sync),
         2 => (1u64..4_000).prop_map(|ms| Step::Pass { ms }),
         1 => any::<bool>().prop_map(Step::LogFull),
@@ -149,18 +150,16 @@ struct Client {
 }
 
 struct Chaos {
-    world: World,
+    cluster: Cluster,
     clients: Vec<Client>,
-    store: u128,
-    incarnation: u64,
-    volume: VolumeId,
     waiting: Vec<Ticket>,
 }
 
 impl Chaos {
-    fn new() -> Self {
-        let mut world = World::new();
-        let volume = world.register("n", registration(1, 1)).volume;
+    /// With so many volumes, and as many copies.
+    fn new(volumes: usize) -> Self {
+        let mut cluster = Cluster::new(volumes, volumes as u32);
+        let world = &mut cluster.world;
         let mut clients = Vec::new();
         for identity in ["0", "1", "2"] {
             let session = Some(world.open_session(identity));
@@ -172,17 +171,19 @@ impl Chaos {
         }
         world.syncs_at_once = false;
         Chaos {
-            world,
+            cluster,
             clients,
-            store: 1,
-            incarnation: 1,
-            volume,
             waiting: Vec::new(),
         }
     }
 
     fn ino(&mut self, file: usize) -> Option<Ino> {
-        let found = self.world.core.state.lookup(Ino::ROOT, &name(FILES[file]));
+        let found = self
+            .cluster
+            .world
+            .core
+            .state
+            .lookup(Ino::ROOT, &name(FILES[file]));
         found.ok()
     }
 
@@ -192,8 +193,8 @@ impl Chaos {
         let (Some(session), slot) = (client.session, client.slot) else {
             return;
         };
-        let op = self.world.op(session, slot);
-        let ticket = self.world.send_mutation(op, mutation);
+        let op = self.cluster.world.op(session, slot);
+        let ticket = self.cluster.world.send_mutation(op, mutation);
         self.waiting.push(ticket);
     }
 
@@ -202,7 +203,7 @@ impl Chaos {
         O: Operation<Request = Query, Envelope = vdfs_proto::meta::Answer>,
     {
         if let Some(session) = self.clients[by].session {
-            let ticket = self.world.send_query(session, operation);
+            let ticket = self.cluster.world.send_query(session, operation);
             self.waiting.push(ticket);
         }
     }
@@ -301,7 +302,7 @@ impl Chaos {
         let release = Release {
             handle,
             tail_unknown,
-            read_at: Some(now(self.world.now_ms).wall),
+            read_at: Some(now(self.cluster.world.now_ms).wall),
         };
         self.ask(by, release);
     }
@@ -310,19 +311,19 @@ impl Chaos {
         match step {
             Step::Reopen { by } => self.reopen(by),
             Step::Obey { all } => self.obey(all),
-            Step::NewVolume { other_store } => {
-                if other_store {
-                    self.store += 1;
-                    self.world.pass(VOLUME_LEASE_MS + 500);
-                }
-                self.register();
-            }
-            Step::Sync => self.world.sync(),
-            Step::Pass { ms } => self.world.pass(ms),
-            Step::LogFull(true) => self.world.step(Input::LogFull { why: "full".into() }),
-            Step::LogFull(false) => self.world.step(Input::LogHasRoom),
+            Step::NewVolume {
+                volume,
+                other_store,
+            } => self.begin_life(volume % self.cluster.lives.len(), other_store),
+            Step::Sync => self.cluster.world.sync(),
+            Step::Pass { ms } => self.cluster.world.pass(ms),
+            Step::LogFull(true) => self
+                .cluster
+                .world
+                .step(Input::LogFull { why: "full".into() }),
+            Step::LogFull(false) => self.cluster.world.step(Input::LogHasRoom),
             Step::Restart { same_boot } => {
-                self.world.restart(same_boot);
+                self.cluster.world.restart(same_boot);
                 self.waiting.clear();
                 (0..3).for_each(|by| self.resume(by));
             }
@@ -363,7 +364,7 @@ impl Chaos {
 
     fn commit(&mut self, file: usize, end: u64) -> Option<Commit> {
         let ino = self.ino(file)?;
-        let body = *self.world.core.state.file(ino).expect("a file");
+        let body = *self.cluster.world.core.state.file(ino).expect("a file");
         Some(Commit {
             ino,
             data: body.data,
@@ -385,11 +386,11 @@ impl Chaos {
                 waits_for: Some(ChainId(0)),
             },
         };
-        let ticket = self.world.send_session(next_events(session, 0));
-        let events = match self.world.reply(ticket) {
+        let ticket = self.cluster.world.send_session(next_events(session, 0));
+        let events = match self.cluster.world.reply(ticket) {
             Some(Ok(CoreReply::Session(SessionReply::NextEvents(events)))) => events.events,
             Some(Err(Status::SessionExpired)) => return self.reopen(by),
-            _ => return self.world.step(Input::Abandoned(ticket)),
+            _ => return self.cluster.world.step(Input::Abandoned(ticket)),
         };
         for (_, event) in events {
             if let Event::Recall { recall, .. } = event {
@@ -398,7 +399,7 @@ impl Chaos {
                     recall,
                     outcome,
                 };
-                let ticket = self.world.send_session(recalled);
+                let ticket = self.cluster.world.send_session(recalled);
                 self.waiting.push(ticket);
             }
         }
@@ -407,24 +408,24 @@ impl Chaos {
     fn reopen(&mut self, by: usize) {
         self.clients[by].session = None;
         self.clients[by].handles.clear();
-        self.world.syncs_at_once = true;
-        self.world.sync();
+        self.cluster.world.syncs_at_once = true;
+        self.cluster.world.sync();
         let opening = super::world::open_session(["0", "1", "2"][by]);
-        let ticket = self.world.send_session(opening);
+        let ticket = self.cluster.world.send_session(opening);
         for _ in 0..20 {
-            match self.world.reply(ticket) {
+            match self.cluster.world.reply(ticket) {
                 Some(Ok(CoreReply::Session(SessionReply::OpenSession(opened)))) => {
                     self.clients[by].session = Some(opened.session);
                 }
                 None => {
-                    self.world.pass(250);
+                    self.cluster.world.pass(250);
                     continue;
                 }
                 Some(_) => {}
             }
             break;
         }
-        self.world.syncs_at_once = false;
+        self.cluster.world.syncs_at_once = false;
     }
 
     fn resume(&mut self, by: usize) {
@@ -437,92 +438,98 @@ impl Chaos {
             append_tokens: Vec::new(),
             complete: true,
         };
-        if self.world.session(resume).is_err() {
+        if self.cluster.world.session(resume).is_err() {
             self.clients[by].session = None;
             self.clients[by].handles.clear();
         }
     }
 
-    fn register(&mut self) {
-        self.incarnation += 1;
-        let register = registration(self.store, self.incarnation);
-        let request = vdfs_proto::volume::VolumeRequest::Register(register);
-        let node = "n".to_owned();
-        let ticket = self
-            .world
-            .send(crate::core::CoreRequest::Volume { node, request });
-        self.world.sync();
-        if let Some(Ok(CoreReply::Volume(VolumeReply::Register(registered)))) =
-            self.world.reply(ticket)
-        {
-            self.volume = registered.volume;
+    fn begin_life(&mut self, volume: usize, other_store: bool) {
+        if other_store {
+            self.cluster.world.pass(VOLUME_LEASE_MS + 500);
+            self.cluster.replace(volume);
+        } else {
+            self.cluster.respawn(volume, false);
+        }
+        // It may have to wait for others, and tries again.
+        self.cluster.try_register(volume).ok();
+    }
+
+    /// Each volume does the next commands, or all; registers first if it has to.
+    fn obey(&mut self, all: bool) {
+        for volume in 0..self.cluster.lives.len() {
+            self.obey_as(volume, all);
         }
     }
 
-    /// Does the next commands, or all; registers first if it has to.
-    fn obey(&mut self, all: bool) {
-        if self.world.heartbeat(self.volume, self.incarnation).is_err() {
-            self.register();
+    fn obey_as(&mut self, volume: usize, all: bool) {
+        if self.cluster.beat(volume).is_err() && !self.cluster.is_known(volume) {
+            self.begin_life(volume, false);
         }
-        if self.world.heartbeat(self.volume, self.incarnation).is_err() {
+        if !self.cluster.is_known(volume) {
             return;
         }
         if all {
-            self.world.obey(self.volume, self.incarnation);
+            let news = self.cluster.duties(volume);
+            self.cluster.obey(volume, news);
             return;
         }
-        let commands = self
-            .world
-            .commands(self.volume, self.incarnation, 0, vec![]);
+        let commands = self.cluster.commands(volume, vec![]);
         if let Some((number, Command::Trim { .. })) = commands.first() {
             let failed = vec![(*number, Err(Status::Busy))];
-            self.world
-                .commands(self.volume, self.incarnation, 0, failed);
+            self.cluster.commands(volume, failed);
         }
     }
 
     /// All faults end, everybody does his duty: everybody must have got an answer.
     fn heal(&mut self) {
-        self.world.step(Input::LogHasRoom);
-        self.world.syncs_at_once = true;
+        self.cluster.world.step(Input::LogHasRoom);
+        self.cluster.world.syncs_at_once = true;
         for _ in 0..40 {
-            self.world.sync();
+            self.cluster.world.sync();
             self.obey(true);
             for by in 0..3 {
                 if self.clients[by].session.is_none() {
                     self.reopen(by);
-                    self.world.syncs_at_once = true;
+                    self.cluster.world.syncs_at_once = true;
                 }
                 self.answer_recalls(by, true);
-                self.world.syncs_at_once = true;
+                self.cluster.world.syncs_at_once = true;
             }
-            self.world.pass(500);
+            self.cluster.world.pass(500);
         }
         for ticket in std::mem::take(&mut self.waiting) {
-            let answered = self.world.reply(ticket).is_some();
+            let answered = self.cluster.world.reply(ticket).is_some();
             // An append token goes only when its holder gives it back: nobody does here.
             assert!(
-                answered || !self.world.core.live.append_waiters.is_empty(),
+                answered || !self.cluster.world.core.live.append_waiters.is_empty(),
                 "{ticket:?}"
             );
         }
         assert!(
-            self.world.core.live.works.is_empty(),
+            self.cluster.world.core.live.works.is_empty(),
             "truncations have ended"
         );
-        assert!(self.world.core.state.trims.is_empty(), "trims have ended");
-        assert!(self.world.core.state.reaps.is_empty(), "reaps have ended");
+        assert!(
+            self.cluster.world.core.state.trims.is_empty(),
+            "trims have ended"
+        );
+        assert!(
+            self.cluster.world.core.state.reaps.is_empty(),
+            "reaps have ended"
+        );
     }
 }
 
 proptest! {
     #[test]
     fn core_keeps_its_invariants_and_answers_everybody(
+        volumes in 1usize..3,
         steps in proptest::collection::vec(steps(), 1..120),
     ) {
-        let mut chaos = Chaos::new();
+        let mut chaos = Chaos::new(volumes);
         steps.into_iter().for_each(|step| chaos.take(step));
         chaos.heal();
-        chaos.world.restart(true);
+        chaos.cluster.world.restart(true);
     }
 }

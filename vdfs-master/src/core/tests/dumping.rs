@@ -1,7 +1,9 @@
 //! A state with some of everything, and states with flaws in them.
 
+use std::sync::Arc;
+
 use vdfs_proto::meta::{NewKind, SetXattr, XattrMode};
-use vdfs_proto::{DataId, Ino, SessionId, SymlinkTarget, VolumeId, XattrName};
+use vdfs_proto::{DataId, Ino, MemberState, SessionId, SymlinkTarget, VolumeId, XattrName};
 
 use super::world::{WRITE, World, create_in, name, registration};
 use crate::core::Core;
@@ -91,11 +93,13 @@ pub(crate) enum Flaw {
     FreeList,
     AttributesOfNothing,
     WriterWithoutSession,
+    MemberTwice,
+    MembersAtOdds,
     Weights,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Flaw; 14] = [
+    pub(crate) const ALL: [Flaw; 16] = [
         Flaw::LinkCount,
         Flaw::NameWithoutInode,
         Flaw::NameAtOtherHash,
@@ -109,6 +113,8 @@ impl Flaw {
         Flaw::FreeList,
         Flaw::AttributesOfNothing,
         Flaw::WriterWithoutSession,
+        Flaw::MemberTwice,
+        Flaw::MembersAtOdds,
         Flaw::Weights,
     ];
 
@@ -212,6 +218,16 @@ impl Flaw {
             Flaw::WriterWithoutSession => {
                 state.writers.insert((SessionId(1 << 40), cut), ());
                 "has ended and writes to"
+            }
+            Flaw::MemberTwice => {
+                let members = &mut Arc::make_mut(&mut state.table).chains[7].members;
+                members.push(members[0]);
+                "2 members, of 1 volumes"
+            }
+            Flaw::MembersAtOdds => {
+                let members = &mut Arc::make_mut(&mut state.table).chains[7].members;
+                members[0].state = MemberState::Syncing;
+                "cannot be in these states"
             }
             Flaw::Weights => {
                 state.weigh_reply();

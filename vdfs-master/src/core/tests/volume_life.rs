@@ -49,9 +49,15 @@ fn volume_that_registers_again_unchanged_logs_nothing() {
     let mut world = World::new();
     let first = world.register("n", registration(1, 1));
     let records = world.log.len();
+    let again = world.register("n", registration(1, 1));
+    assert_eq!(
+        (again.volume, again.table),
+        (first.volume, first.table.clone())
+    );
+    assert_eq!(world.log.len(), records);
     let second = world.register("n", registration(1, 2));
     assert_eq!((second.volume, second.table), (first.volume, first.table));
-    assert_eq!(world.log.len(), records);
+    assert_eq!(world.log.len(), records + 1, "another life is remembered");
     assert_eq!(world.heartbeat(first.volume, 1), Err(Status::NotFound));
     assert_eq!(world.heartbeat(first.volume, 2), Ok(()));
 }
@@ -175,6 +181,7 @@ fn silent_volume_is_away_and_must_register_again() {
         seen: 0,
         wall: Timestamp::default(),
         net: vdfs_proto::NetTotals::default(),
+        news: Vec::new(),
         results: Vec::new(),
     });
     let outcome = world.volume("n", next.clone());

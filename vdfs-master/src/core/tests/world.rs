@@ -1,6 +1,6 @@
 //! A core with a clock, a log and callers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vdfs_proto::handshake::Role;
 use vdfs_proto::limits::VOLUME_LEASE_MS;
@@ -14,7 +14,9 @@ use vdfs_proto::session::{
     Event, NextEvents, OpenHandle, OpenSession, RecallOutcome, Recalled, ResumeSession,
     SessionReply, SessionRequest,
 };
-use vdfs_proto::volume::{Command, NextCommands, Register, Registered, VolumeReply, VolumeRequest};
+use vdfs_proto::volume::{
+    ChainNews, Command, NextCommands, Register, Registered, VolumeReply, VolumeRequest,
+};
 use vdfs_proto::{
     Attr, ChunkSize, ClusterId, DataId, FileName, HandleId, Ino, OpId, SessionId, Status, StoreId,
     Timestamp, VolumeId,
@@ -50,6 +52,10 @@ pub(super) struct World {
     pub(super) sync_wanted: bool,
     /// Whose heartbeats are answered.
     leases: BTreeMap<VolumeId, u64>,
+    /// Of these, whose are not at the moment.
+    withheld: BTreeSet<VolumeId>,
+    /// What the next volume that asks for commands has to say.
+    pub(super) news: Vec<ChainNews>,
     /// Whose requests are sent.
     pub(super) peer: Peer,
     next_ticket: u64,
@@ -103,12 +109,24 @@ pub(super) fn registration(store: u128, incarnation: u64) -> Register {
         capacity_bytes: 10 * CHUNK_BYTES,
         used_bytes: CHUNK_BYTES,
         data_id_max: DataId(0),
+        is_torn: false,
     }
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        let (core, first) = Core::format(config(), now(1_000));
+        World::of(config())
+    }
+
+    pub(super) fn with_replicas(replicas: u32) -> Self {
+        World::of(FsConfig {
+            replicas,
+            ..config()
+        })
+    }
+
+    fn of(config: FsConfig) -> Self {
+        let (core, first) = Core::format(config, now(1_000));
         let mut world = World {
             core,
             log: vec![first],
@@ -119,6 +137,8 @@ impl World {
             replies: BTreeMap::new(),
             sync_wanted: false,
             leases: BTreeMap::new(),
+            withheld: BTreeSet::new(),
+            news: Vec::new(),
             peer: peer("c"),
             next_ticket: 1,
             seqs: BTreeMap::new(),
@@ -153,6 +173,8 @@ impl World {
         self.sync_wanted = false;
         self.replies.clear();
         self.leases.clear();
+        self.withheld.clear();
+        self.news.clear();
         self.start(same_boot);
     }
 
@@ -171,10 +193,18 @@ impl World {
                 Effect::Append(record) if self.keeps_log => self.log.push(record),
                 Effect::Append(_) => {}
                 Effect::Reply { ticket, outcome } => drop(self.replies.insert(ticket, outcome)),
-                Effect::Lease { volume, grant } => match grant {
-                    Some(grant) => drop(self.leases.insert(volume, grant.incarnation)),
-                    None => drop(self.leases.remove(&volume)),
-                },
+                Effect::Lease { volume, grant } => {
+                    self.withheld.remove(&volume);
+                    match grant {
+                        Some(grant) => drop(self.leases.insert(volume, grant.incarnation)),
+                        None => drop(self.leases.remove(&volume)),
+                    }
+                }
+                Effect::Withhold {
+                    volume,
+                    is_on: true,
+                } => drop(self.withheld.insert(volume)),
+                Effect::Withhold { volume, .. } => drop(self.withheld.remove(&volume)),
                 Effect::Sync => self.sync_wanted = true,
             }
         }
@@ -354,7 +384,12 @@ impl World {
     }
 
     pub(super) fn register(&mut self, node: &str, register: Register) -> Registered {
-        match self.volume(node, VolumeRequest::Register(register)) {
+        let (node, request) = (node.to_owned(), VolumeRequest::Register(register));
+        let ticket = self.send(CoreRequest::Volume { node, request });
+        if !self.replies.contains_key(&ticket) {
+            self.sync();
+        }
+        match self.reply(ticket).expect("durable") {
             Ok(CoreReply::Volume(VolumeReply::Register(registered))) => registered,
             other => panic!("{other:?}"),
         }
@@ -369,6 +404,9 @@ impl World {
     pub(super) fn heartbeat(&mut self, volume: VolumeId, incarnation: u64) -> Result<(), Status> {
         if self.leases.get(&volume) != Some(&incarnation) {
             return Err(Status::NotFound);
+        }
+        if self.withheld.contains(&volume) {
+            return Err(Status::Busy);
         }
         let heard = Heard {
             volume,
@@ -399,6 +437,7 @@ impl World {
             seen,
             wall: now(self.now_ms).wall,
             net: vdfs_proto::NetTotals::default(),
+            news: std::mem::take(&mut self.news),
             results,
         });
         let ticket = self.send(CoreRequest::Volume { node, request });

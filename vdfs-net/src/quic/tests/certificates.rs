@@ -125,7 +125,7 @@ async fn roles_and_purposes_that_are_not_on_the_list_are_refused() {
         [
             (Role::Client, &[Control, Bulk]),
             (Role::Admin, &[Control, Bulk]),
-            (Role::Volume, &[]),
+            (Role::Volume, &[Bulk]),
             (Role::Master, &[]),
         ],
     ];
@@ -165,13 +165,13 @@ async fn roles_and_purposes_that_are_not_on_the_list_are_refused() {
 async fn role_without_business_at_a_server_is_told_so() {
     let cluster = Cluster::new();
     let server = cluster.serve_volume(Echo::new().0);
-    let volume = dial_as(
-        &cluster.identity(Role::Volume, "v-2"),
+    let master = dial_as(
+        &cluster.identity(Role::Master, "m-2"),
         QuicConfig::default(),
     );
-    let refused = carrier(&volume, &server).call(control("hello"), LONG).await;
+    let refused = carrier(&master, &server).call(control("hello"), LONG).await;
     assert_eq!(refused.expect_err("no business"), Status::Disconnected);
-    let failure = volume.last_failure(&target_of(&server)).expect("a reason");
+    let failure = master.last_failure(&target_of(&server)).expect("a reason");
     assert_eq!(
         failure.why,
         format!("{REFUSES}its role has no business there")

@@ -340,3 +340,55 @@ fn member_reports_a_silent_successor_again_and_again() {
         assert!(step_at(&mut head, at_ms + 1, Input::Tick).is_empty());
     }
 }
+
+/// The last of these is syncing.
+fn with_syncing(epoch: u64, volumes: &[u32]) -> ChainTable {
+    let mut table = table(epoch, volumes);
+    let last = table.chains[0].members.last_mut().expect("it has some");
+    last.state = MemberState::Syncing;
+    table
+}
+
+#[test]
+fn member_takes_no_refusal_from_one_that_is_syncing_and_reports_it() {
+    let mut head = head_that_has_passed_on(&[1, 2]);
+    step(&mut head, Input::Table(with_syncing(2, &[1, 3])));
+    let refused = step(&mut head, answered(2, Err(Status::NoSpace)));
+    assert_eq!(refused, Vec::<String>::new(), "others may have shown it");
+    let reported = step(&mut head, Input::Tick);
+    assert!(
+        reported[0].contains("suspect: v3"),
+        "it lacks room: {reported:?}"
+    );
+}
+
+#[test]
+fn member_that_comes_back_as_syncing_drops_what_it_had_passed_on() {
+    let mut head = head_that_has_passed_on(&[1, 2]);
+    let back = step(&mut head, Input::Table(with_syncing(3, &[2, 1])));
+    let stale = Status::StaleEpoch(Epoch(3));
+    assert_eq!(back, ["discard 1".to_owned(), format!("answer 10 {stale}")]);
+    assert!(head.is_idle());
+}
+
+#[test]
+fn member_that_is_taught_forgets_what_its_chain_never_had() {
+    let mut member = member(1, &[1]);
+    let (gone, late) = (op(1, 2), op(1, 1));
+    step(&mut member, request(gone, "a", 1, 7));
+    step(&mut member, executed(gone, 1));
+    step(&mut member, Input::Recorded { op: gone });
+    step(&mut member, Input::Table(with_syncing(3, &[2, 1])));
+    let lesson = Input::Taught {
+        chain: CHAIN,
+        epoch: Epoch(3),
+        replies: vec![(op(2, 1), Ok(version(2, 1)))],
+    };
+    let taught = step(&mut member, lesson);
+    assert!(taught[0].contains("ForgetReply") && taught[1].contains("Remember {"));
+    assert_eq!(member.replies_of(CHAIN), [(op(2, 1), Ok(version(2, 1)))]);
+    step(&mut member, Input::Table(table(4, &[1])));
+    let again = step(&mut member, request(late, "b", 4, 8));
+    assert_eq!(again, [format!("answer 8 {}", Status::StaleRequest)]);
+    assert_eq!(step(&mut member, request(gone, "a", 4, 9)), ["execute a"]);
+}

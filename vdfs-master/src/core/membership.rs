@@ -1,0 +1,165 @@
+//! Who is a member of which chain, as far as volumes and operators say: new lives, news, the number of
+//! copies that there shall be. What time alone brings is in `healing`.
+//!
+//! A new life of a volume has lost what its last one had under way. So it keeps its place only where it
+//! is the last one that serves; where nobody else serves either, but others did, all of them wait
+//! until it is known whose copy is the chain's. What somebody does not know is no reason to remove
+//! him: a volume that has not been heard since the master started may be alive.
+//!
+//! Invariants: of the members that serve one stays; what changes is logged before the life that it
+//! follows from, so that no end of the log knows the life and not its consequence; nobody is told of
+//! a change before it is durable.
+
+use vdfs_proto::limits::{CHAIN_MEMBERS_MAX, NEWS_PER_REQUEST_MAX};
+use vdfs_proto::meta::AdminReply;
+use vdfs_proto::volume::{ChainEvent, ChainNews};
+use vdfs_proto::{Chain, ChainId, MemberState, Status, VolumeId};
+
+use std::collections::BTreeMap;
+
+use super::chains::{each_chain, head_of, serving, state_of};
+use super::limits::BATCH_MAX;
+use super::live::AfterDurable;
+use super::record::{ChainChange, Record};
+use super::{Core, CoreReply, Ticket};
+
+pub(crate) type Changes = Vec<(ChainId, ChainChange)>;
+
+impl Core {
+    /// The volume is served, and will be for its lease.
+    pub(crate) fn is_alive(&self, volume: VolumeId) -> bool {
+        let live = self.live.volumes.get(&volume);
+        live.is_some_and(|live| live.is_registered() && !live.away)
+    }
+
+    pub(crate) fn is_away(&self, volume: VolumeId) -> bool {
+        let live = self.live.volumes.get(&volume);
+        live.is_some_and(|live| live.away)
+    }
+
+    /// Somebody else serves the chain, and is alive.
+    pub(crate) fn has_other(&self, chain: &Chain, volume: VolumeId) -> bool {
+        serving(chain).any(|other| other != volume && self.is_alive(other))
+    }
+
+    /// What becomes of the chains of a volume whose process is another one now. `Busy` as long as it
+    /// is not known whether other members are alive.
+    pub(crate) fn plan_new_life(&self, volume: VolumeId) -> Result<Changes, Status> {
+        let mut changes = Vec::new();
+        for (id, chain) in each_chain(&self.state.table) {
+            let change = match state_of(chain, volume) {
+                Some(MemberState::Serving) => self.plan_new_life_in(chain, volume)?,
+                Some(MemberState::Syncing) => Some(ChainChange::Removed(volume)),
+                Some(MemberState::Waiting) | None => None,
+            };
+            changes.extend(change.map(|change| (id, change)));
+        }
+        Ok(changes)
+    }
+
+    fn plan_new_life_in(
+        &self,
+        chain: &Chain,
+        volume: VolumeId,
+    ) -> Result<Option<ChainChange>, Status> {
+        let mut others = serving(chain).filter(|other| *other != volume).peekable();
+        if others.peek().is_none() {
+            // What it is being given may lack what was under way.
+            let syncing = chain.members.iter().find(|member| member.volume != volume);
+            return Ok(syncing.map(|member| ChainChange::Removed(member.volume)));
+        }
+        if self.has_other(chain, volume) {
+            return Ok(Some(ChainChange::Removed(volume)));
+        }
+        match others.all(|other| self.is_away(other)) {
+            true => Ok(Some(ChainChange::Suspended)),
+            false => Err(Status::Busy),
+        }
+    }
+
+    /// Logs changes that others may see when they are durable.
+    pub(crate) fn change_chains(&mut self, changes: &[(ChainId, ChainChange)]) {
+        if !changes.is_empty() {
+            self.log_chain_changes(changes);
+            self.after_sync(AfterDurable::Table(self.state.table.clone()));
+        }
+    }
+
+    /// The same where something else brings the table to others.
+    pub(crate) fn log_chain_changes(&mut self, changes: &[(ChainId, ChainChange)]) {
+        for (chain, change) in changes {
+            self.note_loss(*chain, *change);
+        }
+        for changes in changes.chunks(BATCH_MAX) {
+            let changes = changes.to_vec();
+            self.log(Record::ChainsChanged { changes });
+        }
+        self.forget_removals();
+    }
+
+    fn note_loss(&mut self, chain: ChainId, change: ChainChange) {
+        if let ChainChange::Removed(volume) = change {
+            self.live.lost_member_ms = self.live.now.boot_ms;
+            self.live.last_removed.insert(chain, volume);
+        }
+    }
+
+    /// What a volume says of its chains. It says it again until the table shows it, so what cannot be
+    /// taken now is left out.
+    pub(crate) fn take_news(&mut self, sender: VolumeId, news: &[ChainNews]) {
+        if self.live.log_full.is_some() {
+            return;
+        }
+        let mut changes: BTreeMap<ChainId, ChainChange> = BTreeMap::new();
+        for news in news.iter().take(NEWS_PER_REQUEST_MAX) {
+            if let Some(change) = self.change_by(sender, *news) {
+                changes.entry(news.chain).or_insert(change);
+            }
+        }
+        let changes: Changes = changes.into_iter().collect();
+        self.change_chains(&changes);
+    }
+
+    fn change_by(&mut self, sender: VolumeId, news: ChainNews) -> Option<ChainChange> {
+        let chain = self.state.table.chain(news.chain)?;
+        let is_member = state_of(chain, sender).is_some();
+        if chain.epoch != news.epoch || !is_member {
+            return None;
+        }
+        match news.what {
+            ChainEvent::Active => {
+                let is_news = head_of(chain) == Some(sender) && !chain.is_active;
+                is_news.then_some(ChainChange::Activated)
+            }
+            ChainEvent::InSync(volume) => {
+                let is_from_last = serving(chain).next_back() == Some(sender);
+                let is_syncing = state_of(chain, volume) == Some(MemberState::Syncing);
+                let is_news = chain.is_active && is_from_last && is_syncing;
+                (is_news && self.is_alive(volume)).then_some(ChainChange::Synced)
+            }
+            ChainEvent::Suspect(volume) if volume == sender => {
+                // It serves the chain no more, and says so of itself.
+                let is_last = !serving(chain).any(|other| other != volume);
+                (!is_last).then_some(ChainChange::Removed(volume))
+            }
+            ChainEvent::Suspect(volume) => {
+                self.begin_removal(news.chain, volume);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn set_replicas(&mut self, ticket: Ticket, replicas: u32) {
+        let refusal = match replicas {
+            _ if self.live.log_full.is_some() => Some(Status::Busy),
+            1.. if replicas as usize <= CHAIN_MEMBERS_MAX => None,
+            _ => Some(Status::Invalid),
+        };
+        if let Some(status) = refusal {
+            return self.live.reply(ticket, Err(status));
+        }
+        self.log(Record::ReplicasSet { replicas });
+        let reply = CoreReply::Admin(AdminReply::SetReplicas(()));
+        self.after_sync(AfterDurable::Reply(ticket, reply));
+    }
+}

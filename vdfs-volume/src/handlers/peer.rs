@@ -1,0 +1,115 @@
+//! What another volume asks of this one as its predecessor in a chain.
+
+use bytes::Bytes;
+use vdfs_proto::limits::CHUNKS_PER_LIST_MAX;
+use vdfs_proto::peer::{
+    ChunkList, DropChunk, Forward, Forwarded, LearnReplies, ListChunks, PutChunk, PutReply,
+};
+use vdfs_proto::{ChainId, Epoch, Status};
+
+use crate::chain::{Outcome, Place, Refusal};
+use crate::node::Node;
+use crate::peers::job_of;
+use crate::store::Piece;
+
+/// The change is made here, and from here on.
+pub(crate) async fn follow(
+    node: &Node,
+    asker: &str,
+    forward: Forward,
+    payload: Bytes,
+) -> Result<Forwarded, Status> {
+    let job = job_of(forward.change, payload);
+    let (chain, _) = job.chain();
+    let (chunk, epoch) = (job.chunk(), forward.epoch);
+    let versions = (forward.base, forward.version);
+    let version = match place_behind(node, asker, chain)?.serves {
+        true => node.engine.follow(job, epoch, versions).await?,
+        false => {
+            let mut supplied = node.engine.supplied.lock().await;
+            supplied.begin(node.store(), &[(chain, epoch)]);
+            let version = node.engine.follow(job, epoch, versions).await?;
+            supplied.follows(node.store(), chunk, (chain, epoch));
+            version
+        }
+    };
+    Ok(Forwarded { version })
+}
+
+pub(crate) async fn learn(node: &Node, asker: &str, lesson: LearnReplies) -> Result<(), Status> {
+    let mut supplied = node.engine.supplied.lock().await;
+    let (chain, epoch) = (lesson.chain, lesson.epoch);
+    check_syncing(node, asker, chain, epoch)?;
+    let outcome = |answer: Result<_, Status>| -> Option<Outcome> {
+        match answer {
+            Ok(version) => Some(Ok(version)),
+            Err(status) => Refusal::of(status).map(Err),
+        }
+    };
+    let replies = lesson.replies.into_iter();
+    let known = replies.filter_map(|(op, answer)| Some((op, outcome(answer)?)));
+    let ends = (lesson.is_first, lesson.is_last);
+    if let Some(all) = supplied.learn(node.store(), (chain, epoch), known, ends) {
+        node.engine.learn(chain, epoch, all);
+    }
+    Ok(())
+}
+
+pub(crate) async fn list(node: &Node, asker: &str, list: ListChunks) -> Result<ChunkList, Status> {
+    if list.after.is_none() {
+        let mut supplied = node.engine.supplied.lock().await;
+        for (chain, epoch) in &list.chains {
+            check_syncing(node, asker, *chain, *epoch)?;
+        }
+        supplied.begin(node.store(), &list.chains);
+    }
+    let chunks = node.store().copies_behind(list.after, CHUNKS_PER_LIST_MAX);
+    Ok(ChunkList { chunks })
+}
+
+pub(crate) async fn put(
+    node: &Node,
+    asker: &str,
+    put: PutChunk,
+    bytes: Bytes,
+) -> Result<PutReply, Status> {
+    let mut supplied = node.engine.supplied.lock().await;
+    check_syncing(node, asker, put.copy.chain, put.epoch)?;
+    let piece = Piece {
+        offset: put.offset,
+        sums: put.sums.clone(),
+        bytes,
+        is_last: put.is_last,
+    };
+    let is_done = supplied.put(node.store(), &put, &piece)?;
+    Ok(PutReply { is_done })
+}
+
+pub(crate) async fn drop_chunk(node: &Node, asker: &str, drop: DropChunk) -> Result<(), Status> {
+    let mut supplied = node.engine.supplied.lock().await;
+    check_syncing(node, asker, drop.chain, drop.epoch)?;
+    supplied.drop_chunk(node.store(), drop.chunk, (drop.chain, drop.epoch));
+    Ok(())
+}
+
+/// What serves is changed by nothing but changes.
+fn check_syncing(node: &Node, asker: &str, chain: ChainId, epoch: Epoch) -> Result<(), Status> {
+    let place = place_behind(node, asker, chain)?;
+    match place.epoch == epoch && !place.serves {
+        true => Ok(()),
+        false => Err(Status::StaleEpoch(place.epoch)),
+    }
+}
+
+/// This volume's place in a chain, if it is the one behind the asker's.
+fn place_behind(node: &Node, asker: &str, chain: ChainId) -> Result<Place, Status> {
+    node.engine.look(|core| {
+        let place = core.place(chain).ok_or(Status::NotServing)?;
+        let table = core.membership().table();
+        let before = place.predecessor.and_then(|volume| table.volume(volume));
+        match before.is_some_and(|before| before.node == asker) {
+            true => Ok(place),
+            false => Err(Status::NotServing),
+        }
+    })
+}

@@ -1,0 +1,193 @@
+//! The ways to the other volumes: passes changes on to successors, and gives a successor that is
+//! syncing what it lacks.
+//!
+//! One thread. What waits for another volume is a task there; it brings the answer back to the engine
+//! and performs what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
+use vdfs_net::address;
+use vdfs_net::carrier::{Carrier, Connector, Target};
+use vdfs_net::rpc;
+use vdfs_proto::frame::Method;
+use vdfs_proto::handshake::Role;
+use vdfs_proto::peer::{Forward, PassedChange};
+use vdfs_proto::volume::ChainEvent;
+use vdfs_proto::{ChainId, Epoch, Status, Version, VolumeId};
+
+use crate::engine::{Engine, Passed};
+use crate::limits::TICK_MS;
+use crate::store::Job;
+use crate::supply;
+
+/// After which a message that was passed on counts as lost; it is passed on again.
+const FORWARD_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How other volumes are reached.
+#[derive(Clone, Debug)]
+pub struct PeerWays {
+    pub connector: Arc<dyn Connector>,
+    /// Where the master is: a volume that says it is on its own machine is there.
+    pub master: IpAddr,
+}
+
+#[derive(Debug)]
+pub(crate) struct Peers {
+    ways: PeerWays,
+    tasks: Handle,
+    /// Whom tasks of this volume are supplying.
+    supplied: Mutex<BTreeSet<VolumeId>>,
+    changed: Notify,
+}
+
+impl Peers {
+    pub(crate) fn new(ways: PeerWays, tasks: Handle) -> Self {
+        Peers {
+            ways,
+            tasks,
+            supplied: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn table_changed(&self) {
+        self.changed.notify_one();
+    }
+
+    /// The way to a volume that the table names.
+    pub(crate) fn carrier(
+        &self,
+        engine: &Engine,
+        volume: VolumeId,
+    ) -> Result<Arc<dyn Carrier>, Status> {
+        let info = engine.look(|core| core.membership().table().volume(volume).cloned());
+        let info = info.ok_or(Status::NotServing)?;
+        Ok(self.ways.connector.carrier(&Target {
+            addr: address::named_by(self.ways.master, info.addr),
+            role: Role::Volume,
+            node: Some(info.node),
+        }))
+    }
+
+    /// Passes a change on, and brings the answer back.
+    pub(crate) fn pass_on(&self, engine: Arc<Engine>, passed: Passed, lacks_chunk: bool) {
+        self.tasks.spawn(async move {
+            let answer = match lacks_chunk {
+                true => supply_and_forward(&engine, &passed).await,
+                false => forward(&engine, &passed).await,
+            };
+            engine.answered(passed.exchange, answer);
+        });
+    }
+}
+
+async fn forward(engine: &Engine, passed: &Passed) -> Result<Version, Status> {
+    let peers = engine.peers().ok_or(Status::NotServing)?;
+    let carrier = peers.carrier(engine, passed.to)?;
+    let (change, payload) = on_the_wire(&passed.job);
+    let message = Forward {
+        epoch: passed.epoch,
+        base: passed.base,
+        version: passed.version,
+        change,
+    };
+    let is_head = engine
+        .place(passed.chain)
+        .is_some_and(|place| place.is_head);
+    let method = if is_head {
+        Method::Peer
+    } else {
+        Method::PeerBehind
+    };
+    let sent = rpc::call_peer(&*carrier, method, message, payload, FORWARD_DEADLINE);
+    Ok(sent.await?.version)
+}
+
+/// The chunk is closed here for the change, so what is given is what the change is made for.
+async fn supply_and_forward(engine: &Arc<Engine>, passed: &Passed) -> Result<Version, Status> {
+    let chunk = passed.job.chunk();
+    let receiver = supply::Receiver::new(engine, passed.to)?;
+    let given = receiver.give_closed(chunk, (passed.chain, passed.epoch));
+    match given.await {
+        Ok(()) => forward(engine, passed).await,
+        // It lacks room for the chunk, not for the change: another one is to have its place.
+        Err(Status::NoSpace) => {
+            let suspect = ChainEvent::Suspect(passed.to);
+            engine.note_news(passed.chain, passed.epoch, suspect);
+            Err(Status::Busy)
+        }
+        Err(status) => Err(status),
+    }
+}
+
+fn on_the_wire(job: &Job) -> (PassedChange, Bytes) {
+    match job {
+        Job::Write { write, payload } => (PassedChange::Write(write.clone()), payload.clone()),
+        Job::Space(ask) => (PassedChange::Space(ask.clone()), Bytes::new()),
+        Job::Cut(cut) => (PassedChange::Cut(*cut), Bytes::new()),
+        Job::Copy { .. } => unreachable!("copies are for chains of one member"),
+    }
+}
+
+/// The job that a predecessor passes on.
+pub(crate) fn job_of(change: PassedChange, payload: Bytes) -> Job {
+    match change {
+        PassedChange::Write(write) => Job::Write { write, payload },
+        PassedChange::Space(ask) => Job::Space(ask),
+        PassedChange::Cut(cut) => Job::Cut(cut),
+    }
+}
+
+/// The thread of the peers: lets time pass for the core, and supplies whoever is syncing.
+pub(crate) async fn run(engine: Arc<Engine>, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        () = tick(&engine) => {}
+        () = supply_whoever_lacks(&engine) => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+}
+
+async fn tick(engine: &Engine) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        engine.tick();
+    }
+}
+
+async fn supply_whoever_lacks(engine: &Arc<Engine>) {
+    let peers = engine.peers().expect("they run");
+    loop {
+        for (peer, chains) in to_supply(engine) {
+            if peers.supplied.lock().insert(peer) {
+                let engine = engine.clone();
+                tokio::spawn(async move {
+                    supply::supply(&engine, peer, &chains).await;
+                    let peers = engine.peers().expect("they run");
+                    peers.supplied.lock().remove(&peer);
+                    peers.changed.notify_one();
+                });
+            }
+        }
+        peers.changed.notified().await;
+    }
+}
+
+type Chains = BTreeMap<ChainId, Epoch>;
+
+fn to_supply(engine: &Engine) -> BTreeMap<VolumeId, Chains> {
+    let mut by_peer: BTreeMap<VolumeId, Chains> = BTreeMap::new();
+    for (chain, epoch, peer) in engine.look(|core| core.membership().to_supply()) {
+        by_peer.entry(peer).or_default().insert(chain, epoch);
+    }
+    by_peer
+}

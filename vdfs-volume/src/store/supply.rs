@@ -1,0 +1,190 @@
+//! Copies of chunks between members of a chain: what one lacks, another has.
+//!
+//! A copy travels in pieces, each the bytes of adjacent blocks; blocks between them are absent. Until
+//! the last piece has come, the receiver's record says that the chunk has no bytes and that nobody
+//! knows what made it, so that a copy which is cut off never passes for one.
+
+use bytes::Bytes;
+use vdfs_proto::chunk::BLOCK_BYTES;
+use vdfs_proto::peer::ChunkCopy;
+use vdfs_proto::{ChainId, ChunkId, Status, Version};
+
+use super::chunks::{Body, Condition};
+use super::record::Content;
+use super::sums::Blocks;
+use super::{Store, memory};
+use crate::chain::ChunkState;
+
+/// Bytes of one piece at most.
+const PIECE_BYTES: u32 = 1 << 20;
+
+/// A part of a chunk's content.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) offset: u32,
+    pub(crate) sums: Vec<u32>,
+    pub(crate) bytes: Bytes,
+    pub(crate) is_last: bool,
+}
+
+impl Store {
+    /// The chunks behind `after`, at most `count`, in an order of the store's own; without those that
+    /// have come to nothing yet.
+    pub(crate) fn copies_behind(&self, after: Option<ChunkId>, count: usize) -> Vec<ChunkCopy> {
+        let mut copies = Vec::new();
+        let mut at = after;
+        while let Some(id) = self.chunks.next_behind(at) {
+            at = Some(id);
+            copies.extend(self.copy_of(id));
+            if copies.len() == count {
+                break;
+            }
+        }
+        copies
+    }
+
+    /// What is here of a chunk; none if it is not there, or only to come.
+    pub(crate) fn copy_of(&self, id: ChunkId) -> Option<ChunkCopy> {
+        let chunk = self.chunks.find(id)?;
+        let body = chunk.attached()?;
+        if body.condition != Condition::Whole {
+            return None;
+        }
+        Some(copy_of(&body))
+    }
+
+    /// The piece of a copy that begins at `offset` or behind it; `NotInSync` if the chunk is not at
+    /// that version any more.
+    pub(crate) fn piece(&self, copy: &ChunkCopy, offset: u32) -> Result<Piece, Status> {
+        let chunk = self.chunks.find(copy.chunk).ok_or(Status::NotInSync)?;
+        let body = chunk.attached().ok_or(Status::NotInSync)?;
+        if body.condition != Condition::Whole || body.state.version() != copy.version {
+            return Err(Status::NotInSync);
+        }
+        let end = body.state.len().div_ceil(BLOCK_BYTES);
+        let first = offset / BLOCK_BYTES;
+        let rest = Blocks {
+            first,
+            count: end.saturating_sub(first),
+        };
+        let Some(begin) = body.sums.first_present(rest) else {
+            return Ok(Piece {
+                offset: 0,
+                sums: Vec::new(),
+                bytes: Bytes::new(),
+                is_last: true,
+            });
+        };
+        let within = Blocks {
+            first: begin,
+            count: (end - begin).min(PIECE_BYTES / BLOCK_BYTES),
+        };
+        let stop = body.sums.first_absent(within).unwrap_or(within.end());
+        let blocks = Blocks {
+            first: begin,
+            count: stop - begin,
+        };
+        let file = self.files.get(body.id);
+        let bytes = memory::read_payload(&file, begin * BLOCK_BYTES, blocks.count * BLOCK_BYTES);
+        let behind = Blocks {
+            first: stop,
+            count: end - stop,
+        };
+        Ok(Piece {
+            offset: begin * BLOCK_BYTES,
+            sums: self.block_sums(&body, blocks),
+            bytes,
+            is_last: body.sums.first_present(behind).is_none(),
+        })
+    }
+
+    /// Makes room for a copy: whatever is here of the chunk goes.
+    pub(crate) fn begin_copy(&self, copy: &ChunkCopy) -> Result<(), Status> {
+        self.drop_copy(copy.chunk);
+        self.with_chunk(copy.chunk, copy.chain, |body| {
+            let nothing = Blocks { first: 0, count: 0 };
+            let (room, _file) = self.make_room(body, nothing)?;
+            room.hold();
+            body.condition = Condition::Whole;
+            body.state = ChunkState::clean(Version::default(), 0, None);
+            self.record(body, Content::Live(body.state));
+            Ok(())
+        })
+    }
+
+    /// Takes one piece in; the last one makes the chunk what it is elsewhere.
+    pub(crate) fn take_piece(&self, copy: &ChunkCopy, piece: &Piece) -> Result<(), Status> {
+        self.check_piece(copy, piece)?;
+        self.with_chunk(copy.chunk, copy.chain, |body| {
+            if body.condition != Condition::Whole {
+                return Err(Status::NotInSync);
+            }
+            if !piece.bytes.is_empty() {
+                self.put_bytes(body, piece)?;
+            }
+            if piece.is_last {
+                memory::cut(&self.files.get(body.id), copy.len);
+                body.state = ChunkState::clean(copy.version, copy.len, copy.op);
+                self.record(body, Content::Live(body.state));
+            }
+            Ok(())
+        })
+    }
+
+    fn check_piece(&self, copy: &ChunkCopy, piece: &Piece) -> Result<(), Status> {
+        let bytes = piece.bytes.len() as u64;
+        let end = u64::from(piece.offset) + bytes;
+        let blocks = u64::from(BLOCK_BYTES);
+        let is_aligned =
+            u64::from(piece.offset).is_multiple_of(blocks) && bytes.is_multiple_of(blocks);
+        let has_sums = piece.sums.len() as u64 * blocks == bytes;
+        let chunk_bytes = self.chunk_bytes()?;
+        let is_within = end <= u64::from(chunk_bytes) && copy.len <= chunk_bytes;
+        match is_aligned && has_sums && is_within {
+            true => Ok(()),
+            false => Err(Status::Malformed),
+        }
+    }
+
+    fn put_bytes(&self, body: &mut Body, piece: &Piece) -> Result<(), Status> {
+        let len = piece.bytes.len() as u32;
+        let blocks = Blocks::touched(piece.offset, len);
+        let (room, file) = self.make_room(body, blocks)?;
+        self.files.secure(&file, piece.offset, len)?;
+        body.charged += room.hold().page_bytes;
+        memory::write(&file, piece.offset, &piece.bytes);
+        let entry = body.entry.expect("it was begun");
+        self.sums.store(entry, &mut body.sums, blocks, &piece.sums);
+        Ok(())
+    }
+
+    /// Removes what is here of these chains and nobody knows how it came to be.
+    pub(crate) fn drop_unknown(&self, is_of: impl Fn(ChainId) -> bool) {
+        let mut at = None;
+        while let Some(id) = self.chunks.next_behind(at) {
+            at = Some(id);
+            let copy = self.copy_of(id);
+            if copy.is_some_and(|copy| is_of(copy.chain) && copy.op.is_none()) {
+                self.drop_copy(id);
+            }
+        }
+    }
+
+    /// Removes what is here of a chunk that its chain does not have.
+    pub(crate) fn drop_copy(&self, id: ChunkId) {
+        if let Some(chunk) = self.chunks.find(id) {
+            self.chunks.remove(id);
+            self.remove(&chunk);
+        }
+    }
+}
+
+fn copy_of(body: &Body) -> ChunkCopy {
+    ChunkCopy {
+        chain: body.chain,
+        chunk: body.id,
+        version: body.state.version(),
+        len: body.state.len(),
+        op: body.state.op(),
+    }
+}
