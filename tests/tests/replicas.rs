@@ -223,3 +223,81 @@ fn copies_are_made_of_what_exists_when_more_are_asked_for() {
         wait_until_whole(&cluster);
     }
 }
+
+/// Journals on both mounts go on while `break_it` lasts, and what they have acknowledged is there.
+fn journals_go_on_through(break_it: impl FnOnce(&Cluster), mend_it: impl FnOnce(&Cluster)) {
+    if mount_tests_skipped() {
+        return;
+    }
+    let (_turn, cluster) = cluster(2);
+    wait_until_whole(&cluster);
+    let names = ["journal-1", "journal-2"];
+    let journals = [0, 1].map(|seed| {
+        let dir = cluster.mounts[seed].dir();
+        Journal::start(&dir.join(names[seed]), seed as u64)
+    });
+    let go_on = |records: u64| {
+        let before = journals.each_ref().map(Journal::acknowledged);
+        eventually("the journals are written", WHOLE_WITHIN, || {
+            let now = journals.each_ref().map(Journal::acknowledged);
+            now.iter()
+                .zip(before)
+                .all(|(now, before)| *now > before + records)
+        });
+    };
+    go_on(100);
+    break_it(&cluster);
+    go_on(1000);
+    mend_it(&cluster);
+    wait_until_whole(&cluster);
+    go_on(100);
+    for (journal, name) in journals.into_iter().zip(names) {
+        let written = journal.finish();
+        assert_eq!(written.errno, None, "no program notices");
+        for mount in &cluster.mounts {
+            written.check(&mount.dir().join(name));
+        }
+    }
+}
+
+#[test]
+fn volume_that_is_cut_off_is_missed_by_nobody() {
+    let volume = |cluster: &Cluster| cluster.volumes[0].host().clone();
+    journals_go_on_through(
+        |cluster| volume(cluster).cut(),
+        |cluster| volume(cluster).heal(),
+    );
+}
+
+#[test]
+fn volumes_that_cannot_reach_each_other_are_noticed_by_nobody() {
+    let ends = |cluster: &Cluster| {
+        let host = |index: usize| cluster.volumes[index].host().clone();
+        (host(0), host(1))
+    };
+    journals_go_on_through(
+        |cluster| {
+            let (one, other) = ends(cluster);
+            one.cut_from(&other);
+        },
+        |cluster| {
+            let (one, other) = ends(cluster);
+            one.heal_with(&other);
+        },
+    );
+}
+
+#[test]
+fn volume_that_stands_still_beyond_its_lease_serves_nothing_old() {
+    let signal = |cluster: &Cluster, is_stopped: bool| {
+        let volume = &cluster.volumes[1];
+        match is_stopped {
+            true => volume.freeze(),
+            false => volume.thaw(),
+        }
+    };
+    journals_go_on_through(
+        |cluster| signal(cluster, true),
+        |cluster| signal(cluster, false),
+    );
+}

@@ -41,7 +41,8 @@ pub struct PeerWays {
 
 #[derive(Debug)]
 pub(crate) struct Peers {
-    ways: PeerWays,
+    /// None when the volume has ended: where the parts share a process, the ways lead back to it.
+    ways: Mutex<Option<PeerWays>>,
     tasks: Handle,
     /// Whom tasks of this volume are supplying.
     supplied: Mutex<BTreeSet<VolumeId>>,
@@ -51,11 +52,16 @@ pub(crate) struct Peers {
 impl Peers {
     pub(crate) fn new(ways: PeerWays, tasks: Handle) -> Self {
         Peers {
-            ways,
+            ways: Mutex::new(Some(ways)),
             tasks,
             supplied: Mutex::default(),
             changed: Notify::new(),
         }
+    }
+
+    /// Lets go of all ways.
+    pub(crate) fn close(&self) {
+        *self.ways.lock() = None;
     }
 
     pub(crate) fn table_changed(&self) {
@@ -70,8 +76,9 @@ impl Peers {
     ) -> Result<Arc<dyn Carrier>, Status> {
         let info = engine.look(|core| core.membership().table().volume(volume).cloned());
         let info = info.ok_or(Status::NotServing)?;
-        Ok(self.ways.connector.carrier(&Target {
-            addr: address::named_by(self.ways.master, info.addr),
+        let ways = self.ways.lock().clone().ok_or(Status::ShuttingDown)?;
+        Ok(ways.connector.carrier(&Target {
+            addr: address::named_by(ways.master, info.addr),
             role: Role::Volume,
             node: Some(info.node),
         }))

@@ -189,6 +189,9 @@ impl Volume {
             // The threads' panics end the process, so a join cannot fail.
             thread.join().expect("guarded threads do not panic");
         }
+        if let Some(peers) = self.node.engine.peers() {
+            peers.close();
+        }
     }
 }
 
