@@ -70,7 +70,8 @@ pub struct QuicConfig {
     pub mtu: Option<u16>,
     /// How long a peer may leave a frame half sent, or a reply unread.
     pub stall: Duration,
-    /// Payloads that a server reads or answers at once, in bytes; at least two of the longest.
+    /// Payloads of clients that a server reads or answers at once, in bytes; at least two of the longest.
+    /// Half as many each of what heads and later members of chains pass on, but two of the longest.
     pub payloads_bytes: usize,
     /// What is asked for the socket's buffers, in bytes; the kernel may give less.
     pub socket_buffer_bytes: usize,

@@ -28,9 +28,13 @@
 //!   will: it is on record here before it is answered.
 //! - Nothing is answered to a client in an epoch before the master knows that its head has taken
 //!   over (the chain is *active*).
+//! - A member that is *syncing* takes part in changes as the last one, and decides nothing: it refuses
+//!   no change, and one whose chunk it has in another version makes it ask for the chunk
+//!   (`NotInSync`). It serves once it has been given all that was there before its epoch, and the
+//!   replies with it.
 //!
-//! Left out: bytes, sums and records (`store`), and how messages travel (`service`). A volume does
-//! not yet pass anything on: see the service.
+//! Left out: bytes, sums and records (`store`), and how messages travel (`service`, `peers`,
+//! `supply`).
 
 mod chunk_state;
 mod lease;

@@ -3,6 +3,9 @@
 //!
 //! Whoever brings an input performs what follows at once: the core's lock is not held meanwhile. What
 //! waits for another volume goes on in a task (`peers`).
+//!
+//! Lock order: the core, then whatever the store locks. No work of the store is done under the core's
+//! lock but on retry records.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

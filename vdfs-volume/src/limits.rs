@@ -21,7 +21,8 @@ pub const BUDGET_BYTES_MIN: u64 = 4 << 20;
 /// Part of the budget left to transfers: one 32nd, at most this many bytes. They are enforced as
 /// [`payloads_bytes`], half of it again in buffers that are kept for the next, and what peers may send
 /// ahead, at most 8 MiB. Below a budget of 1 GiB, of which that would be too large a part, they may
-/// together exceed their part by at most 20 MiB.
+/// together exceed their part by at most 20 MiB. What other volumes pass on has as much again for its
+/// payloads, at least four of the longest.
 pub const BUFFERS_BYTES_MAX: u64 = 32 << 20;
 /// Payloads in flight of a volume with a budget of `budget_bytes`, in bytes: half of its part for
 /// transfers, but always two of the longest.
