@@ -453,7 +453,11 @@ impl<B: Clone, C> Member<B, C> {
                 let asker = Asker::Predecessor(caller);
                 self.begin(Underway::new(order, epoch, rule, asker));
             }
-            Ok(Arrival::Underway) => self.attach(slot_of(order.op), Asker::Predecessor(caller)),
+            Ok(Arrival::Underway) => {
+                let slot = slot_of(order.op);
+                self.writes.expect(slot).epoch = epoch;
+                self.attach(slot, Asker::Predecessor(caller));
+            }
             Ok(Arrival::Answered(outcome)) => self.answer(caller, answer(outcome)),
             Err(status) => self.answer(caller, Err(status)),
         }
@@ -767,7 +771,8 @@ impl<B: Clone, C> Member<B, C> {
                 chain: Some(write.order.chain),
                 outcome: Some(outcome),
             };
-            self.replies.record(reply);
+            let epoch = write.epoch;
+            self.replies.record(epoch, reply);
             return self.ended(slot, outcome);
         }
         self.effects.push(Effect::Record {
@@ -781,15 +786,16 @@ impl<B: Clone, C> Member<B, C> {
     fn recorded(&mut self, op: OpId) {
         let slot = slot_of(op);
         let write = self.writes.expect(slot);
-        let (phase, chain) = (write.phase, Some(write.order.chain));
+        let (phase, chain, epoch) = (write.phase, Some(write.order.chain), write.epoch);
         let Phase::Recording(outcome) = phase else {
             unreachable!("{op:?} is recorded in {phase:?}")
         };
-        self.replies.record(Reply {
+        let reply = Reply {
             op,
             chain,
             outcome: Some(outcome),
-        });
+        };
+        self.replies.record(epoch, reply);
         self.ended(slot, outcome);
         // Its session's records were dropped meanwhile.
         if !self.membership.may_retry(op.session) {
@@ -1009,10 +1015,10 @@ impl<B: Clone, C> Member<B, C> {
     /// changes that the chain has not kept.
     fn taught(&mut self, (chain, epoch): (ChainId, Epoch), replies: Vec<(OpId, Outcome)>) {
         let lesson: BTreeMap<OpId, Outcome> = replies.iter().copied().collect();
-        for (op, outcome) in self.replies.of_chain(chain) {
-            let is_old = outcome.is_ok_and(|version| version.epoch < epoch) || outcome.is_err();
+        // What came in this epoch came from the predecessor, whatever epoch its version is of.
+        for (op, outcome) in self.replies.of_chain_before(chain, epoch) {
             let is_underway = self.writes.get(slot_of(op)).is_some();
-            if is_old && !is_underway && lesson.get(&op) != Some(&outcome) {
+            if !is_underway && lesson.get(&op) != Some(&outcome) {
                 self.replies.forget(op);
                 self.effects.push(Effect::ForgetReply { op });
             }
@@ -1026,7 +1032,7 @@ impl<B: Clone, C> Member<B, C> {
                     chain: Some(chain),
                     outcome: Some(outcome),
                 };
-                self.replies.record(reply);
+                self.replies.record(epoch, reply);
                 self.effects.push(Effect::Remember { chain, op, outcome });
             }
         }

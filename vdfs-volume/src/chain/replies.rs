@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use vdfs_proto::{ChainId, OpId, SessionId, Status, Version};
+use vdfs_proto::{ChainId, Epoch, OpId, SessionId, Status, Version};
 
 /// A definite refusal: the op was not executed and never will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,15 +70,16 @@ pub(super) enum Known {
 
 #[derive(Debug)]
 pub(super) struct Replies {
-    /// `None`: the slot's first op is under way.
-    slots: BTreeMap<Slot, Option<Reply>>,
+    /// `None`: the slot's first op is under way. With the epoch in which the change came here; 0 for
+    /// those of an earlier life.
+    slots: BTreeMap<Slot, Option<(Epoch, Reply)>>,
     slots_max: usize,
 }
 
 impl Replies {
     /// With the records that the store has. It has room for `slots_max`.
     pub(super) fn new(records: impl IntoIterator<Item = Reply>, slots_max: usize) -> Self {
-        let of_record = |reply: Reply| (slot_of(reply.op), Some(reply));
+        let of_record = |reply: Reply| (slot_of(reply.op), Some((Epoch(0), reply)));
         Replies {
             slots: records.into_iter().map(of_record).collect(),
             slots_max,
@@ -87,10 +88,10 @@ impl Replies {
 
     pub(super) fn find(&self, op: OpId) -> Known {
         match self.slots.get(&slot_of(op)).copied().flatten() {
-            Some(known) if known.op.seq == op.seq => {
+            Some((_, known)) if known.op.seq == op.seq => {
                 known.outcome.map_or(Known::New, Known::Answered)
             }
-            Some(known) if known.op.seq > op.seq => Known::Stale,
+            Some((_, known)) if known.op.seq > op.seq => Known::Stale,
             Some(_) | None => Known::New,
         }
     }
@@ -112,26 +113,31 @@ impl Replies {
         }
     }
 
-    pub(super) fn record(&mut self, reply: Reply) {
+    pub(super) fn record(&mut self, epoch: Epoch, reply: Reply) {
         let slot = slot_of(reply.op);
         let place = self.slots.get_mut(&slot).expect("it was reserved");
-        if place.is_none_or(|known| known.op.seq <= reply.op.seq) {
-            *place = Some(reply);
+        if place.is_none_or(|(_, known)| known.op.seq <= reply.op.seq) {
+            *place = Some((epoch, reply));
         }
     }
 
     /// What ops of this chain were answered, as far as their chain is known.
     pub(super) fn of_chain(&self, chain: ChainId) -> Vec<(OpId, Outcome)> {
+        self.of_chain_before(chain, Epoch(u64::MAX))
+    }
+
+    /// The same of changes that came in earlier epochs than this one.
+    pub(super) fn of_chain_before(&self, chain: ChainId, epoch: Epoch) -> Vec<(OpId, Outcome)> {
         let known = self.slots.values().flatten();
-        let of_chain = known.filter(|known| known.chain == Some(chain));
-        let answered = of_chain.filter_map(|known| Some((known.op, known.outcome?)));
+        let earlier = known.filter(|(came, known)| *came < epoch && known.chain == Some(chain));
+        let answered = earlier.filter_map(|(_, known)| Some((known.op, known.outcome?)));
         answered.collect()
     }
 
     /// Forgets an op's reply.
     pub(super) fn forget(&mut self, op: OpId) {
         let place = self.slots.get_mut(&slot_of(op)).and_then(Option::as_mut);
-        if let Some(known) = place.filter(|known| known.op == op) {
+        if let Some((_, known)) = place.filter(|(_, known)| known.op == op) {
             known.outcome = None;
         }
     }
@@ -144,8 +150,6 @@ impl Replies {
 
 #[cfg(test)]
 mod tests {
-    use vdfs_proto::Epoch;
-
     use super::*;
 
     fn op(session: u64, slot: u16, seq: u64) -> OpId {
@@ -179,7 +183,7 @@ mod tests {
         assert_eq!(replies.find(op(1, 0, 6)), Known::New);
         replies.reserve(op(1, 0, 6)).expect("it has its place");
         let refused = Err(Refusal::NoSpace);
-        replies.record(reply(op(1, 0, 6), refused));
+        replies.record(Epoch(1), reply(op(1, 0, 6), refused));
         assert_eq!(replies.find(op(1, 0, 6)), Known::Answered(refused));
     }
 

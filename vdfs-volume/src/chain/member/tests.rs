@@ -392,3 +392,37 @@ fn member_that_is_taught_forgets_what_its_chain_never_had() {
     assert_eq!(again, [format!("answer 8 {}", Status::StaleRequest)]);
     assert_eq!(step(&mut member, request(gone, "a", 4, 9)), ["execute a"]);
 }
+
+#[test]
+fn member_that_is_taught_keeps_what_came_in_this_epoch_with_a_version_of_an_earlier_one() {
+    let mut member = member(3, &[2]);
+    step(&mut member, Input::Table(with_syncing(4, &[2, 1])));
+    let early = op(1, 1);
+    let order = Order {
+        chain: CHAIN,
+        chunk: CHUNK,
+        op: early,
+        body: "a",
+    };
+    let passed_on = Input::Forward {
+        order,
+        epoch: Epoch(4),
+        base: Version::default(),
+        version: version(2, 1),
+        caller: 7,
+    };
+    step(&mut member, passed_on);
+    let applied = Input::Executed {
+        op: early,
+        outcome: Ok(version(2, 1)),
+    };
+    step(&mut member, applied);
+    step(&mut member, Input::Recorded { op: early });
+    let lesson = Input::Taught {
+        chain: CHAIN,
+        epoch: Epoch(4),
+        replies: Vec::new(),
+    };
+    assert_eq!(step(&mut member, lesson), Vec::<String>::new());
+    assert_eq!(member.replies_of(CHAIN), [(early, Ok(version(2, 1)))]);
+}
