@@ -40,11 +40,7 @@ type Chains = BTreeMap<ChainId, Epoch>;
 /// Supplies one volume in these chains. However it ends, it is begun again while one of them needs it.
 pub(crate) async fn supply(engine: &Arc<Engine>, peer: VolumeId, chains: &Chains) {
     match try_supply(engine, peer, chains).await {
-        Ok(()) => {
-            for (chain, epoch) in chains {
-                engine.note_news(*chain, *epoch, ChainEvent::InSync(peer));
-            }
-        }
+        Ok(()) => note_in_sync(engine, peer, chains),
         Err(status) => {
             tracing::debug!(%peer, %status, "not supplied yet");
             if status == Status::NoSpace {
@@ -56,6 +52,15 @@ pub(crate) async fn supply(engine: &Arc<Engine>, peer: VolumeId, chains: &Chains
     }
     // The master takes a moment to say that it has heard.
     tokio::time::sleep(PAUSE).await;
+}
+
+/// One that has nothing where a bad copy is here would show zeros: it does not come to serve.
+fn note_in_sync(engine: &Engine, peer: VolumeId, chains: &Chains) {
+    let bad = engine.store().chains_with_bad_copies();
+    let is_sound = |chain: &ChainId| !bad.contains(&Some(*chain)) && !bad.contains(&None);
+    for (chain, epoch) in chains.iter().filter(|(chain, _)| is_sound(chain)) {
+        engine.note_news(*chain, *epoch, ChainEvent::InSync(peer));
+    }
 }
 
 async fn try_supply(engine: &Arc<Engine>, peer: VolumeId, chains: &Chains) -> Result<(), Status> {

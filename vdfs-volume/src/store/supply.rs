@@ -4,6 +4,8 @@
 //! the last piece has come, the receiver's record says that the chunk has no bytes and that nobody
 //! knows what made it, so that a copy which is cut off never passes for one.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::peer::ChunkCopy;
@@ -51,6 +53,22 @@ impl Store {
             return None;
         }
         Some(copy_of(&body))
+    }
+
+    /// Chains of which a chunk here has lost its record or its file. `None` among them: whose it was is
+    /// not known.
+    pub(crate) fn chains_with_bad_copies(&self) -> HashSet<Option<ChainId>> {
+        let mut chains = HashSet::new();
+        let mut at = None;
+        while let Some(id) = self.chunks.next_behind(at) {
+            at = Some(id);
+            let chunk = self.chunks.find(id);
+            let body = chunk.as_ref().and_then(|chunk| chunk.attached());
+            if let Some(body) = body.filter(|body| body.condition == Condition::Bad) {
+                chains.insert(body.entry.map(|_| body.chain));
+            }
+        }
+        chains
     }
 
     /// The piece of a copy that begins at `offset` or behind it; `NotInSync` if the chunk is not at
