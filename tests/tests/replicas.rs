@@ -117,6 +117,41 @@ fn check_rewritten(path: &Path, synced: &[u64]) {
     }
 }
 
+/// One on each mount.
+struct Journals([Journal; 2]);
+
+impl Journals {
+    const NAMES: [&str; 2] = ["journal-1", "journal-2"];
+
+    fn start(cluster: &Cluster) -> Journals {
+        Journals([0, 1].map(|seed| {
+            let dir = cluster.mounts[seed].dir();
+            Journal::start(&dir.join(Self::NAMES[seed]), seed as u64)
+        }))
+    }
+
+    /// Waits until each has so many more records acknowledged.
+    fn go_on(&self, records: u64) {
+        let acknowledged = || self.0.each_ref().map(Journal::acknowledged);
+        let before = acknowledged();
+        eventually("the journals are written", WHOLE_WITHIN, || {
+            let mut both = acknowledged().into_iter().zip(before);
+            both.all(|(now, before)| now > before + records)
+        });
+    }
+
+    /// No program has noticed, and all that was acknowledged is there, on each mount.
+    fn check(self, cluster: &Cluster) {
+        for (journal, name) in self.0.into_iter().zip(Self::NAMES) {
+            let written = journal.finish();
+            assert_eq!(written.errno, None, "no program notices");
+            for mount in &cluster.mounts {
+                written.check(&mount.dir().join(name));
+            }
+        }
+    }
+}
+
 #[test]
 fn volumes_that_are_killed_one_after_the_other_are_missed_by_nobody() {
     if mount_tests_skipped() {
@@ -164,19 +199,9 @@ fn everything_that_is_killed_at_once_comes_back() {
     }
     let (_turn, mut cluster) = cluster(2);
     wait_until_whole(&cluster);
-    let names = ["journal-1", "journal-2"];
-    let journals = [0, 1].map(|seed| {
-        let dir = cluster.mounts[seed].dir();
-        Journal::start(&dir.join(names[seed]), seed as u64)
-    });
+    let journals = Journals::start(&cluster);
     for _ in 0..3 {
-        let before = journals.each_ref().map(Journal::acknowledged);
-        eventually("the journals are written", WHOLE_WITHIN, || {
-            let now = journals.each_ref().map(Journal::acknowledged);
-            now.iter()
-                .zip(before)
-                .all(|(now, before)| *now > before + 100)
-        });
+        journals.go_on(100);
         cluster.volumes.iter_mut().for_each(Part::kill9);
         cluster.master.kill9();
         cluster.master.start();
@@ -186,13 +211,7 @@ fn everything_that_is_killed_at_once_comes_back() {
             .for_each(|volume| drop(volume.start()));
         wait_until_whole(&cluster);
     }
-    for (journal, name) in journals.into_iter().zip(names) {
-        let written = journal.finish();
-        assert_eq!(written.errno, None, "no program notices");
-        for mount in &cluster.mounts {
-            written.check(&mount.dir().join(name));
-        }
-    }
+    journals.check(&cluster);
 }
 
 #[test]
@@ -231,33 +250,14 @@ fn journals_go_on_through(break_it: impl FnOnce(&Cluster), mend_it: impl FnOnce(
     }
     let (_turn, cluster) = cluster(2);
     wait_until_whole(&cluster);
-    let names = ["journal-1", "journal-2"];
-    let journals = [0, 1].map(|seed| {
-        let dir = cluster.mounts[seed].dir();
-        Journal::start(&dir.join(names[seed]), seed as u64)
-    });
-    let go_on = |records: u64| {
-        let before = journals.each_ref().map(Journal::acknowledged);
-        eventually("the journals are written", WHOLE_WITHIN, || {
-            let now = journals.each_ref().map(Journal::acknowledged);
-            now.iter()
-                .zip(before)
-                .all(|(now, before)| *now > before + records)
-        });
-    };
-    go_on(100);
+    let journals = Journals::start(&cluster);
+    journals.go_on(100);
     break_it(&cluster);
-    go_on(1000);
+    journals.go_on(1000);
     mend_it(&cluster);
     wait_until_whole(&cluster);
-    go_on(100);
-    for (journal, name) in journals.into_iter().zip(names) {
-        let written = journal.finish();
-        assert_eq!(written.errno, None, "no program notices");
-        for mount in &cluster.mounts {
-            written.check(&mount.dir().join(name));
-        }
-    }
+    journals.go_on(100);
+    journals.check(&cluster);
 }
 
 #[test]

@@ -47,7 +47,7 @@ mod writes;
 pub mod planted;
 
 pub use chunk_state::{Admission, Change, ChunkState, Pending, Rule, Space};
-pub use member::{Effect, Failure, Input, Member, Order, Prepared, Reading, Terms};
+pub use member::{Effect, Failure, Input, Member, Order, PassedOn, Prepared, Reading, Terms};
 pub use membership::{Membership, Place};
 pub use replies::{Outcome, Refusal, Reply};
 

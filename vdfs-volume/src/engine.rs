@@ -21,10 +21,10 @@ use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, NEWS_PER_REQUEST_MAX};
 use vdfs_proto::peer::CutChunk;
 use vdfs_proto::volume::{ChainEvent, ChainNews, Fence, Registered};
 use vdfs_proto::{
-    ChainId, ChainTable, ChunkId, DataId, Epoch, Layout, OpId, SessionId, Status, Version, VolumeId,
+    ChainId, ChainTable, ChunkId, DataId, Epoch, Layout, OpId, SessionId, Status, Version,
 };
 
-use crate::chain::{Effect, Input, Member, Order, Outcome, Place, Reading, Reply};
+use crate::chain::{Effect, Input, Member, Order, Outcome, PassedOn, Place, Reading, Reply};
 use crate::peers::Peers;
 use crate::store::{Job, Store};
 use crate::supplied::Supplied;
@@ -414,7 +414,7 @@ impl Engine {
                 suspect,
             } => self.note_news(chain, epoch, ChainEvent::Suspect(suspect)),
             Effect::Left { chain, epoch } => self.note_left(chain, epoch),
-            Effect::Forward { .. } | Effect::Supply { .. } => self.pass_on(effect),
+            Effect::PassOn(passed) => self.pass_on(passed),
             Effect::Discard { op, chunk } => self.store.discard(op, chunk),
             of_store => return Some(self.perform_in_store(of_store)),
         }
@@ -457,67 +457,10 @@ impl Engine {
         }
     }
 
-    fn pass_on(&self, effect: CoreEffect) {
-        let (passed, lacks_chunk) = match effect {
-            Effect::Forward {
-                exchange,
-                to,
-                order,
-                epoch,
-                base,
-                version,
-            } => (
-                Passed::new(exchange, to, order, epoch, (base, version)),
-                false,
-            ),
-            Effect::Supply {
-                exchange,
-                to,
-                order,
-                epoch,
-                base,
-                version,
-            } => (
-                Passed::new(exchange, to, order, epoch, (base, version)),
-                true,
-            ),
-            other => unreachable!("{other:?} is for nobody else"),
-        };
+    fn pass_on(&self, passed: PassedOn<Arc<Job>>) {
         let (peers, me) = (self.peers(), self.me.upgrade());
         let (peers, me) = peers.zip(me).expect("chains of several have peers");
-        peers.pass_on(me, passed, lacks_chunk);
-    }
-}
-
-/// A change on its way to the successor.
-#[derive(Debug)]
-pub(crate) struct Passed {
-    pub(crate) exchange: u64,
-    pub(crate) to: VolumeId,
-    pub(crate) chain: ChainId,
-    pub(crate) job: Arc<Job>,
-    pub(crate) epoch: Epoch,
-    pub(crate) base: Version,
-    pub(crate) version: Version,
-}
-
-impl Passed {
-    fn new(
-        exchange: u64,
-        to: VolumeId,
-        order: Order<Arc<Job>>,
-        epoch: Epoch,
-        (base, version): (Version, Version),
-    ) -> Self {
-        Passed {
-            exchange,
-            to,
-            chain: order.chain,
-            job: order.body,
-            epoch,
-            base,
-            version,
-        }
+        peers.pass_on(me, passed);
     }
 }
 

@@ -21,12 +21,13 @@ use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::peer::{Forward, PassedChange};
 use vdfs_proto::volume::ChainEvent;
-use vdfs_proto::{ChainId, Epoch, Status, Version, VolumeId};
+use vdfs_proto::{Status, Version, VolumeId};
 
-use crate::engine::{Engine, Passed};
+use crate::chain::PassedOn;
+use crate::engine::Engine;
 use crate::limits::TICK_MS;
 use crate::store::Job;
-use crate::supply;
+use crate::supply::{self, Chains};
 
 /// After which a message that was passed on counts as lost; it is passed on again.
 const FORWARD_DEADLINE: Duration = Duration::from_secs(2);
@@ -85,9 +86,9 @@ impl Peers {
     }
 
     /// Passes a change on, and brings the answer back.
-    pub(crate) fn pass_on(&self, engine: Arc<Engine>, passed: Passed, lacks_chunk: bool) {
+    pub(crate) fn pass_on(&self, engine: Arc<Engine>, passed: PassedOn<Arc<Job>>) {
         self.tasks.spawn(async move {
-            let answer = match lacks_chunk {
+            let answer = match passed.lacks_chunk {
                 true => supply_and_forward(&engine, &passed).await,
                 false => forward(&engine, &passed).await,
             };
@@ -96,10 +97,10 @@ impl Peers {
     }
 }
 
-async fn forward(engine: &Engine, passed: &Passed) -> Result<Version, Status> {
+async fn forward(engine: &Engine, passed: &PassedOn<Arc<Job>>) -> Result<Version, Status> {
     let peers = engine.peers().ok_or(Status::NotServing)?;
     let carrier = peers.carrier(engine, passed.to)?;
-    let (change, payload) = on_the_wire(&passed.job);
+    let (change, payload) = on_the_wire(&passed.order.body);
     let message = Forward {
         epoch: passed.epoch,
         base: passed.base,
@@ -107,7 +108,7 @@ async fn forward(engine: &Engine, passed: &Passed) -> Result<Version, Status> {
         change,
     };
     let is_head = engine
-        .place(passed.chain)
+        .place(passed.order.chain)
         .is_some_and(|place| place.is_head);
     let method = if is_head {
         Method::Peer
@@ -119,16 +120,19 @@ async fn forward(engine: &Engine, passed: &Passed) -> Result<Version, Status> {
 }
 
 /// The chunk is closed here for the change, so what is given is what the change is made for.
-async fn supply_and_forward(engine: &Arc<Engine>, passed: &Passed) -> Result<Version, Status> {
-    let chunk = passed.job.chunk();
+async fn supply_and_forward(
+    engine: &Arc<Engine>,
+    passed: &PassedOn<Arc<Job>>,
+) -> Result<Version, Status> {
+    let chunk = passed.order.chunk;
     let receiver = supply::Receiver::new(engine, passed.to)?;
-    let given = receiver.give_closed(chunk, (passed.chain, passed.epoch));
+    let given = receiver.give_closed(chunk, (passed.order.chain, passed.epoch));
     match given.await {
         Ok(()) => forward(engine, passed).await,
         // It lacks room for the chunk, not for the change: another one is to have its place.
         Err(Status::NoSpace) => {
             let suspect = ChainEvent::Suspect(passed.to);
-            engine.note_news(passed.chain, passed.epoch, suspect);
+            engine.note_news(passed.order.chain, passed.epoch, suspect);
             Err(Status::Busy)
         }
         Err(status) => Err(status),
@@ -188,8 +192,6 @@ async fn supply_whoever_lacks(engine: &Arc<Engine>) {
         peers.changed.notified().await;
     }
 }
-
-type Chains = BTreeMap<ChainId, Epoch>;
 
 fn to_supply(engine: &Engine) -> BTreeMap<VolumeId, Chains> {
     let mut by_peer: BTreeMap<VolumeId, Chains> = BTreeMap::new();

@@ -35,7 +35,8 @@ const CLOSED_PAUSE: Duration = Duration::from_millis(10);
 /// Chunks that are copied at once: hides the round trips, and leaves the others their turn.
 const CHUNKS_AT_ONCE: usize = 4;
 
-type Chains = BTreeMap<ChainId, Epoch>;
+/// In which a successor is supplied, each in its epoch.
+pub(crate) type Chains = BTreeMap<ChainId, Epoch>;
 
 /// Supplies one volume in these chains. However it ends, it is begun again while one of them needs it.
 pub(crate) async fn supply(engine: &Arc<Engine>, peer: VolumeId, chains: &Chains) {

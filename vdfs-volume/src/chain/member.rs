@@ -90,7 +90,7 @@ pub enum Input<B, C> {
     Recorded {
         op: OpId,
     },
-    /// What became of [`Effect::Forward`]: the successor's answer, or how the message was lost.
+    /// What became of [`Effect::PassOn`]: the successor's answer, or how the message was lost.
     Answered {
         exchange: u64,
         answer: Result<Version, Status>,
@@ -134,6 +134,20 @@ pub enum Input<B, C> {
     Tick,
 }
 
+/// A change on its way to the successor.
+#[derive(Clone, Debug)]
+pub struct PassedOn<B> {
+    /// Comes back with the answer.
+    pub exchange: u64,
+    pub to: VolumeId,
+    pub order: Order<B>,
+    pub epoch: Epoch,
+    pub base: Version,
+    pub version: Version,
+    /// The successor is to be given the chunk first, as it is here.
+    pub lacks_chunk: bool,
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub enum Effect<B, C> {
@@ -161,23 +175,7 @@ pub enum Effect<B, C> {
         outcome: Outcome,
     },
     /// Pass the change on.
-    Forward {
-        exchange: u64,
-        to: VolumeId,
-        order: Order<B>,
-        epoch: Epoch,
-        base: Version,
-        version: Version,
-    },
-    /// Give the successor the chunk as it is here, then pass the change on.
-    Supply {
-        exchange: u64,
-        to: VolumeId,
-        order: Order<B>,
-        epoch: Epoch,
-        base: Version,
-        version: Version,
-    },
+    PassOn(PassedOn<B>),
     Answer {
         caller: C,
         outcome: Result<Version, Status>,
@@ -505,8 +503,7 @@ impl<B: Clone, C> Member<B, C> {
 
     fn attach(&mut self, slot: Slot, asker: Asker<C>) {
         if let Err((asker, status)) = self.writes.expect(slot).attach(asker) {
-            let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
-            self.answer(caller, Err(status));
+            self.answer_all(vec![asker], Err(status));
         }
     }
 
@@ -664,25 +661,15 @@ impl<B: Clone, C> Member<B, C> {
         let write = self.writes.expect(slot);
         write.rule = Rule::Given { base, version };
         write.phase = Phase::Passed(passed);
-        let epoch = place.epoch;
-        self.effects.push(match is_lacking {
-            true => Effect::Supply {
-                exchange,
-                to,
-                order,
-                epoch,
-                base,
-                version,
-            },
-            false => Effect::Forward {
-                exchange,
-                to,
-                order,
-                epoch,
-                base,
-                version,
-            },
-        });
+        self.effects.push(Effect::PassOn(PassedOn {
+            exchange,
+            to,
+            order,
+            epoch: place.epoch,
+            base,
+            version,
+            lacks_chunk: is_lacking,
+        }));
         if is_planted!(AckBeforeSuccessor) {
             self.writes.expect(slot).phase = Phase::Applying;
             self.effects.push(Effect::Apply { op, chunk });
@@ -817,10 +804,7 @@ impl<B: Clone, C> Member<B, C> {
         let opened = self.writes.open(slot);
         let write = self.writes.remove(slot);
         self.replies.release(write.order.op);
-        for asker in write.askers {
-            let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
-            self.answer(caller, answer);
-        }
+        self.answer_all(write.askers, answer);
         self.go_on(opened);
     }
 
@@ -840,10 +824,7 @@ impl<B: Clone, C> Member<B, C> {
             .into_iter()
             .partition(|asker| matches!(asker, Asker::Client(_)));
         write.askers = clients;
-        for asker in predecessors {
-            let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
-            self.answer(caller, answer);
-        }
+        self.answer_all(predecessors, answer);
     }
 
     /// Answers the clients of an ended change if the chain is active, and keeps them waiting if it
@@ -863,9 +844,14 @@ impl<B: Clone, C> Member<B, C> {
             Some(_) => answer(outcome),
             None => Err(self.no_place(chain)),
         };
-        for asker in self.writes.remove(slot).askers {
+        let askers = self.writes.remove(slot).askers;
+        self.answer_all(askers, answer);
+    }
+
+    fn answer_all(&mut self, askers: Vec<Asker<C>>, outcome: Result<Version, Status>) {
+        for asker in askers {
             let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
-            self.answer(caller, answer);
+            self.answer(caller, outcome);
         }
     }
 
@@ -952,10 +938,7 @@ impl<B: Clone, C> Member<B, C> {
     fn end_queued(&mut self, slot: Slot, status: Status) {
         let write = self.writes.remove(slot);
         self.replies.release(write.order.op);
-        for asker in write.askers {
-            let (Asker::Client(caller) | Asker::Predecessor(caller)) = asker;
-            self.answer(caller, Err(status));
-        }
+        self.answer_all(write.askers, Err(status));
     }
 
     /// This copy is not the chain's.

@@ -271,18 +271,20 @@ impl Membership {
             return None;
         }
         let takes_part = |member: &&Member| member.state != MemberState::Waiting;
-        let all: Vec<&Member> = chain.members.iter().filter(takes_part).collect();
-        let at = all.iter().position(|member| self.is_me(me, member))?;
-        let serves = all[at].state == MemberState::Serving;
+        let all = || chain.members.iter().filter(takes_part);
+        let at = all().position(|member| self.is_me(me, member))?;
+        let serves = all().nth(at)?.state == MemberState::Serving;
         Some(Place {
             epoch: chain.epoch,
             lost_below: chain.lost_below,
-            members: all.len(),
+            members: all().count(),
             serves,
             is_head: at == 0 && serves,
             is_active: self.is_active(id, chain),
-            successor: all.get(at + 1).map(|member| **member),
-            predecessor: at.checked_sub(1).map(|before| all[before].volume),
+            successor: all().nth(at + 1).copied(),
+            predecessor: at
+                .checked_sub(1)
+                .and_then(|before| Some(all().nth(before)?.volume)),
         })
     }
 

@@ -158,6 +158,12 @@ impl ChunkMap {
         same.or_else(|| rest.find_map(|shard| next_in(shard, Bound::Unbounded)))
     }
 
+    /// All chunks behind `after` in that order; those that are made meanwhile may be among them.
+    pub(super) fn ids_behind(&self, after: Option<ChunkId>) -> impl Iterator<Item = ChunkId> {
+        let next = |id: &ChunkId| self.next_behind(Some(*id));
+        std::iter::successors(self.next_behind(after), next)
+    }
+
     pub(super) fn len(&self) -> u64 {
         let of_shard = |shard: &Shard| shard.read().len() as u64;
         self.shards.iter().map(of_shard).sum()

@@ -33,16 +33,8 @@ impl Store {
     /// The chunks behind `after`, at most `count`, in an order of the store's own; without those that
     /// have come to nothing yet.
     pub(crate) fn copies_behind(&self, after: Option<ChunkId>, count: usize) -> Vec<ChunkCopy> {
-        let mut copies = Vec::new();
-        let mut at = after;
-        while let Some(id) = self.chunks.next_behind(at) {
-            at = Some(id);
-            copies.extend(self.copy_of(id));
-            if copies.len() == count {
-                break;
-            }
-        }
-        copies
+        let ids = self.chunks.ids_behind(after);
+        ids.filter_map(|id| self.copy_of(id)).take(count).collect()
     }
 
     /// What is here of a chunk; none if it is not there, or only to come.
@@ -58,17 +50,13 @@ impl Store {
     /// Chains of which a chunk here has lost its record or its file. `None` among them: whose it was is
     /// not known.
     pub(crate) fn chains_with_bad_copies(&self) -> HashSet<Option<ChainId>> {
-        let mut chains = HashSet::new();
-        let mut at = None;
-        while let Some(id) = self.chunks.next_behind(at) {
-            at = Some(id);
-            let chunk = self.chunks.find(id);
-            let body = chunk.as_ref().and_then(|chunk| chunk.attached());
-            if let Some(body) = body.filter(|body| body.condition == Condition::Bad) {
-                chains.insert(body.entry.map(|_| body.chain));
-            }
-        }
-        chains
+        let chain_of = |id| {
+            let chunk = self.chunks.find(id)?;
+            let body = chunk.attached()?;
+            let is_bad = body.condition == Condition::Bad;
+            is_bad.then(|| body.entry.map(|_| body.chain))
+        };
+        self.chunks.ids_behind(None).filter_map(chain_of).collect()
     }
 
     /// The piece of a copy that begins at `offset` or behind it; `NotInSync` if the chunk is not at
@@ -178,9 +166,7 @@ impl Store {
 
     /// Removes what is here of these chains and nobody knows how it came to be.
     pub(crate) fn drop_unknown(&self, is_of: impl Fn(ChainId) -> bool) {
-        let mut at = None;
-        while let Some(id) = self.chunks.next_behind(at) {
-            at = Some(id);
+        for id in self.chunks.ids_behind(None) {
             let copy = self.copy_of(id);
             if copy.is_some_and(|copy| is_of(copy.chain) && copy.op.is_none()) {
                 self.drop_copy(id);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use vdfs_proto::{
     ChainId, ChainTable, Epoch, MemberState, OpId, SessionId, Status, StoreId, Version, VolumeId,
 };
-use vdfs_volume::chain::{Effect, Member, Order, Reading, Rule};
+use vdfs_volume::chain::{Effect, Member, Reading, Rule};
 
 use crate::history::History;
 use crate::message::chain_of;
@@ -70,15 +70,7 @@ impl Scene<'_> {
 }
 
 /// A change on its way to the successor.
-#[derive(Clone, Debug)]
-pub(crate) struct PassedOn {
-    pub(crate) exchange: u64,
-    pub(crate) to: VolumeId,
-    pub(crate) order: Order<Patch>,
-    pub(crate) epoch: Epoch,
-    pub(crate) base: Version,
-    pub(crate) version: Version,
-}
+pub(crate) type PassedOn = vdfs_volume::chain::PassedOn<Patch>;
 
 /// The process has ended.
 #[derive(Debug)]
@@ -760,43 +752,12 @@ impl Node {
             Effect::Left { chain, epoch } => {
                 panic!("volume {} has diverged in {chain:?} {epoch:?}", self.index)
             }
-            Effect::Forward {
-                exchange,
-                to,
-                order,
-                epoch,
-                base,
-                version,
-            } => {
-                let passed = PassedOn {
-                    exchange,
-                    to,
-                    order,
-                    epoch,
-                    base,
-                    version,
-                };
+            Effect::PassOn(passed) => {
                 self.note_passed(scene, &passed);
-                self.forward(scene, passed);
-            }
-            Effect::Supply {
-                exchange,
-                to,
-                order,
-                epoch,
-                base,
-                version,
-            } => {
-                let passed = PassedOn {
-                    exchange,
-                    to,
-                    order,
-                    epoch,
-                    base,
-                    version,
-                };
-                self.note_passed(scene, &passed);
-                return self.supply(scene, passed);
+                match passed.lacks_chunk {
+                    true => return self.supply(scene, passed),
+                    false => self.forward(scene, passed),
+                }
             }
             Effect::Activate { .. } | Effect::Report { .. } => {
                 self.tell(scene, effect);
@@ -852,6 +813,7 @@ impl Node {
             epoch,
             base,
             version,
+            lacks_chunk: _,
         } = passed;
         let (volume, life) = (self.index, self.life);
         let message = Message::Forward {

@@ -75,9 +75,13 @@ fn name(effect: &Effect<&'static str, u32>) -> String {
         Effect::Apply { op, .. } => format!("apply {}", op.seq),
         Effect::Discard { op, .. } => format!("discard {}", op.seq),
         Effect::Record { op, .. } => format!("record {}", op.seq),
-        Effect::Forward {
-            to, epoch, version, ..
-        } => format!("forward {version:?} to {to} in {epoch}"),
+        Effect::PassOn(PassedOn {
+            to,
+            epoch,
+            version,
+            lacks_chunk: false,
+            ..
+        }) => format!("forward {version:?} to {to} in {epoch}"),
         Effect::Answer { caller, outcome } => match outcome {
             Ok(version) => format!("answer {caller} {version:?}"),
             Err(status) => format!("answer {caller} {status}"),
