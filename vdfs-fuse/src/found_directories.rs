@@ -1,9 +1,14 @@
-//! Which directory the kernel has last been told that a name is.
+//! Which directory a caller has last found under a name.
 //!
 //! rmdir(2), and a rename over a directory, reach us as a name, and the kernel takes the directory
-//! that it has looked up under that name for dead afterwards. If another mount has put another one
-//! there meanwhile, that one must stay: the master is told which one was found, and a difference is
-//! `ESTALE`, after which the kernel looks again and repeats the call (`retry_estale` in Linux).
+//! that it has looked up under that name for dead afterwards, for as long as it remembers it. If
+//! another mount has moved it away meanwhile, it is alive elsewhere: the master is told which one was
+//! found, and a difference is `ESTALE`, after which the kernel looks again and repeats the call
+//! (`retry_estale` in Linux).
+//!
+//! The thread that removes is the one that has looked the name up just before, under the lock of the
+//! directory. Others on the same machine may look meanwhile, and find what is there by then; so each
+//! thread has a memory of its own.
 //!
 //! What is not remembered is removed by its name alone.
 
@@ -14,7 +19,16 @@ use vdfs_proto::{Attr, FileKind, FileName, Ino};
 use crate::limits::FOUND_DIRECTORIES_MAX;
 
 #[derive(Debug)]
-pub(crate) struct FoundDirectories(Mutex<LruCache<(Ino, FileName), Ino>>);
+pub(crate) struct FoundDirectories(Mutex<LruCache<Looked, Ino>>);
+
+/// A caller's look at a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Looked {
+    /// Thread id as the request has it; 0 for all that the mount's namespace does not know.
+    pub(crate) caller: u32,
+    pub(crate) parent: Ino,
+    pub(crate) name: FileName,
+}
 
 impl Default for FoundDirectories {
     fn default() -> Self {
@@ -23,14 +37,20 @@ impl Default for FoundDirectories {
 }
 
 impl FoundDirectories {
-    /// The kernel is about to be told what `name` is. Of anything but a directory it needs no word.
-    pub(crate) fn note(&self, parent: Ino, name: FileName, attr: &Attr) {
-        if attr.kind == FileKind::Directory {
-            self.0.lock().put((parent, name), attr.ino);
+    /// The kernel is about to be told what is there. Of anything but a directory it needs no word.
+    pub(crate) fn note(&self, looked: Looked, found: Option<&Attr>) {
+        let mut directories = self.0.lock();
+        match found {
+            Some(attr) if attr.kind == FileKind::Directory => {
+                directories.put(looked, attr.ino);
+            }
+            _ => {
+                directories.pop(&looked);
+            }
         }
     }
 
-    pub(crate) fn find(&self, parent: Ino, name: &FileName) -> Option<Ino> {
-        self.0.lock().peek(&(parent, name.clone())).copied()
+    pub(crate) fn find(&self, looked: &Looked) -> Option<Ino> {
+        self.0.lock().peek(looked).copied()
     }
 }

@@ -150,7 +150,7 @@ pub struct Unlink {
 pub struct Rmdir {
     pub parent: Ino,
     pub name: FileName,
-    /// The directory that the caller has found under the name, if it knows: another one is
+    /// The directory that the caller has found under the name, if it has: anything else there is
     /// `StaleInode`.
     pub found: Option<Ino>,
 }
@@ -162,8 +162,8 @@ pub struct Rename {
     pub new_parent: Ino,
     pub new_name: FileName,
     pub mode: RenameMode,
-    /// The directory that the caller has found under the new name, if it knows: another one is
-    /// `StaleInode`.
+    /// The directory that the caller has found under the new name, if it has: anything else there,
+    /// or nothing, is `StaleInode`. Not looked at by an exchange.
     pub found: Option<Ino>,
 }
 

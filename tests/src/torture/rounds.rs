@@ -12,6 +12,7 @@ use super::history::{Answer, Call, Name, Node, Record, Round};
 use super::listing::{ListingFault, check_listings};
 use super::search::{Verdict, search};
 use super::snapshot::Snapshot;
+use super::tree::Tree;
 use super::worker::{Worker, contents};
 
 /// Directories that a round may begin with: fewer leave little to move, more leave names alone.
@@ -55,7 +56,7 @@ pub enum Fault {
     Order,
     Listing(ListingFault),
     /// The mounts show different trees while nothing goes on.
-    MountsDiffer,
+    MountsDiffer(Vec<Tree>),
     /// A file does not contain its number, though whoever made it had returned.
     Contents(Node),
     /// The number of links is not the number of names.
@@ -109,6 +110,7 @@ pub fn run(dirs: &[PathBuf], plan: Plan) -> Result<Summary, Violation> {
     build(&dirs[0])?;
     while begun.elapsed() < plan.time {
         let before = look(dirs)?;
+        check_mounts(&before)?;
         if !DIRECTORIES.contains(&before[0].directories.len()) {
             build(&dirs[0])?;
             continue;
@@ -119,10 +121,10 @@ pub fn run(dirs: &[PathBuf], plan: Plan) -> Result<Summary, Violation> {
             mounts: dirs.len(),
             before: before.into_iter().next().expect("one mount at least").tree,
             records,
-            after: after.into_iter().next().expect("one mount at least").tree,
+            after: after[0].tree.clone(),
         };
         summary.count(&round);
-        match check(&round) {
+        match check_mounts(&after).and_then(|()| check(&round)) {
             Ok(is_decided) => summary.undecided += u64::from(!is_decided),
             Err(what) => {
                 let round = Some(Box::new(round));
@@ -226,19 +228,20 @@ fn check_contents(round: &Round) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What each mount shows, which must be the same.
-fn look(dirs: &[PathBuf]) -> Result<Vec<Snapshot>, Violation> {
-    let snapshots = dirs
-        .iter()
-        .map(|dir| Snapshot::of(dir))
-        .collect::<io::Result<Vec<_>>>()?;
-    for snapshot in &snapshots {
+/// What each mount shows.
+fn look(dirs: &[PathBuf]) -> io::Result<Vec<Snapshot>> {
+    dirs.iter().map(|dir| Snapshot::of(dir)).collect()
+}
+
+fn check_mounts(snapshots: &[Snapshot]) -> Result<(), Fault> {
+    for snapshot in snapshots {
         if snapshot.tree != snapshots[0].tree {
-            return Err(Fault::MountsDiffer.into());
+            let trees = snapshots.iter().map(|snapshot| snapshot.tree.clone());
+            return Err(Fault::MountsDiffer(trees.collect()));
         }
         check_files(snapshot)?;
     }
-    Ok(snapshots)
+    Ok(())
 }
 
 fn check_files(snapshot: &Snapshot) -> Result<(), Fault> {

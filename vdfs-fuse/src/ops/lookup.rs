@@ -6,6 +6,7 @@ use fuser::{INodeNo, ReplyEntry, Request};
 use vdfs_proto::Ino;
 
 use crate::door::Door;
+use crate::found_directories::Looked;
 use crate::ops::file_name;
 
 pub(crate) fn lookup(
@@ -16,11 +17,16 @@ pub(crate) fn lookup(
     reply: ReplyEntry,
 ) {
     let (fs, directories) = (door.fs(), door.directories());
-    let (parent, name) = (Ino(parent.0), file_name(name));
+    let (caller, parent, name) = (request.pid(), Ino(parent.0), file_name(name));
     door.answer(request, reply, async move {
         let name = name?;
-        let attr = fs.lookup(parent, &name).await?;
-        directories.note(parent, name, &attr);
-        Ok(attr)
+        let found = fs.lookup(parent, &name).await;
+        let looked = Looked {
+            caller,
+            parent,
+            name,
+        };
+        directories.note(looked, found.as_ref().ok());
+        found
     });
 }

@@ -5,6 +5,7 @@ use vdfs_proto::meta::{Rename, RenameMode};
 use vdfs_proto::{Ino, Status};
 
 use crate::door::Door;
+use crate::found_directories::Looked;
 use crate::ops::{Place, file_name};
 
 pub(crate) fn rename(
@@ -17,7 +18,11 @@ pub(crate) fn rename(
 ) {
     let (fs, directories) = (door.fs(), door.directories());
     let rename = decode(from, to, flags).map(|rename| Rename {
-        found: directories.find(rename.new_parent, &rename.new_name),
+        found: directories.find(&Looked {
+            caller: request.pid(),
+            parent: rename.new_parent,
+            name: rename.new_name.clone(),
+        }),
         ..rename
     });
     door.answer(request, reply, async move { fs.rename(rename?).await });

@@ -6,6 +6,7 @@ use fuser::{INodeNo, ReplyEmpty, Request};
 use vdfs_proto::Ino;
 
 use crate::door::Door;
+use crate::found_directories::Looked;
 use crate::ops::file_name;
 
 pub(crate) fn rmdir(
@@ -15,10 +16,15 @@ pub(crate) fn rmdir(
     name: &OsStr,
     reply: ReplyEmpty,
 ) {
-    let (fs, parent) = (door.fs(), Ino(parent.0));
-    let place = file_name(name).map(|name| (door.directories().find(parent, &name), name));
+    let (fs, directories) = (door.fs(), door.directories());
+    let looked = file_name(name).map(|name| Looked {
+        caller: request.pid(),
+        parent: Ino(parent.0),
+        name,
+    });
     door.answer(request, reply, async move {
-        let (found, name) = place?;
-        fs.rmdir(parent, name, found).await
+        let looked = looked?;
+        let found = directories.find(&looked);
+        fs.rmdir(looked.parent, looked.name, found).await
     });
 }

@@ -25,20 +25,11 @@ impl State {
             found,
         } = rmdir;
         let ino = self.lookup(parent, &name)?;
-        self.check_found(ino, found)?;
+        check_found(Some(ino), found)?;
         if !self.directory(ino)?.is_empty() {
             return Err(Status::NotEmpty);
         }
         Ok(Change::Rmdir { parent, name })
-    }
-
-    /// Two directories that had one name after another are not to be taken for one another.
-    pub(super) fn check_found(&self, ino: Ino, found: Option<Ino>) -> Result<(), Status> {
-        let is_other = found.is_some_and(|found| found != ino);
-        match is_other && self.inode(ino)?.directory().is_some() {
-            true => Err(Status::StaleInode),
-            false => Ok(()),
-        }
     }
 
     pub(super) fn apply_unlink(
@@ -114,5 +105,14 @@ impl State {
         if let Some(file) = gone.file() {
             self.queue_reap(file.data, applied);
         }
+    }
+}
+
+/// A kernel takes the directory that it has found for dead when this succeeds, so nothing else may be
+/// there: not another directory, not a file, and not nothing either.
+pub(super) fn check_found(present: Option<Ino>, found: Option<Ino>) -> Result<(), Status> {
+    match found.is_some() && found != present {
+        true => Err(Status::StaleInode),
+        false => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use vdfs_proto::meta::{Rename, RenameMode};
 use vdfs_proto::{FileName, Ino, Status, Timestamp};
 
 use super::Facts;
+use super::remove::check_found;
 use crate::core::record::Change;
 use crate::core::state::{Applied, State};
 
@@ -13,21 +14,22 @@ impl State {
         let replaced = self.find(rename.new_parent, &rename.new_name)?;
         match (rename.mode, replaced) {
             (RenameMode::NoReplace, Some(_)) => return Err(Status::Exists),
-            (_, Some(other)) if other == ino => return Ok(Change::Nothing),
             (RenameMode::Exchange, _) => {
                 let other = replaced.ok_or(Status::NotFound)?;
                 return self.plan_exchange(rename, ino, other);
             }
-            (RenameMode::Replace | RenameMode::NoReplace, _) => {}
+            (RenameMode::Replace | RenameMode::NoReplace, _) => {
+                check_found(replaced, rename.found)?;
+            }
+        }
+        if replaced == Some(ino) {
+            return Ok(Change::Nothing);
         }
         if self.directory(ino).is_ok() && self.is_within(rename.new_parent, ino) {
             return Err(Status::Invalid);
         }
         match replaced {
-            Some(replaced) => {
-                self.check_found(replaced, rename.found)?;
-                self.check_replace(ino, replaced)?;
-            }
+            Some(replaced) => self.check_replace(ino, replaced)?,
             None => self
                 .directory(rename.new_parent)?
                 .check_room(self.hash(&rename.new_name))?,
@@ -55,6 +57,9 @@ impl State {
             // Nothing is removed.
             found: _,
         } = rename;
+        if ino == other {
+            return Ok(Change::Nothing);
+        }
         if self.is_within(new_parent, ino) || self.is_within(parent, other) {
             return Err(Status::Invalid);
         }

@@ -763,6 +763,34 @@ fn directory_that_took_the_place_of_the_one_found_stays() {
 }
 
 #[test]
+fn rename_over_a_directory_that_has_gone_elsewhere_does_nothing() {
+    let mut world = World::new();
+    let session = world.open_session("a");
+    let [found, _] = ["there", "moved"].map(|text| mkdir(&mut world, session, Ino::ROOT, text));
+    world.create_file(session, "one");
+    let away = rename_in(Ino::ROOT, "there", Ino::ROOT, "elsewhere");
+    world.mutate(session, away).expect("a free name");
+    let over = |from: &str| Rename {
+        found: Some(found),
+        ..rename_in(Ino::ROOT, from, Ino::ROOT, "there")
+    };
+    assert_eq!(
+        world.mutate(session, over("moved")),
+        Err(Status::StaleInode)
+    );
+    // What has its name now is another name of what is moved.
+    let ino = world.lookup(session, "one").expect("made above").ino;
+    let link = Link {
+        ino,
+        parent: Ino::ROOT,
+        name: name("there"),
+    };
+    world.mutate(session, link).expect("a free name");
+    assert_eq!(world.mutate(session, over("one")), Err(Status::StaleInode));
+    assert!(world.attr(session, found).is_ok_and(|attr| attr.nlink == 2));
+}
+
+#[test]
 fn getattr_forgets_the_oldest_of_many_ended_inodes() {
     let mut world = World::new();
     world.checks = false;

@@ -170,22 +170,13 @@ impl Model {
 
     pub(super) fn rmdir(&mut self, rmdir: &Rmdir) -> Result<Mutated, Status> {
         let ino = self.lookup(rmdir.parent, &rmdir.name)?;
-        self.check_found(ino, rmdir.found)?;
+        check_found(Some(ino), rmdir.found)?;
         if !self.entries(ino)?.is_empty() {
             return Err(Status::NotEmpty);
         }
         self.change(rmdir.parent).remove(&rmdir.name);
         self.lose_name(ino);
         Ok(Mutated::Rmdir(()))
-    }
-
-    /// The caller has looked up a directory there: it means that one.
-    fn check_found(&self, ino: Ino, found: Option<Ino>) -> Result<(), Status> {
-        let is_other = found.is_some_and(|found| found != ino);
-        match is_other && self.is_directory(ino) {
-            true => Err(Status::StaleInode),
-            false => Ok(()),
-        }
     }
 
     /// One name less.
@@ -201,8 +192,6 @@ impl Model {
         match (rename.mode, replaced.copied()) {
             (RenameMode::NoReplace, Some(_)) => return Err(Status::Exists),
             (RenameMode::Exchange, None) => return Err(Status::NotFound),
-            // Two names of one inode.
-            (_, Some(replaced)) if replaced == ino => {}
             (RenameMode::Exchange, Some(other)) => self.exchange(rename, ino, other)?,
             (_, replaced) => self.rename_over(rename, ino, replaced)?,
         }
@@ -215,6 +204,11 @@ impl Model {
         ino: Ino,
         replaced: Option<Ino>,
     ) -> Result<(), Status> {
+        check_found(replaced, rename.found)?;
+        if replaced == Some(ino) {
+            // Two names of one inode.
+            return Ok(());
+        }
         self.check_rename(ino, rename, replaced)?;
         self.change(rename.parent).remove(&rename.name);
         self.put(rename.new_parent, &rename.new_name, ino);
@@ -226,6 +220,9 @@ impl Model {
 
     /// Of any two kinds. Neither ends up below itself.
     fn exchange(&mut self, rename: &Rename, ino: Ino, other: Ino) -> Result<(), Status> {
+        if ino == other {
+            return Ok(());
+        }
         if self.is_within(rename.new_parent, ino) || self.is_within(rename.parent, other) {
             return Err(Status::Invalid);
         }
@@ -250,7 +247,6 @@ impl Model {
         let Some(replaced) = replaced else {
             return Ok(());
         };
-        self.check_found(replaced, rename.found)?;
         match (self.is_directory(ino), self.entries(replaced)) {
             (true, Err(_)) => Err(Status::NotDirectory),
             (false, Ok(_)) => Err(Status::IsDirectory),
@@ -321,5 +317,13 @@ pub(super) fn cut(time: Timestamp) -> Timestamp {
     Timestamp {
         secs: nanos.div_euclid(SECOND) as i64,
         nanos: nanos.rem_euclid(SECOND) as u32,
+    }
+}
+
+/// The caller has looked up a directory there: it means that one.
+fn check_found(present: Option<Ino>, found: Option<Ino>) -> Result<(), Status> {
+    match found.is_some() && found != present {
+        true => Err(Status::StaleInode),
+        false => Ok(()),
     }
 }
