@@ -114,6 +114,8 @@ pub enum ChainEvent {
     Active,
     /// From the last one that serves: the member that is syncing has all that it has.
     InSync(VolumeId),
+    /// The sender serves the chain no more, as it was told.
+    HasLeft,
     /// This member does not answer, or is the sender itself, whose copy is not the chain's: it must
     /// lose its place.
     Suspect(VolumeId),

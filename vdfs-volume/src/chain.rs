@@ -26,8 +26,8 @@
 //!   is closed for a change which was passed on wait.
 //! - A refusal of the store or of the successor means that nobody from there on has applied or ever
 //!   will: it is on record here before it is answered.
-//! - Nothing is answered to a client in an epoch before the master knows that its head has taken
-//!   over (the chain is *active*).
+//! - Nothing is answered to a client in an epoch, and nothing shown, before the master knows that its
+//!   head has taken over (the chain is *active*): it may go back to those who served before.
 //! - A member that is *syncing* takes part in changes as the last one, and decides nothing: it refuses
 //!   no change, and one whose chunk it has in another version makes it ask for the chunk
 //!   (`NotInSync`). It serves once it has been given all that was there before its epoch, and the

@@ -408,6 +408,7 @@ impl Engine {
             | Effect::Remember { .. }
             | Effect::ForgetReply { .. } => {}
             Effect::Activate { chain, epoch } => self.note_news(chain, epoch, ChainEvent::Active),
+            Effect::HasLeft { chain, epoch } => self.note_news(chain, epoch, ChainEvent::HasLeft),
             Effect::Report {
                 chain,
                 epoch,

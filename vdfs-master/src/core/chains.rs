@@ -5,15 +5,19 @@
 //! unused, and nobody can know its members, it is formed anew. Chains that may hold data change only
 //! as [`ChainChange`] says, which others decide: see `membership` and `healing`.
 //!
+//! Nobody is told of a change in an epoch that is not active. So as long as it is not, those who served
+//! in the last one that was have all that was acknowledged, though some may have lost their places:
+//! they are *in sync*, and if those who have places are gone, the chain goes back to all of them.
+//!
 //! Invariants: an epoch only grows; a member is a (volume, store); a chain has at least one member,
 //! and no two of one volume; it never loses its last one; chains of which no store is left carry
-//! `lost_below`.
+//! `lost_below`; only of chains that are not active it is known who is in sync.
 
 use std::sync::Arc;
 
 use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::{
-    Chain, ChainId, ChainTable, DataId, Epoch, Member, MemberState, StoreId, VolumeId, VolumeInfo,
+    Chain, ChainId, ChainTable, DataId, Epoch, Member, MemberState, VolumeId, VolumeInfo,
 };
 
 use super::limits::GROUPS_MAX;
@@ -28,10 +32,8 @@ pub(crate) fn head_of(chain: &Chain) -> Option<VolumeId> {
 
 /// Whose copies are the chain's.
 pub(crate) fn serving(chain: &Chain) -> impl DoubleEndedIterator<Item = VolumeId> {
-    let members = chain.members.iter();
-    members
-        .filter(|member| member.state == MemberState::Serving)
-        .map(|member| member.volume)
+    let members = chain.members.iter().filter(|of| is_serving(of));
+    members.map(|member| member.volume)
 }
 
 pub(crate) fn state_of(chain: &Chain, volume: VolumeId) -> Option<MemberState> {
@@ -60,7 +62,7 @@ impl State {
         self.set_volume_info(registered);
         match before {
             Some(before) if before.store == registered.store => {}
-            Some(_) => self.replace_store(volume, registered.store),
+            Some(_) => self.replace_store(volume),
             None => {
                 self.numbers.volume.0 += 1;
                 self.give_chains();
@@ -89,16 +91,63 @@ impl State {
     }
 
     /// The store under a volume is another one: its copies are gone.
-    fn replace_store(&mut self, volume: VolumeId, store: StoreId) {
-        let mark = self.numbers.data;
-        let table = Arc::make_mut(&mut self.table);
-        table.version += 1;
-        for chain in &mut table.chains {
-            if state_of(chain, volume).is_some() {
-                replace_member(chain, volume, (store, mark));
+    fn replace_store(&mut self, volume: VolumeId) {
+        Arc::make_mut(&mut self.table).version += 1;
+        let chains = each_chain(&self.table);
+        let of_volume = chains.filter(|(_, chain)| state_of(chain, volume).is_some());
+        let losses: Vec<(ChainId, Option<ChainChange>)> = of_volume
+            .map(|(id, chain)| (id, self.change_at_loss(id, chain, volume)))
+            .collect();
+        for (id, change) in losses {
+            match change {
+                Some(change) => self.change_chain(id, change),
+                None => self.lose_data(id, volume),
             }
         }
         self.inherit_reaps(volume);
+    }
+
+    /// The volume's copy is gone: it loses its place if others have one. `None` if nobody has.
+    fn change_at_loss(&self, id: ChainId, chain: &Chain, volume: VolumeId) -> Option<ChainChange> {
+        let has_copy = |member: &Member| member.state != MemberState::Syncing;
+        let others = chain.members.iter().filter(|of| of.volume != volume);
+        let is_copy_left = others.clone().any(has_copy);
+        match state_of(chain, volume) {
+            Some(MemberState::Syncing) => Some(ChainChange::Left(volume)),
+            _ if is_copy_left => Some(ChainChange::Left(volume)),
+            _ => self.goes_back(id, volume).then_some(ChainChange::Suspended),
+        }
+    }
+
+    fn lose_data(&mut self, id: ChainId, volume: VolumeId) {
+        let (store, mark) = (self.volumes[&volume].store, self.numbers.data);
+        let chain = &mut Arc::make_mut(&mut self.table).chains[id.0 as usize];
+        let is_alone = chain.members.len() == 1;
+        chain.members = vec![Member {
+            volume,
+            store,
+            state: MemberState::Serving,
+        }];
+        chain.epoch.0 += 1;
+        chain.lost_below = mark;
+        // With nobody to take over from, it goes on as it was.
+        chain.is_active &= is_alone;
+    }
+
+    /// Whether others than this volume are in sync, one of them without a place, and their copies are
+    /// there yet.
+    pub(crate) fn goes_back(&self, id: ChainId, volume: VolumeId) -> bool {
+        let mut in_sync = self.in_sync_of(id);
+        in_sync.any(|member| member.volume != volume)
+    }
+
+    /// Of a chain that is not active; those whose stores are there yet.
+    fn in_sync_of(&self, id: ChainId) -> impl Iterator<Item = &Member> {
+        let members = self.in_sync.get(&id).into_iter().flatten();
+        members.filter(|member| {
+            let stored = self.volumes.get(&member.volume);
+            stored.is_some_and(|stored| stored.store == member.store)
+        })
     }
 
     fn give_chains(&mut self) {
@@ -137,76 +186,73 @@ impl State {
     }
 
     pub(crate) fn apply_chains_changed(&mut self, changes: &[(ChainId, ChainChange)]) {
-        let table = Arc::make_mut(&mut self.table);
-        table.version += 1;
+        Arc::make_mut(&mut self.table).version += 1;
         for (id, change) in changes {
-            let chain = &mut table.chains[id.0 as usize];
-            match change {
-                ChainChange::Added(volume) => {
-                    chain.members.push(Member {
-                        volume: *volume,
-                        store: self.volumes[volume].store,
-                        state: MemberState::Syncing,
-                    });
-                    begin_epoch(chain);
-                }
-                change => change_chain(chain, *change),
+            self.change_chain(*id, *change);
+        }
+    }
+
+    fn change_chain(&mut self, id: ChainId, change: ChainChange) {
+        self.note_in_sync(id, change);
+        let members = self.members_after(id, change);
+        assert!(!members.is_empty(), "the last copy stays");
+        let chain = &mut Arc::make_mut(&mut self.table).chains[id.0 as usize];
+        chain.members = members;
+        chain.is_active = change == ChainChange::Activated;
+        if !chain.is_active {
+            chain.epoch.0 += 1;
+        }
+    }
+
+    fn note_in_sync(&mut self, id: ChainId, change: ChainChange) {
+        let chain = &self.table.chains[id.0 as usize];
+        let all = Arc::make_mut(&mut self.in_sync);
+        if chain.is_active {
+            let serving = chain.members.iter().filter(|of| is_serving(of));
+            all.insert(id, serving.copied().collect());
+        }
+        match change {
+            ChainChange::Activated => drop(all.remove(&id)),
+            ChainChange::Left(volume) => {
+                let in_sync = all.entry(id).or_default();
+                in_sync.retain(|of| of.volume != volume);
+            }
+            _ => {}
+        }
+    }
+
+    fn members_after(&self, id: ChainId, change: ChainChange) -> Vec<Member> {
+        let mut members = self.table.chains[id.0 as usize].members.clone();
+        match change {
+            ChainChange::Activated => {}
+            ChainChange::Removed(volume) | ChainChange::Left(volume) => {
+                members.retain(|member| member.volume != volume);
+            }
+            ChainChange::Synced => {
+                let last = members.last_mut().expect("a chain has members");
+                last.state = MemberState::Serving;
+            }
+            ChainChange::Added(volume) => members.push(Member {
+                volume,
+                store: self.volumes[&volume].store,
+                state: MemberState::Syncing,
+            }),
+            ChainChange::Suspended => {
+                let in_sync = self.in_sync_of(id).copied();
+                let state = MemberState::Waiting;
+                members = in_sync.map(|member| Member { state, ..member }).collect();
+            }
+            ChainChange::Resumed(volume) => {
+                members.retain(|member| member.volume == volume);
+                members[0].state = MemberState::Serving;
             }
         }
+        members
     }
 }
 
-/// Its copy is gone: it loses its place if others have one, else the chain's data is lost.
-fn replace_member(chain: &mut Chain, volume: VolumeId, (store, mark): (StoreId, DataId)) {
-    let has_copy = |member: &Member| member.state != MemberState::Syncing;
-    let is_other_copy = |member: &&Member| member.volume != volume && has_copy(member);
-    let others = chain.members.iter().filter(is_other_copy).count();
-    if others > 0 || state_of(chain, volume) == Some(MemberState::Syncing) {
-        return change_chain(chain, ChainChange::Removed(volume));
-    }
-    let is_alone = chain.members.len() == 1;
-    chain.members = vec![Member {
-        volume,
-        store,
-        state: MemberState::Serving,
-    }];
-    chain.epoch.0 += 1;
-    chain.lost_below = mark;
-    // With nobody to take over from, it goes on as it was.
-    chain.is_active &= is_alone;
-}
-
-fn change_chain(chain: &mut Chain, change: ChainChange) {
-    let members = &mut chain.members;
-    match change {
-        ChainChange::Activated => {
-            chain.is_active = true;
-            return;
-        }
-        ChainChange::Removed(volume) => members.retain(|member| member.volume != volume),
-        ChainChange::Synced => {
-            let last = members.last_mut().expect("a chain has members");
-            last.state = MemberState::Serving;
-        }
-        ChainChange::Suspended => {
-            members.retain(|member| member.state == MemberState::Serving);
-            for member in members {
-                member.state = MemberState::Waiting;
-            }
-        }
-        ChainChange::Resumed(volume) => {
-            members.retain(|member| member.volume == volume);
-            members[0].state = MemberState::Serving;
-        }
-        ChainChange::Added(_) => unreachable!("needs the volume's store"),
-    }
-    begin_epoch(chain);
-}
-
-fn begin_epoch(chain: &mut Chain) {
-    assert!(!chain.members.is_empty(), "the last copy stays");
-    chain.epoch.0 += 1;
-    chain.is_active = false;
+fn is_serving(member: &Member) -> bool {
+    member.state == MemberState::Serving
 }
 
 fn form_group(table: &mut ChainTable, group: usize, members: Vec<Vec<Member>>) {

@@ -241,6 +241,11 @@ impl Check<'_> {
             if !has_sound_states(chain) {
                 self.say(format!("the members of {id} cannot be in these states"));
             }
+            if chain.is_active && self.state.in_sync.contains_key(&id) {
+                self.say(format!(
+                    "{id} is active, and could go back to an earlier epoch"
+                ));
+            }
             let is_known = |volume| self.state.volumes.contains_key(volume);
             if !members.iter().all(is_known) {
                 self.say(format!("{id} has a member that is unknown"));

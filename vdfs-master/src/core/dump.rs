@@ -35,6 +35,7 @@ use std::io::{self, Write};
 use vdfs_proto::Ino;
 use vdfs_proto::sums::crc32c;
 
+use super::chains::each_chain;
 use super::directory::Entry;
 use super::image::Image;
 use super::inode::Inode;
@@ -118,8 +119,9 @@ fn put_base(lines: &mut Lines<'_>, state: &State) -> io::Result<()> {
             lines.put(&Line::Volume(VolumeLine::of(info, stored)))?;
         }
     }
-    for (index, chain) in state.table.chains.iter().enumerate() {
-        lines.put(&Line::Chain(ChainLine::of(index as u32, chain)))?;
+    for (id, chain) in each_chain(&state.table) {
+        let in_sync = state.in_sync.get(&id).map_or(&[][..], Vec::as_slice);
+        lines.put(&Line::Chain(ChainLine::of(id, chain, in_sync)))?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vdfs_proto::{ChainTable, DataId, Ino, SessionId, VolumeId};
+use vdfs_proto::{ChainId, ChainTable, DataId, Ino, Member, SessionId, VolumeId};
 
 use super::budget::Images;
 use super::check::flaws_of;
@@ -61,6 +61,7 @@ struct Base {
     counters: Counters,
     volumes: Vec<(VolumeId, StoredVolume)>,
     table: ChainTable,
+    in_sync: Vec<(ChainId, Vec<Member>)>,
 }
 
 type Block = (&'static str, Vec<u8>);
@@ -253,6 +254,11 @@ fn base_of(state: &State) -> Base {
             .map(|(volume, stored)| (*volume, stored.clone()))
             .collect(),
         table: (*state.table).clone(),
+        in_sync: state
+            .in_sync
+            .iter()
+            .map(|(id, of)| (*id, of.clone()))
+            .collect(),
     }
 }
 
@@ -292,6 +298,7 @@ fn empty_state(base: Base) -> State {
         locks: Default::default(),
         volumes: Arc::new(base.volumes.into_iter().collect()),
         table: Arc::new(base.table),
+        in_sync: Arc::new(base.in_sync.into_iter().collect()),
         weights: Weights::default(),
     }
 }

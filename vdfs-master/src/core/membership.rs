@@ -2,8 +2,8 @@
 //! copies that there shall be. What time alone brings is in `healing`.
 //!
 //! A new life of a volume has lost what its last one had under way. So it keeps its place only where it
-//! is the last one that serves; where nobody else serves either, but others did, all of them wait
-//! until it is known whose copy is the chain's. What somebody does not know is no reason to remove
+//! is the last one that serves, in an epoch that is active; where nobody else serves either, but others
+//! are in sync, all of them wait until it is known whose copy is the chain's. What somebody does not know is no reason to remove
 //! him: a volume that has not been heard since the master started may be alive.
 //!
 //! Invariants: of the members that serve one stays; what changes is logged before the life that it
@@ -48,7 +48,7 @@ impl Core {
         let mut changes = Vec::new();
         for (id, chain) in each_chain(&self.state.table) {
             let change = match state_of(chain, volume) {
-                Some(MemberState::Serving) => self.plan_new_life_in(chain, volume)?,
+                Some(MemberState::Serving) => self.plan_new_life_in((id, chain), volume)?,
                 Some(MemberState::Syncing) => Some(ChainChange::Removed(volume)),
                 Some(MemberState::Waiting) | None => None,
             };
@@ -59,11 +59,14 @@ impl Core {
 
     fn plan_new_life_in(
         &self,
-        chain: &Chain,
+        (id, chain): (ChainId, &Chain),
         volume: VolumeId,
     ) -> Result<Option<ChainChange>, Status> {
         let mut others = serving(chain).filter(|other| *other != volume).peekable();
         if others.peek().is_none() {
+            if self.state.goes_back(id, volume) {
+                return Ok(Some(ChainChange::Suspended));
+            }
             // What it is being given may lack what was under way.
             let syncing = chain.members.iter().find(|member| member.volume != volume);
             return Ok(syncing.map(|member| ChainChange::Removed(member.volume)));
@@ -98,7 +101,7 @@ impl Core {
     }
 
     fn note_loss(&mut self, chain: ChainId, change: ChainChange) {
-        if let ChainChange::Removed(volume) = change {
+        if let ChainChange::Removed(volume) | ChainChange::Left(volume) = change {
             self.live.lost_member_ms = self.live.now.boot_ms;
             self.live.last_removed.insert(chain, volume);
         }
@@ -126,6 +129,7 @@ impl Core {
         if chain.epoch != news.epoch || !is_member {
             return None;
         }
+        let others_serve = serving(chain).any(|other| other != sender);
         match news.what {
             ChainEvent::Active => {
                 let is_news = head_of(chain) == Some(sender) && !chain.is_active;
@@ -137,10 +141,9 @@ impl Core {
                 let is_news = chain.is_active && is_from_last && is_syncing;
                 (is_news && self.is_alive(volume)).then_some(ChainChange::Synced)
             }
+            ChainEvent::HasLeft => others_serve.then_some(ChainChange::Removed(sender)),
             ChainEvent::Suspect(volume) if volume == sender => {
-                // It serves the chain no more, and says so of itself.
-                let is_last = !serving(chain).any(|other| other != volume);
-                (!is_last).then_some(ChainChange::Removed(volume))
+                others_serve.then_some(ChainChange::Left(volume))
             }
             ChainEvent::Suspect(volume) => {
                 self.begin_removal(news.chain, volume);

@@ -122,11 +122,13 @@ pub(crate) enum ChainChange {
     /// The head has taken the epoch over.
     Activated,
     Removed(VolumeId),
+    /// The same, and its copy is not the chain's.
+    Left(VolumeId),
     /// The last member has all that the others have: it serves.
     Synced,
     /// One more member, at the end, that has nothing yet.
     Added(VolumeId),
-    /// All copies may lack something: those that served wait.
+    /// All copies may lack something: those that are in sync wait.
     Suspended,
     /// Of those that waited this one has the chain's copy.
     Resumed(VolumeId),

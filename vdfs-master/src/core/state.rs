@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use vdfs_proto::meta::Mutated;
 use vdfs_proto::{
-    Attr, ChainTable, DataId, Ino, OpId, SessionId, Status, StoreId, Timestamp, VolumeId, XattrName,
+    Attr, ChainId, ChainTable, DataId, Ino, Member, OpId, SessionId, Status, StoreId, Timestamp,
+    VolumeId, XattrName,
 };
 
 use super::cow::CowMap;
@@ -44,6 +45,8 @@ pub(crate) struct State {
     pub(crate) locks: LockTable,
     pub(crate) volumes: Arc<BTreeMap<VolumeId, StoredVolume>>,
     pub(crate) table: Arc<ChainTable>,
+    /// Of chains that are not active: who served when they were last. See `chains`.
+    pub(crate) in_sync: Arc<BTreeMap<ChainId, Vec<Member>>>,
     /// Follows from the rest.
     pub(crate) weights: Weights,
 }
@@ -139,6 +142,7 @@ impl State {
             locks: LockTable::default(),
             volumes: Arc::default(),
             table: Arc::default(),
+            in_sync: Arc::default(),
             weights: Weights::default(),
         };
         state.occupy(Ino::ROOT, root);

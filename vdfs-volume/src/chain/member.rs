@@ -200,8 +200,10 @@ pub enum Effect<B, C> {
     ForgetReply { op: OpId },
     /// Tell the master that this head has taken over.
     Activate { chain: ChainId, epoch: Epoch },
+    /// Tell the master that this volume has left the chain, as it was told to.
+    HasLeft { chain: ChainId, epoch: Epoch },
     /// Tell the master who must lose its place: a successor that does not answer, or this volume
-    /// itself, which has left.
+    /// itself, whose copy is not the chain's.
     Report {
         chain: ChainId,
         epoch: Epoch,
@@ -794,9 +796,11 @@ impl<B: Clone, C> Member<B, C> {
     fn ended(&mut self, slot: Slot, outcome: Outcome) {
         self.writes.expect(slot).phase = Phase::Done(outcome);
         let opened = self.writes.open(slot);
+        let chain = self.writes.expect(slot).order.chain;
         self.answer_predecessors(slot, answer(outcome));
         self.settle(slot);
         self.go_on(opened);
+        self.activate_chain(chain);
     }
 
     /// The change ended without a reply to remember.
@@ -818,8 +822,15 @@ impl<B: Clone, C> Member<B, C> {
         }
     }
 
+    /// Who has asked in an earlier epoch could take it for the word of those who have lost their places
+    /// since, and tell its client; it asks again.
     fn answer_predecessors(&mut self, slot: Slot, answer: Result<Version, Status>) {
         let write = self.writes.expect(slot);
+        let epoch = self.membership.epoch(write.order.chain);
+        let answer = match epoch.filter(|epoch| *epoch != write.epoch) {
+            Some(epoch) if !is_planted!(AnswerEarlierEpoch) => Err(Status::StaleEpoch(epoch)),
+            Some(_) | None => answer,
+        };
         let (clients, predecessors): (Vec<_>, Vec<_>) = std::mem::take(&mut write.askers)
             .into_iter()
             .partition(|asker| matches!(asker, Asker::Client(_)));
@@ -930,7 +941,24 @@ impl<B: Clone, C> Member<B, C> {
 
     fn activate_chains(&mut self) {
         for (chain, epoch) in self.membership.to_activate() {
+            self.activate((chain, epoch));
+        }
+    }
+
+    /// Takes the epoch over, unless members that have lost their places may have shown a change that
+    /// is not made here yet.
+    fn activate(&mut self, (chain, epoch): (ChainId, Epoch)) {
+        let is_inherited = self.writes.may_be_shown_below(chain, epoch);
+        if !is_inherited || is_planted!(ActivateBeforeInherited) {
             self.effects.push(Effect::Activate { chain, epoch });
+        }
+    }
+
+    /// A change has ended, for which its chain may have waited.
+    fn activate_chain(&mut self, chain: ChainId) {
+        let place = self.membership.current(chain);
+        if let Some(place) = place.filter(|place| place.is_head && !place.is_active) {
+            self.activate((chain, place.epoch));
         }
     }
 
@@ -1033,10 +1061,13 @@ impl<B: Clone, C> Member<B, C> {
             self.look_after(slot);
         }
         for (chain, epoch, suspect) in self.membership.left_behind() {
-            self.effects.push(Effect::Report {
-                chain,
-                epoch,
-                suspect,
+            self.effects.push(match self.membership.may_return(chain) {
+                true => Effect::HasLeft { chain, epoch },
+                false => Effect::Report {
+                    chain,
+                    epoch,
+                    suspect,
+                },
             });
         }
         self.activate_chains();

@@ -231,10 +231,11 @@ impl Membership {
         self.current(id).ok_or(Status::NotServing)
     }
 
-    /// The place of one who has all that the chain has.
+    /// The place of one who has all that the chain has, and may show it: until the epoch is active,
+    /// the chain may go back to members that lack some of it.
     pub fn serving_place(&self, id: ChainId, epoch: Epoch) -> Result<Place, Status> {
         let place = self.place(id, epoch)?;
-        match place.serves {
+        match place.serves && (place.is_active || is_planted!(ShowBeforeActive)) {
             true => Ok(place),
             false => Err(Status::NotServing),
         }

@@ -32,10 +32,16 @@ pub enum Bug {
     TakeAnyEpoch,
     /// Writes of fenced sessions are refused at the head alone.
     FenceOnlyAtHead,
+    /// Who has asked in an earlier epoch gets the answer of this one.
+    AnswerEarlierEpoch,
+    /// A head takes an epoch over before what was under way is made.
+    ActivateBeforeInherited,
+    /// Bytes are shown before the epoch is active.
+    ShowBeforeActive,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 16] = [
         Bug::AckBeforeSuccessor,
         Bug::ServeWithoutLease,
         Bug::ForgetReply,
@@ -49,6 +55,9 @@ impl Bug {
         Bug::KeepReplyInHeap,
         Bug::TakeAnyEpoch,
         Bug::FenceOnlyAtHead,
+        Bug::AnswerEarlierEpoch,
+        Bug::ActivateBeforeInherited,
+        Bug::ShowBeforeActive,
     ];
 }
 

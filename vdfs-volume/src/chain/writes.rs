@@ -255,6 +255,16 @@ impl<B, C> Writes<B, C> {
         of_chain.map(|write| write.order.op).collect()
     }
 
+    /// A change that was asked for before this epoch is passed on, and not made here.
+    pub(super) fn may_be_shown_below(&self, chain: ChainId, epoch: Epoch) -> bool {
+        let closed = self.closed.values();
+        let mut writes = closed.map(|closed| &self.underway[&closed.by]);
+        writes.any(|write| {
+            let is_passed_on = matches!(write.phase, Phase::Passed(_) | Phase::Applying);
+            is_passed_on && write.order.chain == chain && write.epoch < epoch
+        })
+    }
+
     pub(super) fn slots(&self) -> Vec<Slot> {
         self.underway.keys().copied().collect()
     }

@@ -30,6 +30,8 @@ const RESEND_US: u64 = 200_000;
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Removed(usize),
+    /// The same, and its copy is not the chain's.
+    Left(usize),
     Activated,
     Added(usize),
     Synced,
@@ -57,6 +59,8 @@ enum LogOp {
 #[derive(Clone, Debug, Default)]
 struct State {
     table: ChainTable,
+    /// Of chains that are not active: who served when they were last.
+    in_sync: BTreeMap<ChainId, Vec<Member>>,
     lives: BTreeMap<usize, u64>,
     sessions: BTreeSet<SessionId>,
     closing: BTreeSet<SessionId>,
@@ -103,6 +107,8 @@ pub(crate) struct Master {
     lost_member_us: u64,
     last_removed: BTreeMap<ChainId, usize>,
     waiting_since_us: BTreeMap<ChainId, u64>,
+    /// Go on with one copy, and whether they waited for it.
+    resumed: BTreeMap<ChainId, bool>,
     /// Volumes that may still take changes of a closing session.
     awaiting: BTreeMap<SessionId, BTreeSet<usize>>,
     closed_logged: BTreeSet<SessionId>,
@@ -166,6 +172,7 @@ impl Master {
             lost_member_us: 0,
             last_removed: BTreeMap::new(),
             waiting_since_us: BTreeMap::new(),
+            resumed: BTreeMap::new(),
             awaiting: BTreeMap::new(),
             closed_logged: BTreeSet::new(),
             next_command: 1,
@@ -252,7 +259,7 @@ impl Master {
 
     fn change(&mut self, office: &mut Office<'_>, chain: ChainId, change: Change) {
         trace(office.now_us, &Place::Master, &("decides", chain, change));
-        if let Change::Removed(volume) = change {
+        if let Change::Removed(volume) | Change::Left(volume) = change {
             self.lost_member_us = office.now_us;
             self.last_removed.insert(chain, volume);
         }
@@ -290,33 +297,43 @@ impl Master {
         }
     }
 
-    /// Chains that go on with one copy from here on.
-    fn note_resumed(&self, office: &mut Office<'_>, op: &LogOp) {
-        let mut resumed = |chain, volume, has_waited| {
-            office.actions.push(Action::Resumed {
-                chain,
-                volume,
-                has_waited,
-            });
-        };
+    /// Chains that go on with one copy from here on: once they are active they do not go back.
+    fn note_resumed(&mut self, office: &mut Office<'_>, op: &LogOp) {
         match *op {
             LogOp::Changed {
                 chain,
-                change: Change::Resumed(volume),
-            } => resumed(chain, volume, true),
+                change: Change::Resumed(_),
+            } => {
+                self.resumed.insert(chain, true);
+            }
             LogOp::Life {
                 volume,
                 is_new: true,
                 ..
-            } => {
-                for chain in chains() {
-                    let mut members = serving(self.disk.row(chain));
-                    if members.next() == Some(volume) && members.next().is_none() {
-                        resumed(chain, volume, false);
-                    }
-                }
-            }
+            } => self.note_new_life(volume),
             _ => {}
+        }
+        let disk = &self.disk;
+        self.resumed.retain(|chain, has_waited| {
+            let row = disk.row(*chain);
+            if row.is_active {
+                office.actions.push(Action::Resumed {
+                    chain: *chain,
+                    volume: serving(row).next().expect("it is active"),
+                    epoch: row.epoch,
+                    has_waited: *has_waited,
+                });
+            }
+            !row.is_active
+        });
+    }
+
+    fn note_new_life(&mut self, volume: usize) {
+        for chain in chains() {
+            let mut members = serving(self.disk.row(chain));
+            if members.next() == Some(volume) && members.next().is_none() {
+                self.resumed.entry(chain).or_insert(false);
+            }
         }
     }
 
@@ -366,7 +383,7 @@ impl Master {
                 }
                 return;
             }
-            Change::Removed(_) => {}
+            Change::Removed(_) | Change::Left(_) => {}
             Change::Added(_) => office.counts.hit("members added"),
             Change::Synced => office.counts.hit("members in sync"),
             Change::Suspended => office.counts.hit("chains that wait"),
@@ -450,6 +467,7 @@ impl Master {
                     chain,
                     epoch,
                     suspect,
+                    has_diverged,
                 },
             ) => {
                 let row = self.state.row(chain);
@@ -461,7 +479,11 @@ impl Master {
                 } else if serving(row).any(|other| other != volume)
                     && state_of(row, volume) != Some(MemberState::Waiting)
                 {
-                    self.change(office, chain, Change::Removed(volume));
+                    let change = match has_diverged {
+                        true => Change::Left(volume),
+                        false => Change::Removed(volume),
+                    };
+                    self.change(office, chain, change);
                 }
             }
             (from, message) => unreachable!("{from:?} sends {message:?}"),
@@ -547,7 +569,7 @@ impl Master {
         for chain in chains() {
             let row = self.state.row(chain);
             let change = match state_of(row, volume) {
-                Some(MemberState::Serving) => self.plan_new_life_in(row, volume)?,
+                Some(MemberState::Serving) => self.plan_new_life_in((chain, row), volume)?,
                 Some(MemberState::Syncing) => Some(Change::Removed(volume)),
                 Some(MemberState::Waiting) | None => None,
             };
@@ -556,9 +578,17 @@ impl Master {
         Some(changes)
     }
 
-    fn plan_new_life_in(&self, row: &Chain, volume: usize) -> Option<Option<Change>> {
+    fn plan_new_life_in(
+        &self,
+        (chain, row): (ChainId, &Chain),
+        volume: usize,
+    ) -> Option<Option<Change>> {
         let mut others = serving(row).filter(|other| *other != volume).peekable();
         if others.peek().is_none() {
+            let mut in_sync = self.state.in_sync.get(&chain).into_iter().flatten();
+            if in_sync.any(|of| Node::index_of(of.volume) != volume) {
+                return Some(Some(Change::Suspended));
+            }
             let mut members = row.members.iter().map(|of| Node::index_of(of.volume));
             return Some(members.find(|of| *of != volume).map(Change::Removed));
         }
@@ -824,7 +854,7 @@ impl State {
         match *op {
             LogOp::Changed { chain, change } => {
                 self.table.version += 1;
-                change_chain(&mut self.table.chains[chain.0 as usize], change);
+                self.change_chain(chain, change);
             }
             LogOp::Life { volume, life, .. } => {
                 self.lives.insert(volume, life);
@@ -839,19 +869,38 @@ impl State {
         }
     }
 
+    fn change_chain(&mut self, chain: ChainId, change: Change) {
+        let row = &mut self.table.chains[chain.0 as usize];
+        if row.is_active {
+            let serving = row.members.iter();
+            let serving = serving.filter(|of| of.state == MemberState::Serving);
+            self.in_sync.insert(chain, serving.copied().collect());
+        }
+        let in_sync = self.in_sync.entry(chain).or_default();
+        if let Change::Left(volume) = change {
+            in_sync.retain(|of| Node::index_of(of.volume) != volume);
+        }
+        change_row(row, change, in_sync);
+        if row.is_active {
+            self.in_sync.remove(&chain);
+        }
+    }
+
     fn row(&self, chain: ChainId) -> &Chain {
         &self.table.chains[chain.0 as usize]
     }
 }
 
-fn change_chain(row: &mut Chain, change: Change) {
+fn change_row(row: &mut Chain, change: Change, in_sync: &[Member]) {
     let members = &mut row.members;
     match change {
         Change::Activated => {
             row.is_active = true;
             return;
         }
-        Change::Removed(volume) => members.retain(|of| Node::index_of(of.volume) != volume),
+        Change::Removed(volume) | Change::Left(volume) => {
+            members.retain(|of| Node::index_of(of.volume) != volume);
+        }
         Change::Added(volume) => members.push(Member {
             volume: Node::volume(volume),
             store: Node::store(volume),
@@ -861,7 +910,7 @@ fn change_chain(row: &mut Chain, change: Change) {
             members.last_mut().expect("it has members").state = MemberState::Serving;
         }
         Change::Suspended => {
-            members.retain(|of| of.state == MemberState::Serving);
+            *members = in_sync.to_vec();
             for member in members {
                 member.state = MemberState::Waiting;
             }

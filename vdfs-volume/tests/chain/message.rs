@@ -200,6 +200,8 @@ pub(crate) enum Message {
         chain: ChainId,
         epoch: Epoch,
         suspect: usize,
+        /// It says of itself that its copy is not the chain's.
+        has_diverged: bool,
     },
     FetchTable,
     Table(ChainTable),
@@ -303,6 +305,7 @@ pub(crate) enum Action {
     Resumed {
         chain: ChainId,
         volume: usize,
+        epoch: Epoch,
         has_waited: bool,
     },
 }

@@ -759,7 +759,7 @@ impl Node {
                     false => self.forward(scene, passed),
                 }
             }
-            Effect::Activate { .. } | Effect::Report { .. } => {
+            Effect::Activate { .. } | Effect::Report { .. } | Effect::HasLeft { .. } => {
                 self.tell(scene, effect);
             }
             of_store => self.perform_on_shelf(scene, of_store),
@@ -854,6 +854,16 @@ impl Node {
                     chain,
                     epoch,
                     suspect,
+                    has_diverged: suspect == self.index,
+                };
+                scene.send(self.index, Place::Master, message);
+            }
+            Effect::HasLeft { chain, epoch } => {
+                let message = Message::Report {
+                    chain,
+                    epoch,
+                    suspect: self.index,
+                    has_diverged: false,
                 };
                 scene.send(self.index, Place::Master, message);
             }

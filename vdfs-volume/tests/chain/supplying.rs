@@ -416,6 +416,7 @@ impl Node {
                     chain,
                     epoch,
                     suspect,
+                    has_diverged: false,
                 };
                 scene.send(self.index, Place::Master, message);
             }

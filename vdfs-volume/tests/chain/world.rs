@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vdfs_proto::{ChainId, ChunkId, Member, MemberState, OpId, Status, Version};
+use vdfs_proto::{ChainId, ChunkId, Epoch, Member, MemberState, OpId, Status, Version};
 
 use crate::client::{Client, Desk, Ended};
 use crate::faults::Faults;
@@ -367,8 +367,9 @@ impl World {
                 Action::Resumed {
                     chain,
                     volume,
+                    epoch,
                     has_waited,
-                } => self.resumed(chain, volume, has_waited),
+                } => self.resumed((chain, epoch), volume, has_waited),
                 Action::Release(session) => self.history.release(session, self.now_us),
                 Action::Send { from, to, message } => {
                     if let Message::Written {
@@ -386,17 +387,17 @@ impl World {
     }
 
     /// The chain goes on with this copy alone.
-    fn resumed(&mut self, chain: ChainId, volume: usize, has_waited: bool) {
-        let epoch = self.master.table().chain(chain).expect("it exists").epoch;
+    fn resumed(&mut self, (chain, epoch): (ChainId, Epoch), volume: usize, has_waited: bool) {
         for chunk in chunks().filter(|chunk| chain_of(*chunk) == chain) {
             let copy = self.nodes[volume].shelf.read(chunk);
             let since = (epoch, self.now_us);
             let taken_back = self.history.resumed(chunk, copy, since);
-            let what = match has_waited {
-                true => "reads taken back when a chain had waited",
-                false => "reads taken back by a new life of a last member",
-            };
-            self.counts.add(what, taken_back);
+            assert!(
+                has_waited || taken_back == 0,
+                "{chunk:?}: a new life of the last member takes {taken_back} back"
+            );
+            self.counts
+                .add("reads taken back when a chain had waited", taken_back);
         }
     }
 

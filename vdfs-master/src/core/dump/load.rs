@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use vdfs_proto::{
-    Acl, AclKind, Chain, ChainTable, ChunkSize, DataId, Epoch, FileKind, FileName, Ino, Member,
-    MemberState, SessionId, StoreId, SymlinkTarget, Timestamp, VolumeId, VolumeInfo, XattrName,
+    Acl, AclKind, Chain, ChainId, ChainTable, ChunkSize, DataId, Epoch, FileKind, FileName, Ino,
+    Member, MemberState, SessionId, StoreId, SymlinkTarget, Timestamp, VolumeId, VolumeInfo,
+    XattrName,
 };
 
 use super::escape::unescape;
@@ -158,6 +159,7 @@ impl Loader {
             locks: Default::default(),
             volumes: Default::default(),
             table: Default::default(),
+            in_sync: Default::default(),
             weights: Weights::default(),
         });
         Ok(())
@@ -175,6 +177,10 @@ impl Loader {
                 let is_next = line.index as usize == self.table.chains.len();
                 let chain = chain_of(&line).filter(|_| is_next);
                 self.table.chains.push(chain.ok_or("not the next chain")?);
+                let in_sync = members_of(&line.in_sync).ok_or("not members of a chain")?;
+                if !in_sync.is_empty() {
+                    Arc::make_mut(&mut state.in_sync).insert(ChainId(line.index), in_sync);
+                }
             }
             Line::Inode(line) => return take_inode(state, line),
             Line::Name(line) => return take_name(state, &line),
@@ -249,13 +255,16 @@ fn volume_of(line: VolumeLine) -> Option<(VolumeInfo, StoredVolume)> {
 }
 
 fn chain_of(line: &ChainLine) -> Option<Chain> {
-    let members: Option<Vec<Member>> = line.members.iter().map(member_of).collect();
     Some(Chain {
         epoch: Epoch(line.epoch),
-        members: members?,
+        members: members_of(&line.members)?,
         lost_below: DataId(line.lost_below),
         is_active: line.is_active,
     })
+}
+
+fn members_of(parts: &[MemberPart]) -> Option<Vec<Member>> {
+    parts.iter().map(member_of).collect()
 }
 
 fn member_of(part: &MemberPart) -> Option<Member> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use vdfs_proto::{
-    Chain, DataId, FileKind, Ino, Member, MemberState, VolumeId, VolumeInfo, XattrName,
+    Chain, ChainId, DataId, FileKind, Ino, Member, MemberState, VolumeId, VolumeInfo, XattrName,
 };
 
 use super::escape::escape;
@@ -106,6 +106,9 @@ pub(super) struct ChainLine {
     pub(super) is_active: bool,
     /// Head first.
     pub(super) members: Vec<MemberPart>,
+    /// Of a chain that is not active: who served it when it was active last.
+    #[serde(default)]
+    pub(super) in_sync: Vec<MemberPart>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -276,13 +279,14 @@ impl VolumeLine {
 }
 
 impl ChainLine {
-    pub(super) fn of(index: u32, chain: &Chain) -> Self {
+    pub(super) fn of(id: ChainId, chain: &Chain, in_sync: &[Member]) -> Self {
         ChainLine {
-            index,
+            index: id.0,
             epoch: chain.epoch.0,
             lost_below: chain.lost_below.0,
             is_active: chain.is_active,
             members: chain.members.iter().map(MemberPart::of).collect(),
+            in_sync: in_sync.iter().map(MemberPart::of).collect(),
         }
     }
 }

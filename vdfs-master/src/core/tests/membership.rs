@@ -3,7 +3,7 @@
 use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::meta::{AdminRequest, SetReplicas};
 use vdfs_proto::volume::{ChainEvent, Command};
-use vdfs_proto::{DataId, Epoch, MemberState, Status, VolumeId};
+use vdfs_proto::{ChainId, DataId, Epoch, MemberState, Status, VolumeId};
 
 use MemberState::{Serving, Syncing, Waiting};
 
@@ -167,6 +167,65 @@ fn other_store_loses_data_only_where_no_copy_is_left() {
     cluster.register(1);
     assert_eq!(cluster.members(chain), [(2, Serving)]);
     assert_eq!(cluster.chain(chain).lost_below, DataId(1));
+}
+
+/// The tail has lost its place, and the head ends before it has taken the epoch over.
+fn tail_then_head() -> (Cluster, ChainId) {
+    let mut cluster = Cluster::new(2, 2);
+    let chain = cluster.chain_of(&[1, 2]);
+    cluster.kill(1);
+    cluster.pass_lease();
+    cluster.pass(1_000);
+    assert_eq!(cluster.members(chain), [(1, Serving)]);
+    assert!(!cluster.chain(chain).is_active);
+    cluster.world.restart(true);
+    cluster.kill(0);
+    cluster.pass_lease();
+    (cluster, chain)
+}
+
+#[test]
+fn head_that_ends_before_its_epoch_is_active_waits_for_those_in_sync() {
+    let (mut cluster, chain) = tail_then_head();
+    cluster.respawn(0, false);
+    cluster.register(0);
+    assert_eq!(cluster.members(chain), [(1, Waiting), (2, Waiting)]);
+    cluster.world.restart(true);
+    cluster.register(0);
+    cluster.pass(1_000);
+    assert_eq!(cluster.members(chain).len(), 2, "they wait");
+    cluster.respawn(1, false);
+    cluster.register(1);
+    cluster.pass(500);
+    assert_eq!(cluster.members(chain), [(2, Serving)]);
+    cluster.settle(3_000);
+    assert_eq!(status(&mut cluster.world).chains.whole, 256);
+}
+
+#[test]
+fn head_whose_store_is_lost_before_its_epoch_is_active_leaves_the_data_to_those_in_sync() {
+    let (mut cluster, chain) = tail_then_head();
+    cluster.replace(0);
+    cluster.register(0);
+    assert_eq!(cluster.members(chain), [(2, Waiting)]);
+    assert_eq!(cluster.chain(chain).lost_below, DataId(0));
+    cluster.respawn(1, false);
+    cluster.register(1);
+    cluster.settle(3_000);
+    assert_eq!(cluster.chain(chain).lost_below, DataId(0));
+    assert_eq!(status(&mut cluster.world).chains.whole, 256);
+}
+
+#[test]
+fn member_that_has_left_is_in_sync_no_more() {
+    let mut cluster = Cluster::new(2, 2);
+    let chain = cluster.chain_of(&[1, 2]);
+    let own = cluster.news(chain, ChainEvent::Suspect(VolumeId(2)));
+    cluster.tell(1, vec![own]);
+    assert_eq!(cluster.members(chain), [(1, Serving)]);
+    cluster.respawn(0, false);
+    cluster.register(0);
+    assert_eq!(cluster.members(chain), [(1, Serving)]);
 }
 
 fn leaves(commands: &[Command]) -> usize {
