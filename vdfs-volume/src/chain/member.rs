@@ -828,8 +828,8 @@ impl<B: Clone, C> Member<B, C> {
         let write = self.writes.expect(slot);
         let epoch = self.membership.epoch(write.order.chain);
         let answer = match epoch.filter(|epoch| *epoch != write.epoch) {
-            Some(epoch) if !is_planted!(AnswerEarlierEpoch) => Err(Status::StaleEpoch(epoch)),
-            Some(_) | None => answer,
+            Some(epoch) => Err(Status::StaleEpoch(epoch)),
+            None => answer,
         };
         let (clients, predecessors): (Vec<_>, Vec<_>) = std::mem::take(&mut write.askers)
             .into_iter()

@@ -297,9 +297,8 @@ fn member_that_is_removed_drops_what_waits_for_its_successor() {
     assert!(head.is_idle());
 }
 
-/// The volume below may have it, and the one that is lost in the end may be another.
-#[test]
-fn member_told_to_leave_keeps_what_it_has_passed_on_for_a_place_in_the_next_epoch() {
+/// Between volumes 3 and 2.
+fn middle_that_has_passed_on() -> TestMember {
     let mut middle = member(1, &[3, 1, 2]);
     let order = Order {
         chain: CHAIN,
@@ -323,6 +322,41 @@ fn member_told_to_leave_keeps_what_it_has_passed_on_for_a_place_in_the_next_epoc
         }),
     };
     assert_eq!(step(&mut middle, prepared), [forward(2, 1)]);
+    middle
+}
+
+/// What is answered in epoch 1 counts for all three of them.
+#[test]
+fn member_that_has_lost_its_successor_answers_nothing_in_the_epoch_before() {
+    let mut middle = middle_that_has_passed_on();
+    let alone = step(&mut middle, Input::Table(table(2, &[3, 1])));
+    assert_eq!(alone, ["apply 1"]);
+    let applied = Input::Applied { op: op(1, 1) };
+    assert_eq!(step(&mut middle, applied), ["record 1"]);
+    let recorded = step(&mut middle, Input::Recorded { op: op(1, 1) });
+    let stale = Status::StaleEpoch(Epoch(2));
+    assert_eq!(recorded, [format!("answer 10 {stale}")]);
+}
+
+#[test]
+fn head_takes_an_epoch_over_when_what_was_under_way_is_made() {
+    let mut head = head_that_has_passed_on(&[1, 2]);
+    let mut alone = table(2, &[1]);
+    alone.chains[0].is_active = false;
+    let (chain, epoch) = (CHAIN, Epoch(2));
+    let activate = format!("{:?}", Effect::<(), ()>::Activate { chain, epoch });
+    assert_eq!(step(&mut head, Input::Table(alone)), ["apply 1"]);
+    let reading = head.reading(0, CHAIN, epoch, CHUNK);
+    assert_eq!(reading, Err(Status::NotServing), "it may go back");
+    step(&mut head, Input::Applied { op: op(1, 1) });
+    let recorded = step(&mut head, Input::Recorded { op: op(1, 1) });
+    assert_eq!(recorded, [activate], "and the client waits");
+}
+
+/// The volume below may have it, and the one that is lost in the end may be another.
+#[test]
+fn member_told_to_leave_keeps_what_it_has_passed_on_for_a_place_in_the_next_epoch() {
+    let mut middle = middle_that_has_passed_on();
     let (chain, epoch) = (CHAIN, Epoch(1));
     assert!(step(&mut middle, Input::Leave { chain, epoch }).is_empty());
     let reading = middle.reading(0, CHAIN, Epoch(1), CHUNK);
