@@ -469,24 +469,33 @@ impl Master {
                     suspect,
                     has_diverged,
                 },
-            ) => {
-                let row = self.state.row(chain);
-                if row.epoch != epoch || state_of(row, volume).is_none() {
-                    return;
-                }
-                if volume != suspect {
-                    self.begin_removal(chain, suspect);
-                } else if serving(row).any(|other| other != volume)
-                    && state_of(row, volume) != Some(MemberState::Waiting)
-                {
-                    let change = match has_diverged {
-                        true => Change::Left(volume),
-                        false => Change::Removed(volume),
-                    };
-                    self.change(office, chain, change);
-                }
-            }
+            ) => self.reported(office, volume, (chain, epoch), (suspect, has_diverged)),
             (from, message) => unreachable!("{from:?} sends {message:?}"),
+        }
+    }
+
+    /// `volume` says that the suspect, perhaps itself, must lose its place.
+    fn reported(
+        &mut self,
+        office: &mut Office<'_>,
+        volume: usize,
+        (chain, epoch): (ChainId, Epoch),
+        (suspect, has_diverged): (usize, bool),
+    ) {
+        let row = self.state.row(chain);
+        if row.epoch != epoch || state_of(row, volume).is_none() {
+            return;
+        }
+        if volume != suspect {
+            self.begin_removal(chain, suspect);
+        } else if serving(row).any(|other| other != volume)
+            && state_of(row, volume) != Some(MemberState::Waiting)
+        {
+            let change = match has_diverged {
+                true => Change::Left(volume),
+                false => Change::Removed(volume),
+            };
+            self.change(office, chain, change);
         }
     }
 
