@@ -13,6 +13,7 @@ pub mod filesystem;
 pub mod fsx2;
 pub mod hosts;
 pub mod journal;
+pub mod linear;
 pub mod load;
 pub mod lock_torture;
 pub mod locker;
@@ -21,6 +22,7 @@ pub mod mount;
 pub mod part;
 pub mod pattern;
 pub mod programs;
+pub mod replicated;
 pub mod scratch;
 pub mod sys;
 pub mod torture;
@@ -30,6 +32,7 @@ pub use cluster::{Cluster, Network};
 pub use deadline::{eventually, within};
 pub use filesystem::{Filesystem, Options, Way};
 pub use mount::Mount;
+pub use replicated::Replicated;
 pub use up::Up;
 
 /// True if mount tests are skipped on purpose. A run that cannot mount fails otherwise.

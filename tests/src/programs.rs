@@ -68,6 +68,10 @@ pub(crate) fn journal_writer() -> PathBuf {
     program_dir().join("journal-writer")
 }
 
+pub(crate) fn linear() -> PathBuf {
+    program_dir().join("linear")
+}
+
 pub(crate) fn locker() -> PathBuf {
     program_dir().join("locker")
 }
