@@ -1,0 +1,190 @@
+//! Bits that flip in one of two copies: everybody reads the right bytes, and a scrub names what is bad.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use vdfs_tests::{Replicated, mount_tests_skipped, pattern};
+
+/// The volume whose memory is bad.
+const BAD: usize = 1;
+const FILES: u64 = 24;
+/// Some are large enough for several chunks.
+const LARGE_BYTES: usize = 900_000;
+/// As often as readers of either mount look, so that each copy has its turn.
+const LOOKS: usize = 3;
+/// `index`: an entry of two records a chunk.
+const RECORD_BYTES: usize = 64;
+/// In a record, where the length of a chunk is.
+const LENGTH_AT: usize = 20;
+/// `sums`: leaves of 64 bytes, whose first sum is here.
+const LEAF_BYTES: usize = 64;
+const SUM_AT: usize = 12;
+
+fn len_of(number: u64) -> usize {
+    match number % 3 {
+        0 => LARGE_BYTES + number as usize * 1000,
+        _ => 100 + number as usize * 1700,
+    }
+}
+
+fn write_files(dir: &Path) {
+    for number in 0..FILES {
+        let path = dir.join(number.to_string());
+        fs::write(&path, pattern::bytes(number, 0, len_of(number))).expect("writes");
+        File::open(path).expect("opens").sync_all().expect("syncs");
+    }
+}
+
+/// What volumes have, not what a kernel has kept.
+fn read_direct(path: &Path) -> Vec<u8> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_DIRECT);
+    let mut file = options.open(path).expect("opens");
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    bytes
+}
+
+/// Every file, on both mounts.
+fn assert_right(cluster: &Replicated) {
+    for _ in 0..LOOKS {
+        for mount in &cluster.mounts {
+            for number in 0..FILES {
+                let path = mount.dir().join(number.to_string());
+                let expected = pattern::bytes(number, 0, len_of(number));
+                assert!(read_direct(&path) == expected, "{} differs", path.display());
+            }
+        }
+    }
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("lists");
+    entries.map(|entry| entry.expect("a name").path()).collect()
+}
+
+fn ram(cluster: &Replicated) -> PathBuf {
+    cluster.volume_state(BAD).join("ram")
+}
+
+fn flip(path: &Path, places: impl IntoIterator<Item = u64>) {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.expect("opens");
+    for at in places {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).expect("reads");
+        byte[0] ^= 4;
+        file.write_all_at(&byte, at).expect("writes");
+    }
+}
+
+/// Flips a bit in every chunk file; gives how many there are.
+fn flip_chunks(cluster: &Replicated) -> usize {
+    let mut pending = vec![ram(cluster).join("chunks")];
+    let mut count = 0;
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(children(&path));
+            continue;
+        }
+        let len = fs::metadata(&path).expect("is there").len();
+        let places = BTreeSet::from([len / 2, len - 1]);
+        count += usize::from(len > 0);
+        flip(&path, places.into_iter().filter(|_| len > 0));
+    }
+    count
+}
+
+/// Flips a bit at `at` of every part of a table that holds something.
+fn flip_table(path: &Path, part_bytes: usize, at: usize) -> usize {
+    let table = fs::read(path).expect("reads");
+    let parts = table.chunks_exact(part_bytes).enumerate();
+    let used = parts.filter(|(_, part)| part.iter().any(|byte| *byte != 0));
+    let places: Vec<u64> = used
+        .map(|(number, _)| (number * part_bytes + at) as u64)
+        .collect();
+    let count = places.len();
+    flip(path, places);
+    count
+}
+
+/// What a scrub finds: names of damaged files, and the volumes that have them.
+fn damaged(cluster: &Replicated) -> (BTreeSet<String>, BTreeSet<String>) {
+    let found = cluster.json(&["scrub", "--json", "--rate", "1GiB"]);
+    let list = found["damaged"].as_array().expect("a list");
+    let texts = |key: &str| {
+        let texts = list.iter().map(|damage| damage[key].as_str());
+        texts.map(|text| text.unwrap_or("?").to_owned()).collect()
+    };
+    (texts("path"), texts("volume"))
+}
+
+/// Files with a chunk on the bad volume.
+fn files_there(cluster: &Replicated) -> BTreeSet<String> {
+    let name = format!("volume-{}", BAD + 1);
+    let is_there = |path: &String| {
+        let location = cluster.json(&["locate", path, "--json"]);
+        let chunks = location["chunks"].as_array().expect("a list").clone();
+        let mut members = chunks
+            .iter()
+            .flat_map(|chunk| chunk["members"].as_array().expect("a list"));
+        members.any(|member| member["volume"] == name.as_str())
+    };
+    let paths = (0..FILES).map(|number| format!("/{number}"));
+    paths.filter(is_there).collect()
+}
+
+fn start() -> Option<Replicated> {
+    if mount_tests_skipped() {
+        return None;
+    }
+    let cluster = Replicated::start();
+    write_files(&cluster.dir());
+    assert_right(&cluster);
+    let (sound, _) = damaged(&cluster);
+    assert!(sound.is_empty(), "{sound:?}");
+    Some(cluster)
+}
+
+fn assert_named(cluster: &Replicated) {
+    let (paths, volumes) = damaged(cluster);
+    assert_eq!(paths, files_there(cluster));
+    assert_eq!(volumes, BTreeSet::from([format!("volume-{}", BAD + 1)]));
+}
+
+#[test]
+fn flipped_bits_in_chunks_of_one_copy_are_read_by_nobody() {
+    let Some(cluster) = start() else { return };
+    eprintln!("{} chunks", flip_chunks(&cluster));
+    assert_right(&cluster);
+    assert_named(&cluster);
+    assert_right(&cluster);
+}
+
+#[test]
+fn flipped_bits_in_sums_of_one_copy_are_read_by_nobody() {
+    let Some(cluster) = start() else { return };
+    let count = flip_table(&ram(&cluster).join("sums"), LEAF_BYTES, SUM_AT);
+    eprintln!("{count} leaves");
+    assert_right(&cluster);
+    assert_named(&cluster);
+    assert_right(&cluster);
+}
+
+/// The index is read at a start.
+#[test]
+fn flipped_bits_in_records_of_one_copy_are_read_by_nobody() {
+    let Some(mut cluster) = start() else { return };
+    let count = flip_table(&ram(&cluster).join("index"), RECORD_BYTES, LENGTH_AT);
+    eprintln!("{count} records");
+    assert_right(&cluster);
+    cluster.volumes[BAD].kill9();
+    cluster.volumes[BAD].start();
+    assert_right(&cluster);
+    cluster.wait_until_whole();
+    assert_right(&cluster);
+}
