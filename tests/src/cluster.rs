@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::cgroup::MemoryCgroup;
 use crate::filesystem::Options;
 use crate::hosts::{Host, Hosts};
 use crate::mount::{Access, Mount, path_text, unmount_lazily};
@@ -150,6 +151,13 @@ impl Cluster {
     /// What the memory of a volume outlives everything but: a reboot. Only while it is not running.
     pub fn lose_ram(&mut self, index: usize) {
         unmount_lazily(&self.volume_state(index).join("ram"));
+    }
+
+    /// From its next start on, a volume is in `cgroup` from its first instruction.
+    pub fn confine_volume(&mut self, index: usize, cgroup: &MemoryCgroup) {
+        let volume = &mut self.volumes[index];
+        let words = [cgroup.wrapper(), volume.wrapper().to_vec()].concat();
+        volume.wrap(words);
     }
 
     /// Runs `vdfs ARGS` with the identity of an administrator, on the master's host.
