@@ -162,6 +162,9 @@ impl State {
             return;
         }
         let members = spread(&self.shares(), self.config.replicas as usize);
+        let first = ChainId(group as u32 * CHAINS_PER_GROUP);
+        // Nobody had anything to be in sync with.
+        Arc::make_mut(&mut self.in_sync).retain(|id, _| *id < first);
         form_group(Arc::make_mut(&mut self.table), group, members);
         if group > 0 {
             self.numbers.last_group_used = false;

@@ -34,17 +34,21 @@ impl Cluster {
             world: World::with_replicas(replicas),
             lives: Vec::new(),
         };
-        for index in 0..volumes {
-            cluster.lives.push(Life {
-                id: VolumeId(index as u32 + 1),
-                number: 1,
-                store: index as u128 + 1,
-                is_up: true,
-                is_torn: false,
-            });
-            cluster.register(index);
-        }
+        (0..volumes).for_each(|_| cluster.join());
         cluster
+    }
+
+    /// One more volume comes.
+    pub(super) fn join(&mut self) {
+        let index = self.lives.len();
+        self.lives.push(Life {
+            id: VolumeId(index as u32 + 1),
+            number: 1,
+            store: index as u128 + 1,
+            is_up: true,
+            is_torn: false,
+        });
+        self.register(index);
     }
 
     fn registration(&self, index: usize) -> (String, Register) {

@@ -217,6 +217,19 @@ fn head_whose_store_is_lost_before_its_epoch_is_active_leaves_the_data_to_those_
 }
 
 #[test]
+fn chains_that_are_formed_anew_go_back_to_nobody() {
+    let mut cluster = Cluster::new(2, 2);
+    let chain = cluster.chain_of(&[1, 2]);
+    cluster.kill(1);
+    cluster.pass_lease();
+    cluster.pass(1_000);
+    assert!(!cluster.chain(chain).is_active);
+    cluster.join();
+    assert!(cluster.chain(chain).is_active);
+    cluster.world.restart(true);
+}
+
+#[test]
 fn member_that_has_left_is_in_sync_no_more() {
     let mut cluster = Cluster::new(2, 2);
     let chain = cluster.chain_of(&[1, 2]);
