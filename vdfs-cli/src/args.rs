@@ -72,7 +72,7 @@ pub enum Command {
     Scrub(ScrubArgs),
     /// Show who uses the filesystem: mounts and commands, with what they hold
     Sessions(SessionsArgs),
-    /// Show or set how many copies of everything the volumes keep
+    /// Show or set how many copies the volumes keep, of everything or of what is below a directory
     Replicas(ReplicasArgs),
     /// Check the names of a filesystem, write them out as text, or load such a text
     Meta(MetaArgs),
@@ -311,10 +311,26 @@ pub struct SessionsArgs {
     pub cluster: ClusterArgs,
 }
 
+const REPLICAS_HELP: &str = "\
+A directory may ask for a number of its own, which holds for what is made in it from then on, and is \
+inherited by the directories made there: `vdfs replicas set N DIR`, or the attribute user.vdfs.replicas \
+(setfattr(1)), without which the filesystem's number holds again.
+
+Examples:
+  vdfs replicas                           of the filesystem
+  vdfs replicas set 2                     of everything that no directory asks another number for
+  vdfs replicas set 3 /mnt/vdfs/papers    of what is made there
+  vdfs replicas /mnt/vdfs/papers          what holds there, and how many copies its files have";
+
 #[derive(Debug, Args)]
+#[command(after_help = REPLICAS_HELP, args_conflicts_with_subcommands = true)]
 pub struct ReplicasArgs {
     #[command(subcommand)]
     pub command: Option<ReplicasCommand>,
+    /// Only of this file, or of what is below this directory: absolute path in the filesystem, or a
+    /// path on a mount of it
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -325,7 +341,7 @@ pub struct ReplicasArgs {
 #[derive(Debug, Subcommand)]
 pub enum ReplicasCommand {
     /// Keep N copies of everything from now on; volumes on different hosts make them, or drop them,
-    /// meanwhile
+    /// meanwhile. With DIR, of what is made below it
     Set(ReplicasSetArgs),
 }
 
@@ -333,6 +349,9 @@ pub enum ReplicasCommand {
 pub struct ReplicasSetArgs {
     #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=REPLICAS_MAX))]
     pub replicas: u32,
+    /// Absolute path in the filesystem, or a path on a mount of it
+    #[arg(value_name = "DIR")]
+    pub path: Option<PathBuf>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
 }

@@ -1,5 +1,6 @@
 //! `vdfs status`: the master's report, for people and for scripts.
 
+pub(crate) mod copies;
 mod health;
 mod json;
 mod problems;

@@ -79,6 +79,16 @@ impl Caller {
         self.check(fs, directory, wanted).await
     }
 
+    /// An attribute in `user.` of the inode may be changed (xattr(7)): `NotPermitted` for a sticky
+    /// directory of somebody else.
+    pub async fn check_user_xattr(&self, fs: &Fs, attr: &Attr) -> Result<(), Status> {
+        let is_owner = [0, attr.uid].contains(&self.uid);
+        if attr.kind == FileKind::Directory && attr.mode & STICKY != 0 && !is_owner {
+            return Err(Status::NotPermitted);
+        }
+        self.check(fs, attr, Perms::WRITE).await
+    }
+
     /// The name of `victim` may be taken out of `directory`: `NotPermitted` if that is sticky and
     /// neither belongs to the caller.
     pub async fn check_removal(

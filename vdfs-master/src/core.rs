@@ -23,6 +23,7 @@ mod directory;
 mod dispatch;
 mod dump;
 mod files;
+mod groups;
 mod healing;
 mod image;
 mod inode;

@@ -9,6 +9,7 @@ pub mod acl;
 pub mod attr;
 pub mod chunk;
 pub mod codec;
+pub mod copies;
 pub mod data;
 pub mod frame;
 pub mod handshake;
@@ -29,6 +30,7 @@ pub mod volume;
 pub use acl::{Acl, AclKind};
 pub use attr::{Attr, FileKind, Timestamp};
 pub use chunk::{ChunkSize, ChunkSpan};
+pub use copies::Copies;
 pub use ids::{
     ChainId, ChunkId, ClusterId, DataId, Epoch, HandleId, Ino, OpId, SessionId, StoreId, Version,
     VolumeId,

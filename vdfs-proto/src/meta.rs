@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::acl::{Acl, AclKind};
 use crate::attr::{Attr, FileKind, SetTime, Timestamp};
+use crate::copies::Copies;
 use crate::handshake::Role;
 use crate::ids::{DataId, HandleId, Ino, OpId, SessionId};
 use crate::layout::{ChainTable, Layout, MemberState, VolumeInfo};
@@ -484,7 +485,8 @@ pub struct LockNews {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GetStatus {}
 
-/// How many members each chain is to have from now on. Answered when that is durable; the copies are
+/// How many members each chain is to have from now on, but those of directories that ask for a number
+/// of their own. Answered when that is durable; the copies are
 /// made, or dropped, later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetReplicas {
@@ -582,8 +584,11 @@ pub struct StatusReport {
     pub stats: FsStats,
     pub ram: MetadataRam,
     pub chunk_bytes: u32,
+    /// Of what directories ask nothing else for.
     pub replicas: u32,
     pub chains: ChainCounts,
+    /// By number.
+    pub groups: Vec<GroupStatus>,
     pub volumes: Vec<VolumeStatus>,
     pub sessions: Vec<SessionStatus>,
     /// Files with bytes that are gone for good.
@@ -644,6 +649,16 @@ pub struct ChainCounts {
     /// All members had gone, and too few are back to know whose copy is the chain's. Counted beside
     /// the others.
     pub waiting: u32,
+}
+
+/// A group of chains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// That there shall be of each chunk; `None`: as many as the filesystem keeps.
+    pub copies: Option<Copies>,
+    pub chains: u32,
+    /// Of these, those with fewer copies than there shall be, or of which some are not served.
+    pub short: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! A walk over all that is no directory.
+//! A walk over all that is no directory, from a directory down.
 //!
 //! Directories are read page by page and looked at side by side, so that millions of names take no
 //! memory here and no round trip each in turn.
@@ -36,12 +36,13 @@ fn child(path: &Path, entry: &ListingEntry) -> PathBuf {
     path.join(OsStr::from_bytes(entry.name.as_bytes()))
 }
 
-/// Calls `look` with each name.
+/// Calls `look` with each name below a directory.
 pub(crate) async fn look_at_every_file(
     fs: &Fs,
+    (top, path): (Ino, &Path),
     look: impl AsyncFn(Named<'_>) -> Result<(), Status>,
 ) -> Result<(), Status> {
-    let mut pending = vec![(Ino::ROOT, PathBuf::from("/"))];
+    let mut pending = vec![(top, path.to_owned())];
     while let Some((directory, path)) = pending.pop() {
         let parent = fs.getattr(directory).await?;
         let mut cookie = 0;

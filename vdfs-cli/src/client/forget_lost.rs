@@ -1,6 +1,7 @@
 //! `vdfs forget-lost`: removes the names of files whose bytes were in RAM that is gone.
 
 use std::cell::Cell;
+use std::path::Path;
 
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -57,7 +58,8 @@ async fn forget(connection: &Connection) -> Result<ForgottenJson, Status> {
         seen: Cell::new(0),
         bar: bar(),
     };
-    look_at_every_file(&connection.fs, async |named| sweep.look(named).await).await?;
+    let top = (Ino::ROOT, Path::new("/"));
+    look_at_every_file(&connection.fs, top, async |named| sweep.look(named).await).await?;
     sweep.bar.finish_and_clear();
     Ok(ForgottenJson {
         files: sweep.files.get(),

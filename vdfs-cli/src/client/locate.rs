@@ -10,9 +10,12 @@ use crate::output::Output;
 use vdfs_program::{Blame, Failure, human};
 
 pub(crate) fn run(args: &InodeArgs) -> Result<(), Failure> {
-    run_on_inode(args, "locate", async |connection, ino| {
-        show(connection, ino, args).await
-    })
+    run_on_inode(
+        &args.path,
+        &args.cluster,
+        "locate",
+        async |connection, ino| show(connection, ino, args).await,
+    )
 }
 
 async fn show(connection: &Connection, ino: Ino, args: &InodeArgs) -> Result<(), Failure> {

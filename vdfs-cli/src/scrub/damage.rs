@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vdfs_program::{Blame, Failure, human};
 use vdfs_proto::chunk::BLOCK_BYTES;
-use vdfs_proto::{DataId, FileKind, Status};
+use vdfs_proto::{DataId, FileKind, Ino, Status};
 
 use super::VolumeScrub;
 use crate::client::connection::{self, Connection};
@@ -97,7 +97,7 @@ async fn name(
             Err(status) => Err(status),
         }
     };
-    look_at_every_file(fs, look).await?;
+    look_at_every_file(fs, (Ino::ROOT, Path::new("/")), look).await?;
     bar.finish_and_clear();
     Ok(())
 }

@@ -178,7 +178,7 @@ fn session(session: &SessionStatus) -> SessionJson<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use vdfs_proto::meta::{ChainCounts, FsStats, MetadataRam, StatusReport};
+    use vdfs_proto::meta::{ChainCounts, FsStats, GroupStatus, MetadataRam, StatusReport};
     use vdfs_proto::{SessionId, VolumeId, VolumeInfo};
 
     use super::*;
@@ -231,6 +231,11 @@ pub(super) mod tests {
                 lost: 0,
                 waiting: 0,
             },
+            groups: vec![GroupStatus {
+                copies: None,
+                chains: 256,
+                short: 0,
+            }],
             volumes: vec![volume_status()],
             sessions: vec![SessionStatus {
                 id: SessionId(5),

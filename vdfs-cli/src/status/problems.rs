@@ -8,6 +8,7 @@ use vdfs_proto::handshake::Role;
 use vdfs_proto::limits::SESSION_LEASE_MS;
 use vdfs_proto::meta::{CertificateEnd, SessionStatus, StatusReport, VolumeState, VolumeStatus};
 
+use super::copies::kinds_of_copies;
 use super::health::Health;
 use crate::calendar::local;
 
@@ -99,11 +100,13 @@ fn of_chains(report: &StatusReport) -> Vec<Problem> {
             "no volume has registered yet: nothing can be stored; start vdfs-volume".to_owned(),
         ));
     }
-    if report.replicas > 1 && report.chains.short > 0 {
-        found.push(degraded(format!(
-            "{} of {} chains have fewer than {} copies",
-            report.chains.short, report.chains.total, report.replicas
-        )));
+    for kind in kinds_of_copies(report) {
+        if kind.replicas > 1 && kind.short > 0 {
+            found.push(degraded(format!(
+                "{} of {} chains have fewer than {} copies",
+                kind.short, kind.chains, kind.replicas
+            )));
+        }
     }
     found.extend(of_waiting_chains(report));
     found

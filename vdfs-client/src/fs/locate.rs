@@ -20,6 +20,18 @@ impl Fs {
         Ok((attr, layout, volumes.table()))
     }
 
+    /// What says, with the chain table, where the bytes of a file lie.
+    pub async fn layout(&self, ino: Ino) -> Result<Layout, Status> {
+        self.client.query(GetLayout { ino }).await
+    }
+
+    /// The newest chain table.
+    pub async fn chain_table(&self) -> ChainTable {
+        let volumes = &self.client.volumes;
+        self.client.fetch_table(volumes.version()).await;
+        volumes.table()
+    }
+
     /// Facts of the whole system.
     pub async fn status(&self) -> Result<StatusReport, Status> {
         match self

@@ -1,9 +1,7 @@
 //! The chain table: which volumes hold the chunks of which chain.
 //!
-//! Chains come in groups of 256; a layout names its group. A volume that comes later gets chains of a
-//! new group, over all volumes by their capacity, in which new files lie; while the last group is
-//! unused, and nobody can know its members, it is formed anew. Chains that may hold data change only
-//! as [`ChainChange`] says, which others decide: see `membership` and `healing`.
+//! Chains come in groups of 256 (`groups`); a layout names its group. Chains that may hold data change
+//! only as [`ChainChange`] says, which others decide: see `membership` and `healing`.
 //!
 //! Nobody is told of a change in an epoch that is not active. So as long as it is not, those who served
 //! in the last one that was have all that was acknowledged, though some may have lost their places:
@@ -15,14 +13,12 @@
 
 use std::sync::Arc;
 
-use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::{
-    Chain, ChainId, ChainTable, DataId, Epoch, Member, MemberState, VolumeId, VolumeInfo,
+    Chain, ChainId, ChainTable, DataId, Member, MemberState, VolumeId, VolumeInfo,
 };
 
-use super::limits::GROUPS_MAX;
 use super::record::{ChainChange, VolumeRegistered};
-use super::spread::{Share, host_of, spread};
+use super::spread::{Share, host_of};
 use super::state::{State, StoredVolume};
 
 /// Who says in what order changes are made: the first member, unless nobody serves.
@@ -150,28 +146,8 @@ impl State {
         })
     }
 
-    fn give_chains(&mut self) {
-        let groups = self.groups();
-        // A session that knows the old members could write to them in a file made a moment later.
-        let may_move = !self.numbers.last_group_used && self.sessions.is_empty();
-        let group = match groups > 0 && may_move {
-            true => groups - 1,
-            false => groups,
-        };
-        if group == GROUPS_MAX {
-            return;
-        }
-        let members = spread(&self.shares(), self.config.replicas as usize);
-        let first = ChainId(group as u32 * CHAINS_PER_GROUP);
-        // Nobody had anything to be in sync with.
-        Arc::make_mut(&mut self.in_sync).retain(|id, _| *id < first);
-        form_group(Arc::make_mut(&mut self.table), group, members);
-        if group > 0 {
-            self.numbers.last_group_used = false;
-        }
-    }
-
-    fn shares(&self) -> Vec<Share> {
+    /// Of all volumes.
+    pub(super) fn shares(&self) -> Vec<Share> {
         let volumes = self.volumes.iter();
         volumes
             .map(|(volume, stored)| Share {
@@ -181,11 +157,6 @@ impl State {
                 capacity_bytes: stored.capacity_bytes,
             })
             .collect()
-    }
-
-    /// The group in which new files lie.
-    pub(crate) fn present_group(&self) -> u16 {
-        self.groups().saturating_sub(1) as u16
     }
 
     pub(crate) fn apply_chains_changed(&mut self, changes: &[(ChainId, ChainChange)]) {
@@ -256,24 +227,4 @@ impl State {
 
 fn is_serving(member: &Member) -> bool {
     member.state == MemberState::Serving
-}
-
-fn form_group(table: &mut ChainTable, group: usize, members: Vec<Vec<Member>>) {
-    let first = group * CHAINS_PER_GROUP as usize;
-    for (index, members) in members.into_iter().enumerate() {
-        match table.chains.get_mut(first + index) {
-            Some(chain) if chain.members == members => {}
-            Some(chain) => {
-                chain.members = members;
-                chain.epoch.0 += 1;
-                chain.is_active = true;
-            }
-            None => table.chains.push(Chain {
-                epoch: Epoch(1),
-                members,
-                lost_below: DataId(0),
-                is_active: true,
-            }),
-        }
-    }
 }

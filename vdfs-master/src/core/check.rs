@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vdfs_proto::limits::CHAIN_MEMBERS_MAX;
+use vdfs_proto::limits::{CHAIN_MEMBERS_MAX, CHAINS_PER_GROUP};
 use vdfs_proto::{AclKind, Chain, DataId, Ino, MemberState, SessionId, VolumeId};
 
 use super::chains::each_chain;
 use super::directory::{Directory, NameHash};
 use super::dump::Progress;
 use super::inode::{Body, Inode};
+use super::limits::GROUPS_MAX;
 use super::live::{Live, Parked, Seat};
 use super::locks::check_locks;
 use super::state::State;
@@ -41,6 +42,7 @@ pub(crate) fn flaws_of(state: &State, progress: &mut dyn FnMut(Progress)) -> Vec
     check.orphans();
     check.data_ids();
     check.chains();
+    check.groups();
     check.owners();
     check.acls();
     check_locks(state, &mut |flaw| check.say(flaw));
@@ -249,6 +251,22 @@ impl Check<'_> {
             let is_known = |volume| self.state.volumes.contains_key(volume);
             if !members.iter().all(is_known) {
                 self.say(format!("{id} has a member that is unknown"));
+            }
+        }
+    }
+
+    /// All chains are in one, and all files.
+    fn groups(&mut self) {
+        let (groups, chains) = (self.state.groups.len(), self.state.table.chains.len());
+        let room = groups * CHAINS_PER_GROUP as usize;
+        let is_first_empty = groups == 1 && chains == 0;
+        if groups > GROUPS_MAX || !(chains == room || is_first_empty) {
+            self.say(format!("there are {groups} groups of {chains} chains"));
+        }
+        for (ino, inode) in self.state.inodes.iter() {
+            let group = inode.file().map_or(0, |file| file.group);
+            if usize::from(group) >= groups {
+                self.say(format!("{ino} lies in group {group} of {groups}"));
             }
         }
     }

@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 use vdfs_proto::limits::META_SLOTS_PER_SESSION;
 use vdfs_proto::meta::{AdminRequest, Commit, Create, MutateRequest, Mutated, Mutation, NewKind};
 use vdfs_proto::session::{OpenHandle, Right};
-use vdfs_proto::{DataId, Ino, OpId, SessionId, Status};
+use vdfs_proto::{Ino, OpId, SessionId, Status};
 
-use super::inode::NewData;
 use super::limits::WAITERS_MAX;
 use super::live::{InProgress, Parked, Seat};
 use super::namespace::Facts;
@@ -210,12 +209,13 @@ impl Core {
             Mutation::Create(create) if create.open.is_some() => Some(create.clone()),
             _ => None,
         };
-        let planned = match create
-            .as_ref()
-            .map(|create| self.check_create_handle(op, create))
-        {
+        let checked = create.as_ref();
+        let planned = match checked.map(|create| self.check_create_handle(op, create)) {
             Some(Err(status)) => Err(status),
-            Some(Ok(())) | None => self.plan(op.session, mutation),
+            Some(Ok(())) | None => {
+                self.prepare_group(&mutation);
+                self.plan(op.session, mutation)
+            }
         };
         let record = match planned {
             Ok(change) => Record::Change {
@@ -244,7 +244,7 @@ impl Core {
             session,
             is_pinned: &|ino| self.live.is_pinned(ino),
             may_linger: &|ino| self.may_linger(ino),
-            place: &|data| self.place(data),
+            place: &|copies, data| self.place(copies, data),
             at: self.live.now.wall,
             growth: self.check_growth(),
         };
@@ -275,19 +275,6 @@ impl Core {
             };
             self.open_handle(session, open);
         }
-    }
-
-    /// Where a new data id lies: its first chunk on a volume that takes it, if there is one.
-    pub(crate) fn place(&self, data: DataId) -> NewData {
-        let group = self.state.present_group();
-        let first = data.0 as u32;
-        let chains = vdfs_proto::limits::CHAINS_PER_GROUP;
-        let seeds = (0..chains).map(|step| first.wrapping_add(step));
-        let place = |seed| NewData { data, group, seed };
-        seeds
-            .map(place)
-            .find(|place| self.takes_new_data(*place))
-            .unwrap_or(place(first))
     }
 
     /// The answer to an op: to whoever waits for it now.

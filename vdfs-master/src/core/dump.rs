@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `vdfs_dump` | the first: version of the form |
 //! | `filesystem`, `numbers`, `slots` | one each |
-//! | `volume`, `chain` | each, by number |
+//! | `volume`, `group`, `chain` | each, by number |
 //! | `inode` | one for each slot, in order; free slots among them |
 //! | `name` | by slot of the directory, then in the order of its listing |
 //! | `xattr`, `orphan`, `trim`, `reap` | by number |
@@ -18,6 +18,9 @@
 //!
 //! Names, targets and values are bytes: all but printable ASCII, and `%`, is `%` and two hexadecimal
 //! digits. Times are nanoseconds since 1970. Numbers of 128 bits are hexadecimal texts.
+//!
+//! A group has 256 chains, whose files shall have `copies`, or as many as the filesystem says. Without
+//! lines of groups all are of that kind.
 //!
 //! A member of a chain is serving, syncing (`is_serving` and `is_waiting` are false), or waiting.
 //!
@@ -41,8 +44,8 @@ use super::image::Image;
 use super::inode::Inode;
 use super::state::State;
 use objects::{
-    ChainLine, FilesystemLine, InodeLine, Line, NameLine, NumbersLine, ReapLine, SlotsLine,
-    TrimLine, VolumeLine, XattrLine,
+    ChainLine, FilesystemLine, GroupLine, InodeLine, Line, NameLine, NumbersLine, ReapLine,
+    SlotsLine, TrimLine, VolumeLine, XattrLine,
 };
 
 pub use load::{LoadError, Loader};
@@ -118,6 +121,9 @@ fn put_base(lines: &mut Lines<'_>, state: &State) -> io::Result<()> {
         if let Some(stored) = state.volumes.get(&info.id) {
             lines.put(&Line::Volume(VolumeLine::of(info, stored)))?;
         }
+    }
+    for (index, group) in state.groups.iter().enumerate() {
+        lines.put(&Line::Group(GroupLine::of(index as u32, group)))?;
     }
     for (id, chain) in each_chain(&state.table) {
         let in_sync = state.in_sync.get(&id).map_or(&[][..], Vec::as_slice);
@@ -211,7 +217,7 @@ mod tests {
         let text = String::from_utf8(text).expect("ASCII");
         assert_eq!(String::from_utf8(again).expect("ASCII"), text);
         for kind in [
-            "inode", "name", "xattr", "orphan", "trim", "reap", "volume", "chain",
+            "inode", "name", "xattr", "orphan", "trim", "reap", "volume", "group", "chain",
         ] {
             assert!(text.contains(&format!("{{\"{kind}\":")), "no {kind} in it");
         }

@@ -50,9 +50,10 @@ impl State {
             kill_privileges,
         } = *truncate;
         if size == 0 {
+            let copies = self.copies_of(self.file(ino)?.group);
             return Ok(Change::Renew {
                 ino,
-                place: (facts.place)(self.numbers.data),
+                place: (facts.place)(copies, self.numbers.data)?,
                 kill_privileges,
             });
         }
@@ -97,9 +98,7 @@ impl State {
     pub(crate) fn take_data_id(&mut self, place: NewData) {
         assert_eq!(place.data, self.numbers.data, "data ids are taken in order");
         self.numbers.data.0 += 1;
-        if usize::from(place.group) + 1 >= self.groups() {
-            self.numbers.last_group_used = true;
-        }
+        self.use_group(place.group);
     }
 
     /// An empty file has lost nothing with its chains, but under its data id a new chunk would be
@@ -258,8 +257,11 @@ impl Core {
 
     /// Gives an empty file another data id, unless the log has no room.
     pub(crate) fn renew_empty(&mut self, ino: Ino) {
-        if self.live.log_full.is_none() {
-            let place = self.place(self.state.numbers.data);
+        let group = self.state.file(ino).map(|file| file.group);
+        let copies = group.ok().and_then(|group| self.state.copies_of(group));
+        if self.live.log_full.is_none()
+            && let Ok(place) = self.place(copies, self.state.numbers.data)
+        {
             self.log(Record::Renewed { ino, place });
         }
     }

@@ -77,9 +77,10 @@ impl Core {
 
     /// There shall be fewer copies: the last members are asked to leave, one after the other.
     fn drop_surplus(&mut self) {
-        let replicas = self.state.config.replicas as usize;
         let chains = each_chain(&self.state.table);
-        let longer = chains.filter(|(_, chain)| chain.is_active && chain.members.len() > replicas);
+        let longer = chains.filter(|(id, chain)| {
+            chain.is_active && chain.members.len() > self.state.replicas_of(*id)
+        });
         let last = longer.filter_map(|(id, chain)| Some((id, chain.members.last()?.volume)));
         let surplus: Vec<(ChainId, VolumeId)> = last.collect();
         for (chain, volume) in surplus {
@@ -92,10 +93,9 @@ impl Core {
             return;
         }
         let hosts: BTreeSet<String> = self.hosts_alive().into_values().collect();
-        let target = hosts.len().min(self.state.config.replicas as usize);
         let chains = each_chain(&self.state.table);
         let short: Vec<(ChainId, &Chain)> = chains
-            .filter(|(id, chain)| self.is_short(*id, chain, target))
+            .filter(|(id, chain)| self.is_short(*id, chain, hosts.len()))
             .collect();
         if short.is_empty() {
             return;
@@ -111,7 +111,8 @@ impl Core {
         self.change_chains(&changes);
     }
 
-    fn is_short(&self, id: ChainId, chain: &Chain, target: usize) -> bool {
+    fn is_short(&self, id: ChainId, chain: &Chain, hosts: usize) -> bool {
+        let target = hosts.min(self.state.replicas_of(id));
         let serves =
             |member: &Member| member.state == MemberState::Serving && self.is_alive(member.volume);
         chain.is_active
@@ -127,7 +128,8 @@ impl Core {
         alive.map(|info| (info.id, host_of(info))).collect()
     }
 
-    /// Copies that there can be now: as many as shall be, on different hosts.
+    /// Copies that there can be now of what directories ask nothing for: as many as shall be, on
+    /// different hosts.
     pub(crate) fn copies_possible(&self) -> u32 {
         let hosts: BTreeSet<String> = self.hosts_alive().into_values().collect();
         self.state

@@ -26,6 +26,7 @@ use super::check::flaws_of;
 use super::cow::{CowMap, Place};
 use super::directory::{Entry, NameKey};
 use super::dump::Progress;
+use super::groups::Group;
 use super::inode::Inode;
 use super::inodes::{Counters, Inodes};
 use super::limits::SECTION_BLOCK_BYTES;
@@ -62,6 +63,7 @@ struct Base {
     volumes: Vec<(VolumeId, StoredVolume)>,
     table: ChainTable,
     in_sync: Vec<(ChainId, Vec<Member>)>,
+    groups: Vec<Group>,
 }
 
 type Block = (&'static str, Vec<u8>);
@@ -259,6 +261,7 @@ fn base_of(state: &State) -> Base {
             .iter()
             .map(|(id, of)| (*id, of.clone()))
             .collect(),
+        groups: (*state.groups).clone(),
     }
 }
 
@@ -299,6 +302,7 @@ fn empty_state(base: Base) -> State {
         volumes: Arc::new(base.volumes.into_iter().collect()),
         table: Arc::new(base.table),
         in_sync: Arc::new(base.in_sync.into_iter().collect()),
+        groups: Arc::new(base.groups),
         weights: Weights::default(),
     }
 }

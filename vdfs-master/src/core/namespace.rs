@@ -10,7 +10,7 @@ mod rename;
 
 use vdfs_proto::limits::LINKS_MAX;
 use vdfs_proto::meta::{Link, Mutated, Mutation};
-use vdfs_proto::{Attr, DataId, FileName, Ino, SessionId, Status, Timestamp};
+use vdfs_proto::{Attr, Copies, DataId, FileName, Ino, SessionId, Status, Timestamp};
 
 use super::inode::NewData;
 use super::record::Change;
@@ -24,8 +24,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) is_pinned: &'a dyn Fn(Ino) -> bool,
     /// A replaced file may stay for a moment.
     pub(crate) may_linger: &'a dyn Fn(Ino) -> bool,
-    /// Where the next data id should lie.
-    pub(crate) place: &'a dyn Fn(DataId) -> NewData,
+    /// Where the next data id should lie, of which there shall be so many copies.
+    pub(crate) place: &'a dyn Fn(Option<Copies>, DataId) -> Result<NewData, Status>,
     pub(crate) at: Timestamp,
     /// `NoSpace` if there is no RAM for anything new.
     pub(crate) growth: Result<(), Status>,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use vdfs_proto::meta::{Commit, LockAsked, NewKind};
 use vdfs_proto::session::OpenSession;
 use vdfs_proto::{
-    Acl, AclKind, ChainId, DataId, FileName, Ino, LockOwner, LockRange, OpId, SessionId, Status,
-    StoreId, SymlinkTarget, Timestamp, VolumeId, XattrName,
+    Acl, AclKind, ChainId, Copies, DataId, FileName, Ino, LockOwner, LockRange, OpId, SessionId,
+    Status, StoreId, SymlinkTarget, Timestamp, VolumeId, XattrName,
 };
 
 use super::inode::NewData;
@@ -91,7 +91,7 @@ pub(crate) enum Record {
     ChainsChanged {
         changes: Vec<(ChainId, ChainChange)>,
     },
-    /// Each chain is to have so many members.
+    /// Each chain is to have so many members, where nothing else is said.
     ReplicasSet {
         replicas: u32,
     },
@@ -99,6 +99,11 @@ pub(crate) enum Record {
     Reaped {
         volume: VolumeId,
         ids: Vec<DataId>,
+    },
+    /// A group of chains for files of which there shall be so many copies; of these volumes.
+    GroupMade {
+        copies: Copies,
+        volumes: Vec<VolumeId>,
     },
 }
 

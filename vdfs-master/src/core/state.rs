@@ -15,6 +15,7 @@ use vdfs_proto::{
 
 use super::cow::CowMap;
 use super::directory::{Directory, NameHash};
+use super::groups::Group;
 use super::inode::{Body, Inode};
 use super::inodes::Inodes;
 use super::limits::{GENERATIONS_SKIPPED, IDS_SKIPPED};
@@ -47,6 +48,8 @@ pub(crate) struct State {
     pub(crate) table: Arc<ChainTable>,
     /// Of chains that are not active: who served when they were last. See `chains`.
     pub(crate) in_sync: Arc<BTreeMap<ChainId, Vec<Member>>>,
+    /// Of the chains of the table, by number.
+    pub(crate) groups: Arc<Vec<Group>>,
     /// Follows from the rest.
     pub(crate) weights: Weights,
 }
@@ -59,8 +62,6 @@ pub(crate) struct Numbers {
     pub(crate) session: SessionId,
     pub(crate) volume: VolumeId,
     pub(crate) fence: u64,
-    /// Some data id lies in the last group of chains.
-    pub(crate) last_group_used: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,7 +126,6 @@ impl State {
             session: SessionId(1),
             volume: VolumeId(1),
             fence: 1,
-            last_group_used: false,
         };
         let root = root_inode(&config, at);
         let mut state = State {
@@ -143,6 +143,7 @@ impl State {
             volumes: Arc::default(),
             table: Arc::default(),
             in_sync: Arc::default(),
+            groups: Arc::new(vec![Group::default()]),
             weights: Weights::default(),
         };
         state.occupy(Ino::ROOT, root);
@@ -191,6 +192,7 @@ impl State {
             Record::ChainsChanged { changes } => self.apply_chains_changed(changes),
             Record::ReplicasSet { replicas } => self.config.replicas = *replicas,
             Record::Reaped { volume, ids } => self.apply_reaped(*volume, ids),
+            Record::GroupMade { copies, volumes } => self.apply_group_made(*copies, volumes),
         }
         self.records += 1;
         applied
@@ -269,11 +271,6 @@ impl State {
 
     pub(crate) fn hash(&self, name: &vdfs_proto::FileName) -> NameHash {
         NameHash::of(&self.config.hash_key, name)
-    }
-
-    /// Chains' groups there are.
-    pub(crate) fn groups(&self) -> usize {
-        self.table.chains.len() / vdfs_proto::limits::CHAINS_PER_GROUP as usize
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::meta::{
-    AdminReply, AdminRequest, ChainCounts, LogTrouble, SessionStatus, StatusReport, VolumeState,
-    VolumeStatus,
+    AdminReply, AdminRequest, ChainCounts, GroupStatus, LogTrouble, SessionStatus, StatusReport,
+    VolumeState, VolumeStatus,
 };
 use vdfs_proto::{
     Chain, ChainId, DataId, MemberState, NetTotals, SessionId, Status, Timestamp, VolumeId,
@@ -12,7 +13,8 @@ use vdfs_proto::{
 };
 
 use super::Core;
-use super::chains::{head_of, serving, state_of};
+use super::chains::{each_chain, head_of, serving, state_of};
+use super::groups::Group;
 use super::live::LiveVolume;
 use super::survey::{Found, Subject, Survey, Tally};
 
@@ -43,6 +45,7 @@ impl Core {
             chunk_bytes: self.state.config.chunk_size.bytes(),
             replicas: self.state.config.replicas,
             chains: self.chain_counts(&found, is_counted),
+            groups: self.group_statuses(),
             volumes: self.volume_statuses(&found),
             sessions: self.session_statuses(),
             lost_files: found.lost.files,
@@ -126,7 +129,7 @@ impl Core {
             counts.total += 1;
             match () {
                 () if is_lost => counts.lost += 1,
-                () if self.is_whole(chain) => counts.whole += 1,
+                () if self.is_whole(ChainId(index as u32), chain) => counts.whole += 1,
                 () => counts.short += 1,
             }
             counts.waiting += u32::from(head_of(chain).is_none());
@@ -134,13 +137,24 @@ impl Core {
         counts
     }
 
-    fn is_whole(&self, chain: &Chain) -> bool {
+    /// By number.
+    fn group_statuses(&self) -> Vec<GroupStatus> {
+        let mut groups: Vec<GroupStatus> = self.state.groups.iter().map(group_status).collect();
+        for (id, chain) in each_chain(&self.live.table) {
+            let group = &mut groups[(id.0 / CHAINS_PER_GROUP) as usize];
+            group.chains += 1;
+            group.short += u32::from(!self.is_whole(id, chain));
+        }
+        groups
+    }
+
+    fn is_whole(&self, id: ChainId, chain: &Chain) -> bool {
         let serves = |volume| {
             let live: Option<&LiveVolume> = self.live.volumes.get(&volume);
             live.is_some_and(LiveVolume::is_registered)
         };
         chain.is_active
-            && serving(chain).count() >= self.state.config.replicas as usize
+            && serving(chain).count() >= self.state.replicas_of(id)
             && serving(chain).all(serves)
     }
 
@@ -224,5 +238,13 @@ impl Core {
             let ms = now_ms.saturating_sub(asked.asked_ms);
             (count + 1, longest_ms.max(ms))
         })
+    }
+}
+
+fn group_status(group: &Group) -> GroupStatus {
+    GroupStatus {
+        copies: group.copies,
+        chains: 0,
+        short: 0,
     }
 }

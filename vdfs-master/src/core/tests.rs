@@ -6,6 +6,7 @@ mod append;
 mod budgeting;
 mod chaos;
 mod cluster;
+mod copies;
 pub(crate) mod dumping;
 mod exact;
 mod healing;

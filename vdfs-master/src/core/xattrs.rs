@@ -1,9 +1,9 @@
 //! Extended attributes: bytes under names. What the names mean is the kernel's matter, but for those
-//! in `acls`.
+//! in `acls`, and the number of copies that a directory asks for (`groups`).
 
 use vdfs_proto::limits::{XATTR_TOTAL_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use vdfs_proto::meta::{RemoveXattr, SetXattr, XattrMode};
-use vdfs_proto::{Ino, Status, Timestamp, XattrName};
+use vdfs_proto::{Copies, FileKind, Ino, Status, Timestamp, XattrName};
 
 use super::acls::check_no_acl;
 use super::namespace::Facts;
@@ -29,6 +29,9 @@ impl State {
         } = request;
         let xattrs = self.xattrs_of(ino)?;
         check_no_acl(&name)?;
+        if Copies::is_named(&name) {
+            self.check_copies(ino, &value)?;
+        }
         let present = xattrs.and_then(|xattrs| xattrs.get(&name));
         match (mode, present) {
             (XattrMode::Create, Some(_)) => return Err(Status::Exists),
@@ -43,6 +46,15 @@ impl State {
         }
         self.check_xattr_room(ino, &name, &value)?;
         Ok(Change::SetXattr { ino, name, value })
+    }
+
+    /// `Invalid` unless it is a number of copies for what is made in a directory.
+    fn check_copies(&self, ino: Ino, value: &[u8]) -> Result<(), Status> {
+        Copies::parse(value)?;
+        match self.inode(ino)?.kind() {
+            FileKind::Directory => Ok(()),
+            _ => Err(Status::Invalid),
+        }
     }
 
     /// `NoSpace` if the inode's attributes would be too large together.

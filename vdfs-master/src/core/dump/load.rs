@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::{
     Acl, AclKind, Chain, ChainId, ChainTable, ChunkSize, DataId, Epoch, FileKind, FileName, Ino,
     Member, MemberState, SessionId, StoreId, SymlinkTarget, Timestamp, VolumeId, VolumeInfo,
@@ -16,6 +17,7 @@ use super::objects::{
 };
 use super::{VERSION, next_sum};
 use crate::core::directory::Directory;
+use crate::core::groups::Group;
 use crate::core::inode::{Body, FileBody, Inode, Nanos};
 use crate::core::inodes::{Counters, Inodes};
 use crate::core::state::{Numbers, PendingTrim, State, StoredVolume};
@@ -88,6 +90,10 @@ impl Loader {
             what: "there are no inodes in it",
         })?;
         state.table = Arc::new(self.table);
+        if state.groups.is_empty() {
+            let is_used = self.numbers.is_some_and(|numbers| numbers.last_group_used);
+            state.groups = Arc::new(groups_of(state.table.chains.len(), is_used));
+        }
         state.weights = Weights::of(&state);
         let flaws = check::flaws_of(&state, &mut |_| {});
         match flaws.into_iter().next() {
@@ -147,7 +153,6 @@ impl Loader {
                 session: SessionId(numbers.session),
                 volume: VolumeId(numbers.volume),
                 fence: numbers.fence,
-                last_group_used: numbers.last_group_used,
             },
             inodes: Inodes::restoring(counters),
             xattrs: Default::default(),
@@ -160,6 +165,7 @@ impl Loader {
             volumes: Default::default(),
             table: Default::default(),
             in_sync: Default::default(),
+            groups: Default::default(),
             weights: Weights::default(),
         });
         Ok(())
@@ -172,6 +178,16 @@ impl Loader {
                 let (info, stored) = volume_of(line).ok_or("not a volume")?;
                 Arc::make_mut(&mut state.volumes).insert(info.id, stored);
                 self.table.volumes.push(info);
+            }
+            Line::Group(line) => {
+                let groups = Arc::make_mut(&mut state.groups);
+                if line.index as usize != groups.len() {
+                    return Err("not the next group");
+                }
+                groups.push(Group {
+                    copies: line.copies,
+                    is_used: line.is_used,
+                });
             }
             Line::Chain(line) => {
                 let is_next = line.index as usize == self.table.chains.len();
@@ -265,6 +281,16 @@ fn chain_of(line: &ChainLine) -> Option<Chain> {
 
 fn members_of(parts: &[MemberPart]) -> Option<Vec<Member>> {
     parts.iter().map(member_of).collect()
+}
+
+/// Of a dump that does not speak of them.
+fn groups_of(chains: usize, is_last_used: bool) -> Vec<Group> {
+    let count = chains.div_ceil(CHAINS_PER_GROUP as usize).max(1);
+    let group = |index| Group {
+        copies: None,
+        is_used: index + 1 < count || is_last_used,
+    };
+    (0..count).map(group).collect()
 }
 
 fn member_of(part: &MemberPart) -> Option<Member> {

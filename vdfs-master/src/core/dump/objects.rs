@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use vdfs_proto::{
-    Chain, ChainId, DataId, FileKind, Ino, Member, MemberState, VolumeId, VolumeInfo, XattrName,
+    Chain, ChainId, Copies, DataId, FileKind, Ino, Member, MemberState, VolumeId, VolumeInfo, XattrName,
 };
 
 use super::escape::escape;
 use crate::core::FsConfig;
 use crate::core::directory::Entry;
+use crate::core::groups::Group;
 use crate::core::inode::{Body, FileBody, Inode};
 use crate::core::inodes::Counters;
 use crate::core::state::{PendingTrim, State, StoredVolume};
@@ -22,6 +23,7 @@ pub(super) enum Line {
     Numbers(NumbersLine),
     Slots(SlotsLine),
     Volume(VolumeLine),
+    Group(GroupLine),
     Chain(ChainLine),
     Inode(InodeLine),
     Name(NameLine),
@@ -61,6 +63,8 @@ pub(super) struct NumbersLine {
     pub(super) volume: u32,
     pub(super) fence: u64,
     pub(super) table_version: u64,
+    /// Of dumps without lines of groups: some data id lies in the last one.
+    #[serde(default, skip_serializing)]
     pub(super) last_group_used: bool,
 }
 
@@ -94,6 +98,17 @@ pub(super) struct VolumeLine {
     #[serde(default)]
     pub(super) incarnation: u64,
     pub(super) capacity_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupLine {
+    pub(super) index: u32,
+    /// That there shall be of its files; otherwise as many as the filesystem says.
+    #[serde(default)]
+    pub(super) copies: Option<Copies>,
+    /// Some data id lies in it.
+    pub(super) is_used: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -245,7 +260,7 @@ impl NumbersLine {
             volume: numbers.volume.0,
             fence: numbers.fence,
             table_version: state.table.version,
-            last_group_used: numbers.last_group_used,
+            last_group_used: false,
         }
     }
 }
@@ -274,6 +289,16 @@ impl VolumeLine {
             store: stored.store.to_string(),
             incarnation: stored.incarnation,
             capacity_bytes: stored.capacity_bytes,
+        }
+    }
+}
+
+impl GroupLine {
+    pub(super) fn of(index: u32, group: &Group) -> Self {
+        GroupLine {
+            index,
+            copies: group.copies,
+            is_used: group.is_used,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vdfs_proto::limits;
 use vdfs_proto::meta::{Create, Created, Mutated, NewKind};
-use vdfs_proto::{AclKind, FileKind, Ino, Status, Timestamp};
+use vdfs_proto::{AclKind, Copies, FileKind, Ino, Status, Timestamp};
 
 use super::Facts;
 use crate::core::directory::Directory;
@@ -33,7 +33,7 @@ impl State {
             parent: create.parent,
             name: create.name,
             ino,
-            body: self.plan_body(create.kind, facts),
+            body: self.plan_body(create.parent, create.kind, facts)?,
             mode,
             uid: create.uid,
             gid,
@@ -84,13 +84,16 @@ impl State {
         }
     }
 
-    fn plan_body(&self, kind: NewKind, facts: &Facts<'_>) -> NewBody {
-        match kind {
-            NewKind::Regular => NewBody::Regular((facts.place)(self.numbers.data)),
+    fn plan_body(&self, parent: Ino, kind: NewKind, facts: &Facts<'_>) -> Result<NewBody, Status> {
+        Ok(match kind {
+            NewKind::Regular => {
+                let copies = self.copies_asked(parent);
+                NewBody::Regular((facts.place)(copies, self.numbers.data)?)
+            }
             NewKind::Directory => NewBody::Directory,
             NewKind::Symlink(target) => NewBody::Symlink(target),
             kind => NewBody::Special(kind),
-        }
+        })
     }
 
     pub(super) fn apply_create(&mut self, at: Timestamp, change: &Change) -> Mutated {
@@ -115,8 +118,18 @@ impl State {
         self.occupy(*ino, inode);
         self.store_acl(*ino, AclKind::Access, acls.access.as_deref());
         self.store_acl(*ino, AclKind::Default, acls.default.as_deref());
+        self.inherit_copies(*parent, *ino);
         self.add_name(at, *parent, name, *ino);
         self.created(*ino, true)
+    }
+
+    /// A directory asks for what the one above it does.
+    fn inherit_copies(&mut self, parent: Ino, ino: Ino) {
+        let is_directory = self.inodes.get_mut(ino).directory().is_some();
+        let copies = self.copies_asked(parent).filter(|_| is_directory);
+        if let Some(copies) = copies {
+            self.store_xattr(ino, &Copies::name(), &copies.to_bytes());
+        }
     }
 
     fn make_body(&mut self, parent: Ino, body: &NewBody) -> Body {

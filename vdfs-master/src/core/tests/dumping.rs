@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vdfs_proto::meta::{NewKind, SetXattr, XattrMode};
 use vdfs_proto::{DataId, Ino, MemberState, SessionId, SymlinkTarget, VolumeId, XattrName};
 
+use super::copies::ask_for_copies;
 use super::world::{WRITE, World, create_in, name, registration};
 use crate::core::Core;
 use crate::core::directory::NameHash;
@@ -31,6 +32,7 @@ pub(crate) fn a_bit_of_everything() -> Core {
         world.create(session, create_in(Ino::ROOT, text, kind));
     }
     let directory = world.lookup(session, "directory").expect("there").ino;
+    ask_for_copies(&mut world, session, directory, "3").expect("sets");
     let below = world.create(session, create_in(directory, "below", NewKind::Regular));
     let ino = below.attr.ino;
     let link = vdfs_proto::meta::Link {

@@ -179,9 +179,12 @@ impl ReferenceStateMachine for Reference {
     }
 
     fn apply(mut model: Model, transition: &Transition) -> Model {
+        let kinds = model.kinds.len();
         model.answer = expect(&mut model, transition);
         model.pass(SETTLE_MS);
-        if transition.syncs() {
+        // A group is shown to others when it is on the disk.
+        model.is_synced = transition.syncs() || model.kinds.len() > kinds;
+        if model.is_synced {
             model.sync();
         }
         model.remember();
@@ -301,7 +304,7 @@ impl StateMachineTest for Exact {
 
     fn apply(mut system: System, model: &Model, transition: Transition) -> System {
         system.apply(&transition, &model.answer);
-        system.settle(transition.syncs());
+        system.settle(model.is_synced);
         assert_eq!(system.world.now_ms, model.now_ms, "one clock");
         let (held, expected) = (system.dump(), model.dump());
         assert!(

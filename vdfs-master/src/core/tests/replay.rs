@@ -5,6 +5,7 @@ use vdfs_proto::meta::{Lock, LockAsked, NewKind, SetXattr, SyncLog, XattrMode};
 use vdfs_proto::volume::Command;
 use vdfs_proto::{Ino, LockKind, LockOwner, LockRange, SymlinkTarget, XattrName};
 
+use super::copies::ask_for_copies;
 use super::world::{CHUNK_BYTES, WRITE, World, config, create_in, now, registration};
 use crate::core::{Core, RestoreError};
 
@@ -23,6 +24,8 @@ fn busy_world() -> World {
         .attr
         .ino;
     world.create(session, create_in(dir, "fifo", NewKind::Fifo));
+    ask_for_copies(&mut world, session, dir, "2").expect("sets");
+    world.create(session, create_in(dir, "twice", NewKind::Regular));
     let ino = world.lookup(session, "f7").expect("there").ino;
     let set = SetXattr {
         ino,

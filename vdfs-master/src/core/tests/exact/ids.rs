@@ -22,6 +22,8 @@ pub(super) struct Ids {
     data: Pairs<DataId>,
     /// Where the bytes of a data id lie does not change.
     places: BTreeMap<DataId, (u16, u32)>,
+    /// How many copies of its files each of the core's groups is for.
+    groups: BTreeMap<u16, u16>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,13 @@ impl Ids {
             inos,
             data: Pairs::new(),
             places: BTreeMap::new(),
+            groups: BTreeMap::from([(0, 0)]),
         }
+    }
+
+    /// Groups may be made anew.
+    pub(super) fn forget_groups(&mut self) {
+        self.groups.retain(|group, _| *group == 0);
     }
 
     pub(super) fn core_ino(&self, model: Ino) -> Ino {
@@ -150,9 +158,10 @@ impl Ids {
         let place = (layout.group, layout.seed);
         let before = *self.places.entry(data).or_insert(place);
         assert_eq!(before, place, "the bytes of {data} have moved");
+        let copies = expected.map_or(0, |expected| expected.group);
         Layout {
             data,
-            group: 0,
+            group: *self.groups.entry(layout.group).or_insert(copies),
             seed: 0,
             ..layout
         }

@@ -12,7 +12,7 @@ mod names;
 mod sessions;
 mod xattrs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,6 +55,10 @@ pub(super) struct Model {
     /// What a crash of the machine may take: states since the log was last synced, the oldest
     /// first, each at the end of a transition.
     pub(super) unsynced: Vec<Arc<Model>>,
+    /// Numbers of copies of all files that were made, and 0 for the filesystem's.
+    pub(super) kinds: BTreeSet<u16>,
+    /// The last transition has the log synced.
+    pub(super) is_synced: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -102,6 +106,8 @@ pub(super) struct File {
     holes: bool,
     /// A dead writer may have left bytes behind the end.
     tail_unknown: bool,
+    /// That its directory asked for when it was made; 0 for those of the filesystem.
+    copies: u16,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -157,6 +163,8 @@ impl Model {
             lost_below: 1,
             answer: Expected::Nothing,
             unsynced: Vec::new(),
+            kinds: BTreeSet::from([0]),
+            is_synced: false,
         };
         (0..CLIENTS).for_each(|by| model.begin_session(by));
         model

@@ -9,10 +9,12 @@ use vdfs_proto::{Acl, AclKind, XattrName};
 use super::super::model::{Model, acls};
 use super::{directory, inode};
 
+const COPIES: &str = "user.vdfs.replicas";
+
 pub(super) fn xattr_name() -> impl Strategy<Value = XattrName> {
     let name = |text: &str| XattrName::new(text.as_bytes()).expect("a good name");
     let acl = select(vec![AclKind::Access, AclKind::Default]).prop_map(AclKind::name);
-    let plain = select(vec!["user.a", "user.b", "security.capability"]);
+    let plain = select(vec!["user.a", "user.b", "security.capability", COPIES]);
     prop_oneof![3 => plain.prop_map(name), 1 => acl]
 }
 
@@ -54,7 +56,24 @@ pub(super) fn set_acl(model: &Model) -> impl Strategy<Value = Mutation> + use<> 
     })
 }
 
+/// Of copies: good ones and others, mostly of directories.
+fn set_copies(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
+    let ino = prop_oneof![8 => directory(model), 1 => inode(model)];
+    (ino, b'0'..b'5').prop_map(|(ino, digit)| {
+        Mutation::SetXattr(SetXattr {
+            ino,
+            name: XattrName::new(COPIES.as_bytes()).expect("a good name"),
+            value: vec![digit],
+            mode: XattrMode::Set,
+        })
+    })
+}
+
 pub(super) fn set_xattr(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
+    prop_oneof![2 => set_any_xattr(model), 1 => set_copies(model)]
+}
+
+fn set_any_xattr(model: &Model) -> impl Strategy<Value = Mutation> + use<> {
     let bytes = prop_oneof![
         8 => 0usize..4,
         1 => Just(XATTR_VALUE_BYTES_MAX - 100),

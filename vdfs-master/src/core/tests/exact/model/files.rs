@@ -13,7 +13,7 @@ use crate::core::tests::world::CHUNK_BYTES;
 pub(in super::super) const FILE_BYTES_MAX: u64 = CHUNK_BYTES << 32;
 
 impl File {
-    pub(super) fn new(data: DataId, version: u64) -> Self {
+    pub(super) fn new(data: DataId, version: u64, copies: u16) -> Self {
         File {
             size: 0,
             data,
@@ -21,15 +21,16 @@ impl File {
             version,
             holes: false,
             tail_unknown: false,
+            copies,
         }
     }
 
-    /// Where the bytes lie is not the model's matter.
+    /// Where the bytes lie is not the model's matter; its groups are numbers of copies.
     pub(super) fn layout(&self) -> Layout {
         Layout {
             data: self.data,
             truncations: self.truncations,
-            group: 0,
+            group: self.copies,
             seed: 0,
             size: self.size,
             holes: self.holes,
@@ -95,7 +96,7 @@ impl Model {
     fn renew(&mut self, ino: Ino) {
         let data = self.new_data();
         let file = self.file_mut(ino);
-        *file = File::new(data, file.version + 1);
+        *file = File::new(data, file.version + 1, file.copies);
     }
 
     /// An empty file has lost nothing with its store, but it needs another data id.

@@ -115,13 +115,18 @@ impl Model {
         };
         self.nodes.insert(ino, node);
         self.give_acls(ino, &acls);
+        self.inherit_copies(create.parent, ino);
         self.change(create.parent).insert(create.name.clone(), ino);
         Ok(ino)
     }
 
     fn new_body(&mut self, create: &Create) -> Body {
         match &create.kind {
-            NewKind::Regular => Body::File(File::new(self.new_data(), 0)),
+            NewKind::Regular => {
+                let copies = self.copies_asked(create.parent).unwrap_or(0);
+                self.kinds.insert(copies);
+                Body::File(File::new(self.new_data(), 0, copies))
+            }
             NewKind::Directory => Body::Directory {
                 parent: create.parent,
                 entries: BTreeMap::new(),
