@@ -1,10 +1,12 @@
-//! Two copies of everything, on volumes that die: programs notice a pause and no error, nothing that
-//! was acknowledged is lost, and the chains are whole again by themselves.
+//! Copies of everything, or of what directories ask them for, on volumes that die: programs notice a
+//! pause and no error, nothing that was acknowledged is lost, and the chains are whole again by
+//! themselves.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -241,6 +243,189 @@ fn copies_are_made_of_what_exists_when_more_are_asked_for() {
         cluster.volumes[victim].start();
         wait_until_whole(&cluster);
     }
+}
+
+fn attribute(program: &str, args: &[&str], path: &Path) -> bool {
+    let output = Command::new(program).args(args).arg(path).output();
+    output.expect("runs").status.success()
+}
+
+fn ask_for(value: &str, path: &Path) -> bool {
+    attribute("setfattr", &["-n", "user.vdfs.replicas", "-v", value], path)
+}
+
+/// Members of the chain of a file's first chunk.
+fn copies_of(cluster: &Cluster, path: &str) -> usize {
+    let places = cluster.vdfs(&["locate", path, "--json"]);
+    let places: Value = serde_json::from_slice(&places.stdout).expect("JSON");
+    let members = places["chunks"][0]["members"].as_array();
+    members.expect("there is a chunk").len()
+}
+
+fn replicas_of(cluster: &Cluster, path: &str) -> Value {
+    let output = cluster.vdfs(&["replicas", path, "--json"]);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[test]
+fn directory_keeps_the_copies_that_it_asks_for() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let (_turn, mut cluster) = cluster(1);
+    let (here, there) = (cluster.mounts[0].dir(), cluster.mounts[1].dir());
+    let kept = here.join("kept");
+    fs::create_dir(&kept).expect("makes");
+    let bytes = pattern::bytes(1, 0, 3_000_000);
+    fs::write(kept.join("before"), &bytes).expect("writes");
+    for refused in ["0", "4", "many", ""] {
+        assert!(!ask_for(refused, &kept), "{refused:?}");
+    }
+    assert!(
+        !ask_for("3", &kept.join("before")),
+        "a file asks for nothing"
+    );
+    assert!(ask_for("3", &kept));
+    fs::create_dir(kept.join("below")).expect("makes");
+    assert!(attribute(
+        "getfattr",
+        &["-n", "user.vdfs.replicas"],
+        &kept.join("below")
+    ));
+    for path in ["kept/file", "kept/below/file", "beside"] {
+        let mut file = File::create(here.join(path)).expect("makes a file");
+        file.write_all(&bytes).expect("writes");
+        file.sync_all().expect("syncs");
+    }
+    let copies = ["/kept/before", "/kept/file", "/kept/below/file", "/beside"];
+    let copies = copies.map(|path| copies_of(&cluster, path));
+    assert_eq!(copies, [1, 3, 3, 1]);
+    let seen = replicas_of(&cluster, "/kept");
+    assert_eq!(
+        (&seen["replicas"], &seen["is_asked_for"]),
+        (&3.into(), &true.into())
+    );
+    assert_eq!(seen["files"][0]["files"], 1, "{seen}");
+    assert_eq!(seen["files"][1]["files"], 2, "{seen}");
+    cluster.volumes[0].kill9();
+    cluster.volumes[2].kill9();
+    for path in ["kept/file", "kept/below/file"] {
+        assert!(fs::read(there.join(path)).expect("reads") == bytes);
+    }
+    fs::write(there.join("kept/below/later"), &bytes).expect("writes with one volume");
+    cluster.volumes[0].start();
+    cluster.volumes[2].start();
+    wait_until_whole(&cluster);
+    assert!(attribute("setfattr", &["-x", "user.vdfs.replicas"], &kept));
+    fs::write(kept.join("after"), &bytes).expect("writes");
+    let copies = ["/kept/after", "/kept/below/later", "/beside"];
+    assert_eq!(copies.map(|path| copies_of(&cluster, path)), [1, 3, 1]);
+    for path in ["kept/file", "kept/below/later", "beside", "kept/before"] {
+        assert!(
+            fs::read(there.join(path)).expect("reads") == bytes,
+            "{path}"
+        );
+    }
+}
+
+/// Appends something now and then; gives what is in the file.
+fn append(path: &Path, is_over: &AtomicBool) -> Vec<u8> {
+    let mut file = OpenOptions::new().append(true).open(path).expect("opens");
+    let mut expected = fs::read(path).expect("reads");
+    while !is_over.load(Ordering::Relaxed) {
+        let record = pattern::bytes(expected.len() as u64, 0, 1000);
+        file.write_all(&record).expect("appends");
+        file.sync_data().expect("syncs");
+        expected.extend(record);
+        thread::sleep(Duration::from_millis(700));
+    }
+    expected
+}
+
+fn make_sparse(path: &Path) {
+    let sparse = File::create(path).expect("makes");
+    sparse.write_all_at(b"data", 30_000_000).expect("writes");
+    sparse.set_len(60_000_000).expect("grows");
+}
+
+fn check_sparse(path: &Path) {
+    let sparse = fs::read(path).expect("reads");
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    assert_eq!(
+        (sparse.len(), &sparse[30_000_000..30_000_004]),
+        (60_000_000, &b"data"[..])
+    );
+    assert!(is_zero(&sparse[..30_000_000]) && is_zero(&sparse[30_000_004..]));
+}
+
+#[test]
+fn files_that_exist_get_the_copies_of_their_directory_while_others_write() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let (_turn, mut cluster) = cluster(1);
+    let (here, there) = (cluster.mounts[0].dir(), cluster.mounts[1].dir());
+    let kept = here.join("kept");
+    fs::create_dir_all(kept.join("below")).expect("makes");
+    let files: Vec<(&str, Vec<u8>)> = [
+        ("small", 10),
+        ("empty", 0),
+        ("below/large", 40_000_000),
+        ("journal", 5000),
+    ]
+    .map(|(name, len)| (name, pattern::bytes(len as u64, 0, len)))
+    .into();
+    for (name, bytes) in &files {
+        fs::write(kept.join(name), bytes).expect("writes");
+    }
+    make_sparse(&kept.join("sparse"));
+    fs::hard_link(kept.join("small"), here.join("second")).expect("links");
+    assert!(ask_for("3", &kept) && ask_for("2", &kept.join("below")));
+    let open = File::open(there.join("kept/below/large")).expect("opens");
+    let times = fs::metadata(kept.join("small"))
+        .expect("is there")
+        .mtime_nsec();
+    let (is_over, journal_path) = (AtomicBool::new(false), kept.join("journal"));
+    let (load, journal) = thread::scope(|scope| {
+        let writer = scope.spawn(|| write_files(&kept, 0, &is_over));
+        let appender = scope.spawn(|| append(&journal_path, &is_over));
+        thread::sleep(Duration::from_secs(1));
+        let applied = cluster.vdfs(&["replicas", "--apply", "/kept", "--json"]);
+        thread::sleep(Duration::from_secs(1));
+        is_over.store(true, Ordering::Relaxed);
+        let joined = (
+            writer.join().expect("writes"),
+            appender.join().expect("appends"),
+        );
+        assert!(applied.status.success(), "{applied:?}");
+        let applied: Value = serde_json::from_slice(&applied.stdout).expect("JSON");
+        assert_eq!(applied["files"], 5, "{applied}");
+        joined
+    });
+    let three = ["/kept/small", "/second", "/kept/journal", "/kept/sparse"];
+    assert_eq!(three.map(|path| copies_of(&cluster, path)), [3; 4]);
+    assert_eq!(copies_of(&cluster, "/kept/below/large"), 2);
+    let names = fs::read_dir(&here).expect("reads").count();
+    assert_eq!(names, 2, "nothing is left");
+    let small = fs::metadata(kept.join("small")).expect("is there");
+    assert_eq!(small.mtime_nsec(), times);
+    let sparse = fs::metadata(kept.join("sparse")).expect("is there");
+    assert!(sparse.blocks() < 100, "{} blocks", sparse.blocks());
+    let mut bytes = vec![0; files[2].1.len()];
+    open.read_exact_at(&mut bytes, 0)
+        .expect("reads what it has open");
+    assert!(bytes == files[2].1);
+    cluster.volumes[1].kill9();
+    for dir in [here.join("kept"), there.join("kept")] {
+        for (name, bytes) in files.iter().filter(|(name, _)| *name != "journal") {
+            assert!(fs::read(dir.join(name)).expect("reads") == *bytes, "{name}");
+        }
+        assert!(fs::read(dir.join("journal")).expect("reads") == journal);
+        check_files(&dir, &load.written);
+        check_sparse(&dir.join("sparse"));
+    }
+    cluster.volumes[1].start();
+    wait_until_whole(&cluster);
 }
 
 /// Journals on both mounts go on while `break_it` lasts, and what they have acknowledged is there.

@@ -320,7 +320,8 @@ Examples:
   vdfs replicas                           of the filesystem
   vdfs replicas set 2                     of everything that no directory asks another number for
   vdfs replicas set 3 /mnt/vdfs/papers    of what is made there
-  vdfs replicas /mnt/vdfs/papers          what holds there, and how many copies its files have";
+  vdfs replicas /mnt/vdfs/papers          what holds there, and how many copies its files have
+  vdfs replicas --apply /mnt/vdfs/papers  give the files that were there before as many";
 
 #[derive(Debug, Args)]
 #[command(after_help = REPLICAS_HELP, args_conflicts_with_subcommands = true)]
@@ -331,6 +332,9 @@ pub struct ReplicasArgs {
     /// path on a mount of it
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
+    /// Copy the files below PATH that have not the number of copies that their directories ask for
+    #[arg(long, requires = "path")]
+    pub apply: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -1,5 +1,6 @@
 //! `vdfs replicas`: how many copies there are, and how many there shall be.
 
+mod apply;
 mod below;
 
 use serde::Serialize;
@@ -34,6 +35,7 @@ struct KindJson {
 pub(crate) fn run(args: &ReplicasArgs) -> Result<(), Failure> {
     match (&args.command, &args.path) {
         (Some(ReplicasCommand::Set(args)), _) => set(args),
+        (None, Some(path)) if args.apply => apply::run(args, path),
         (None, Some(path)) => below::show(args, path),
         (None, None) => show(args),
     }

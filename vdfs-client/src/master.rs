@@ -24,7 +24,7 @@ impl MasterLink {
 
     pub(crate) async fn mutate(&self, request: &MutateRequest) -> Result<Mutated, Status> {
         let deadline = match request.mutation {
-            Mutation::Truncate(_) | Mutation::Commit(_) => ATTEMPT_PARKED,
+            Mutation::Truncate(_) | Mutation::Commit(_) | Mutation::TakeOver(_) => ATTEMPT_PARKED,
             _ => ATTEMPT,
         };
         self.call(Method::Mutate, request, deadline).await

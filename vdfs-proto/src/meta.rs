@@ -46,6 +46,7 @@ operations!(
         RemoveXattr -> (),
         Lock -> Attr,
         Unlock -> (),
+        TakeOver -> (),
     }
 );
 
@@ -205,6 +206,22 @@ pub struct Truncate {
 pub struct Truncated {
     pub attr: Attr,
     pub layout: Layout,
+}
+
+/// Gives a file the copy of its bytes that another one holds, in other chains perhaps, and that one
+/// the old bytes. The layout is recalled from all other openers first. `StaleLayout`, and nothing
+/// changes, unless the file is as it was when the copy was begun: nobody has changed it since. No time
+/// and no version moves: nobody can see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOver {
+    pub ino: Ino,
+    /// As it was before the first byte was copied.
+    pub data: DataId,
+    pub truncations: u32,
+    /// [`Attr::data_version`] of then.
+    pub version: u64,
+    /// A file without a name, as long as this one, that only the session has open.
+    pub from: Ino,
 }
 
 /// Makes written bytes part of the file; sent after the volumes have acknowledged them. The size

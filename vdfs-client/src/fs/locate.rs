@@ -1,6 +1,8 @@
 //! What operators ask.
 
-use vdfs_proto::meta::{AdminReply, AdminRequest, GetAttr, GetLayout, GetStatus, StatusReport};
+use vdfs_proto::meta::{
+    AdminReply, AdminRequest, GetAttr, GetLayout, GetStatus, StatusReport, TakeOver,
+};
 use vdfs_proto::{Attr, ChainTable, Ino, Layout, Status};
 
 use super::Fs;
@@ -23,6 +25,13 @@ impl Fs {
     /// What says, with the chain table, where the bytes of a file lie.
     pub async fn layout(&self, ino: Ino) -> Result<Layout, Status> {
         self.client.query(GetLayout { ino }).await
+    }
+
+    /// Gives a file the copy of its bytes that another one holds. What this client has written to
+    /// either was flushed before.
+    pub async fn take_over(&self, take: TakeOver) -> Result<(), Status> {
+        self.client.check_writable()?;
+        self.client.mutate(take).await
     }
 
     /// The newest chain table.

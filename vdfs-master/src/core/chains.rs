@@ -13,9 +13,7 @@
 
 use std::sync::Arc;
 
-use vdfs_proto::{
-    Chain, ChainId, ChainTable, DataId, Member, MemberState, VolumeId, VolumeInfo,
-};
+use vdfs_proto::{Chain, ChainId, ChainTable, DataId, Member, MemberState, VolumeId, VolumeInfo};
 
 use super::record::{ChainChange, VolumeRegistered};
 use super::spread::{Share, host_of};

@@ -149,6 +149,7 @@ impl Core {
         }
         match request.mutation {
             Mutation::Truncate(truncate) => self.begin_truncate(request.op, truncate),
+            Mutation::TakeOver(take) => self.begin_take_over(request.op, take),
             Mutation::Lock(lock) => self.do_lock(request.op, lock),
             Mutation::Unlock(unlock) => self.do_unlock(request.op, unlock),
             mutation => self.do_mutation(request.op, mutation),
@@ -159,6 +160,7 @@ impl Core {
     fn must_wait_for(&mut self, request: &MutateRequest) -> Option<WaitFor> {
         match &request.mutation {
             Mutation::Truncate(truncate) => self.work_on(truncate.ino).map(WaitFor::Work),
+            Mutation::TakeOver(take) => self.work_on(take.ino).map(WaitFor::Work),
             Mutation::Commit(commit) => self.wait_before_commit(request.op.session, commit),
             Mutation::Extend(extend) => self.wait_before_gap(request.op, &extend.commit),
             Mutation::Create(create) => {

@@ -1,12 +1,13 @@
 //! Bytes of regular files, as the namespace knows them: data ids, sizes, commits, truncations.
 //!
 //! Invariants: a size grows only by a commit that names the present data id and truncation count,
-//! or by a truncation; a truncation to nothing gives a new data id, and so does the first open of an
-//! empty file after the loss of a store; no chunk at or above
+//! or by a truncation; bytes move to another data id only as a whole, when nobody else holds the layout,
+//! and only if nothing was committed since they were copied; a truncation to nothing gives a new data
+//! id, and so does the first open of an empty file after the loss of a store; no chunk at or above
 //! `FileBody::chunks` has committed bytes.
 
 use vdfs_proto::limits::CHAINS_PER_GROUP;
-use vdfs_proto::meta::{Commit, Committed, Mutated, Truncate, Truncated};
+use vdfs_proto::meta::{Commit, Committed, Mutated, TakeOver, Truncate, Truncated};
 use vdfs_proto::{ChunkSize, Ino, OpId, Status, Timestamp};
 
 use super::Core;
@@ -232,6 +233,39 @@ impl State {
             attr: inode.attr(commit.ino),
             data_version_before,
         }
+    }
+
+    /// Decides it when nobody else holds the layout of the file: all that was written is committed.
+    /// What a session that has ended may have written without that leaves the tail unknown.
+    pub(crate) fn plan_take_over(&self, take: &TakeOver) -> Result<Change, Status> {
+        let TakeOver { ino, from, .. } = *take;
+        let (file, copy) = (self.file(ino)?, self.file(from)?);
+        let then = (take.data, take.truncations, take.version);
+        if then != (file.data, file.truncations, file.version) || file.tail_unknown {
+            return Err(Status::StaleLayout);
+        }
+        let is_whole = copy.size == file.size && !copy.tail_unknown && !self.trims.contains(from);
+        let is_as_sure = file.holes || !copy.holes;
+        let is_unnamed = self.inode(from)?.nlink == 0 && ino != from;
+        // Clients take a layout with a smaller data id for an older one.
+        let is_newer = copy.data > file.data;
+        match is_whole && is_as_sure && is_unnamed && is_newer {
+            true => Ok(Change::TakeOver { ino, from }),
+            false => Err(Status::Invalid),
+        }
+    }
+
+    pub(crate) fn apply_take_over(&mut self, ino: Ino, from: Ino) {
+        let (file, copy) = (*self.file_mut(ino), *self.file_mut(from));
+        assert_eq!(file.size, copy.size, "{from} is a copy of {ino}");
+        *self.file_mut(ino) = FileBody {
+            version: file.version,
+            ..copy
+        };
+        *self.file_mut(from) = FileBody {
+            version: copy.version,
+            ..file
+        };
     }
 
     fn truncated(&self, ino: Ino) -> Mutated {

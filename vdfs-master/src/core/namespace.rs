@@ -49,6 +49,7 @@ impl State {
             Mutation::Lock(lock) => self.plan_lock(facts.session, &lock),
             Mutation::Unlock(unlock) => self.plan_unlock(facts.session, &unlock),
             Mutation::SetAcl(set) => self.plan_set_acl(set, facts),
+            Mutation::TakeOver(take) => self.plan_take_over(&take),
         }
     }
 
@@ -90,7 +91,8 @@ impl State {
             | Change::RemoveXattr { .. }
             | Change::Lock { .. }
             | Change::Unlock { .. }
-            | Change::SetAcl { .. } => unreachable!("not a change of names"),
+            | Change::SetAcl { .. }
+            | Change::TakeOver { .. } => unreachable!("not a change of names"),
         }
     }
 

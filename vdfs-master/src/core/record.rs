@@ -238,6 +238,11 @@ pub(crate) enum Change {
         acl: Option<Acl>,
         kill_setgid: bool,
     },
+    /// Two files get each other's bytes, which are the same.
+    TakeOver {
+        ino: Ino,
+        from: Ino,
+    },
 }
 
 /// What a new inode inherits; boxed, since next to none does.

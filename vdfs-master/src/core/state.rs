@@ -230,6 +230,10 @@ impl State {
                 self.apply_unlock(op.session, (*ino, *owner), *range);
                 return Some(Mutated::Unlock(()));
             }
+            Change::TakeOver { ino, from } => {
+                self.apply_take_over(*ino, *from);
+                return Some(Mutated::TakeOver(()));
+            }
             Change::SetAcl { .. } => {
                 return Some(Mutated::SetAcl(self.apply_set_acl(at, change)));
             }

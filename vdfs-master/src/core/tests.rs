@@ -20,6 +20,7 @@ mod session_life;
 mod sharing;
 mod speed;
 mod surveying;
+mod taking_over;
 mod truncating;
 mod volume_life;
 mod world;

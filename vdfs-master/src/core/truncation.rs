@@ -6,15 +6,15 @@
 //! | `Durable` | the record with the pending trim, and the new size, is on the disk |
 //! | `Trimming` | the volumes have cut the chunks |
 //!
-//! A truncation to nothing, and one that cuts no chunk, ends with the first phase. An op that makes
-//! a gap in a file with an unknown tail has the tail cut in the same way. Requests that
-//! need the layout meanwhile wait in the work's queue. After a restart a pending trim goes on from
+//! A truncation to nothing, one that cuts no chunk, and a change of where the bytes lie, end with the
+//! first phase. An op that makes a gap in a file with an unknown tail has the tail cut in the same way.
+//! Requests that need the layout meanwhile wait in the work's queue. After a restart a pending trim goes on from
 //! `Durable`; a recall begins anew with the retry of its request.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vdfs_proto::limits::CHAINS_PER_GROUP;
-use vdfs_proto::meta::{Access, Commit, Mutation, Truncate};
+use vdfs_proto::meta::{Access, Commit, Mutation, TakeOver, Truncate};
 use vdfs_proto::session::{Event, Right};
 use vdfs_proto::volume::Command;
 use vdfs_proto::{ChainId, ChainTable, Ino, OpId, SessionId, Status, VolumeId};
@@ -46,6 +46,8 @@ enum Phase {
 #[derive(Clone, Debug)]
 enum Then {
     Truncate(Truncate),
+    /// Ends with it.
+    TakeOver(TakeOver),
     /// The op waits for the end of it.
     CutTail,
 }
@@ -179,6 +181,27 @@ impl Core {
         self.recall_from_others(op, truncate.ino, Then::Truncate(truncate));
     }
 
+    /// Recalls the layout from everybody else, so that they commit what they have, and then lets the
+    /// file have its bytes elsewhere. Who has them open asks for the new layout.
+    pub(crate) fn begin_take_over(&mut self, op: OpId, take: TakeOver) {
+        let others = self.live.opens.layout_holders(take.from, op.session);
+        let planned = match others.is_empty() && self.work_on(take.from).is_none() {
+            true => self.state.plan_take_over(&take).map(drop),
+            false => Err(Status::Invalid),
+        };
+        if let Err(status) = planned {
+            self.refuse(op, status);
+            return;
+        }
+        if !self.live.unresumed.is_empty() {
+            let mutation = Mutation::TakeOver(take);
+            let request = vdfs_proto::meta::MutateRequest { op, mutation };
+            self.park(WaitFor::Resumes, Parked::Mutation(request));
+            return;
+        }
+        self.recall_from_others(op, take.ino, Then::TakeOver(take));
+    }
+
     /// An op that is repeated, or a session that resumes, may be given a layout that a truncation has
     /// recalled from all others.
     pub(crate) fn recall_from_late(&mut self, session: SessionId, ino: Ino) {
@@ -211,6 +234,10 @@ impl Core {
     fn go_on_alone(&mut self, op: OpId, ino: Ino, then: Then) {
         match then {
             Then::Truncate(truncate) => self.truncate_now(op, truncate),
+            Then::TakeOver(take) => {
+                self.do_mutation(op, Mutation::TakeOver(take));
+                self.end_work(take.ino);
+            }
             Then::CutTail => self.cut_tail(ino),
         }
     }

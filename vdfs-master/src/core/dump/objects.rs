@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use vdfs_proto::{
-    Chain, ChainId, Copies, DataId, FileKind, Ino, Member, MemberState, VolumeId, VolumeInfo, XattrName,
+    Chain, ChainId, Copies, DataId, FileKind, Ino, Member, MemberState, VolumeId, VolumeInfo,
+    XattrName,
 };
 
 use super::escape::escape;

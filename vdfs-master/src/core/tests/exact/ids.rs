@@ -64,9 +64,9 @@ impl Ids {
         }
     }
 
-    /// Groups may be made anew.
-    pub(super) fn forget_groups(&mut self) {
-        self.groups.retain(|group, _| *group == 0);
+    /// The others are lost, and may be made anew for another number.
+    pub(super) fn keep_groups(&mut self, count: usize) {
+        self.groups.retain(|group, _| usize::from(*group) < count);
     }
 
     pub(super) fn core_ino(&self, model: Ino) -> Ino {
@@ -113,6 +113,10 @@ impl Ids {
             Mutation::Extend(Extend { commit }) => *commit = self.core_commit(commit),
             Mutation::SetXattr(set) => to_core(&mut set.ino),
             Mutation::SetAcl(set) => to_core(&mut set.ino),
+            Mutation::TakeOver(take) => {
+                to_core(&mut take.ino);
+                to_core(&mut take.from);
+            }
             Mutation::RemoveXattr(remove) => to_core(&mut remove.ino),
             Mutation::Lock(lock) => to_core(&mut lock.ino),
             Mutation::Unlock(unlock) => to_core(&mut unlock.ino),
@@ -196,7 +200,8 @@ impl Ids {
             | Mutated::Rename(())
             | Mutated::SetXattr(())
             | Mutated::RemoveXattr(())
-            | Mutated::Unlock(()) => mutated,
+            | Mutated::Unlock(())
+            | Mutated::TakeOver(()) => mutated,
         }
     }
 

@@ -232,6 +232,7 @@ impl Model {
             Mutation::RemoveXattr(remove) => self.remove_xattr(remove),
             Mutation::Lock(lock) => self.lock(by, lock),
             Mutation::Unlock(unlock) => self.unlock(by, unlock),
+            Mutation::TakeOver(_) => unreachable!("moves no byte that can be seen"),
         }
     }
 

@@ -442,7 +442,7 @@ impl System {
         let core = self.storage.crash(records, torn);
         restores::assert_same(&core, &restores::replayed(&self.world.log), "a crash");
         self.start(core, false);
-        self.ids.forget_groups();
+        self.ids.keep_groups(self.world.core.state.groups.len());
         let gone = |world: &World| world.core.state.sessions.is_empty();
         for step in 0..3 * ROUNDS_MAX {
             if gone(&self.world) {
