@@ -80,7 +80,7 @@ async fn try_supply(engine: &Arc<Engine>, peer: VolumeId, chains: &Chains) -> Re
         give_all(&receiver, lacking.collect(), chains).await?;
     }
     for copy in theirs.into_values() {
-        if engine.store().copy_of(copy.chunk).is_none() {
+        if !engine.store().may_have(copy.chunk) {
             let place = (copy.chain, chains[&copy.chain]);
             receiver.drop_chunk(copy.chunk, place).await?;
         }

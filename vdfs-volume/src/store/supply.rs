@@ -47,6 +47,13 @@ impl Store {
         Some(copy_of(&body))
     }
 
+    /// Bytes of the chunk are here, or were and are lost: others may have the only copy.
+    pub(crate) fn may_have(&self, id: ChunkId) -> bool {
+        let chunk = self.chunks.find(id);
+        let condition = chunk.and_then(|chunk| Some(chunk.attached()?.condition));
+        matches!(condition, Some(Condition::Whole | Condition::Bad))
+    }
+
     /// Chains of which a chunk here has lost its record or its file. `None` among them: whose it was is
     /// not known.
     pub(crate) fn chains_with_bad_copies(&self) -> HashSet<Option<ChainId>> {
