@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod deadline;
 pub mod differential;
 pub mod filesystem;
+pub mod filling;
 pub mod fsx2;
 pub mod hosts;
 pub mod journal;
@@ -27,6 +28,7 @@ pub mod scratch;
 pub mod sys;
 pub mod torture;
 pub mod up;
+pub mod workload;
 
 pub use cluster::{Cluster, Network};
 pub use deadline::{eventually, within};

@@ -52,9 +52,21 @@ impl Replicated {
 
     pub fn wait_until_whole(&self) {
         eventually("all chains are whole", WHOLE_WITHIN, || {
-            let chains = &self.json(&["status", "--json"])["chains"];
+            let chains = self.chains();
             chains["total"].as_u64() > Some(0) && chains["whole"] == chains["total"]
         });
+    }
+
+    /// Waits until a volume is missed.
+    pub fn wait_until_short(&self, within: Duration) {
+        eventually("the chains are short", within, || {
+            self.chains()["short"].as_u64() > Some(0)
+        });
+    }
+
+    /// How many there are, and in which states.
+    fn chains(&self) -> Value {
+        self.json(&["status", "--json"])["chains"].take()
     }
 
     /// Epochs of the chains of a file; its path is as `vdfs` knows it.

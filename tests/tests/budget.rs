@@ -1,12 +1,12 @@
 //! `--ram` is a contract: full, freed, filled again, under a kernel limit that kills.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use vdfs_tests::cgroup::MemoryCgroup;
-use vdfs_tests::{Options, Way, eventually, on_up_and_on_a_cluster, pattern};
+use vdfs_tests::filling::{fill, verify};
+use vdfs_tests::{Options, Way, eventually, on_up_and_on_a_cluster};
 
 on_up_and_on_a_cluster!(
     full_and_freed_again_and_again_with_1_mib_files,
@@ -54,37 +54,6 @@ fn fill_and_free(way: Way, ram_mib: u64, file_bytes: usize, enough: u64) {
         wait_for_room(&vdfs.dir(), ram_bytes);
     }
     assert_eq!(cgroup.kills(), 0, "the budget did not hold");
-}
-
-/// Writes files until there is no room; gives how many are whole.
-fn fill(dir: &Path, file_bytes: usize) -> u64 {
-    for number in 0u64.. {
-        let path = dir.join(number.to_string());
-        match write_whole(&path, &pattern::bytes(number, 0, file_bytes)) {
-            Ok(()) => {}
-            Err(error) => {
-                assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
-                drop(fs::remove_file(path));
-                return number;
-            }
-        }
-    }
-    unreachable!("the loop ends with the room")
-}
-
-/// ENOSPC may come from write, or at the latest from fsync.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn verify(dir: &Path, files: u64, file_bytes: usize) {
-    for number in 0..files {
-        let bytes = fs::read(dir.join(number.to_string())).expect("an acknowledged file reads");
-        assert_eq!(bytes.len(), file_bytes);
-        pattern::assert_matches(number, 0, &bytes);
-    }
 }
 
 fn wait_for_room(mount: &Path, ram_bytes: u64) {

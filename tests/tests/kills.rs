@@ -1,23 +1,25 @@
 //! Programs on one mount while each volume is killed in turn: none sees an error, a small writer waits
 //! for a lease and not much longer, and what they have written is right on the other mount.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use vdfs_tests::journal::Journal;
-use vdfs_tests::programs::shell;
-use vdfs_tests::{Replicated, eventually, mount_tests_skipped};
+use vdfs_tests::workload::{Scripts, Workload};
+use vdfs_tests::{Replicated, mount_tests_skipped};
 
 /// The longest that one record of a writer may take: a volume's lease, the new epoch, and a busy machine.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
-/// How long a program may take to be at work, or to end when it was told to.
 const PATIENCE: Duration = Duration::from_secs(120);
+const WORKLOAD: Scripts = Scripts {
+    sources: SOURCES,
+    programs: &PROGRAMS,
+    verify: VERIFY,
+    patience: PATIENCE,
+};
 
-/// Run on the disk beforehand: some thousand small files, and a repository of many.
+/// Some thousand small files, and a repository of many.
 const SOURCES: &str = r#"
     for d in $(seq 30); do
         mkdir -p tree/$d; for f in $(seq 100); do echo "file $f of $d" > tree/$d/$f; done
@@ -32,8 +34,6 @@ const SOURCES: &str = r#"
     done
 "#;
 
-/// Each runs in a directory of its own on the mount until there is a file `$OUT/stop`, and leaves
-/// `$OUT/NAME.busy` when it is at work.
 const PROGRAMS: [(&str, &str); 4] = [
     (
         "cp",
@@ -82,7 +82,6 @@ const PROGRAMS: [(&str, &str); 4] = [
     ),
 ];
 
-/// Run in the other mount when all have ended.
 const VERIFY: &str = r#"
     export HOME=$OUT GIT_CONFIG_NOSYSTEM=1
     diff -r $OUT/tree cp/copy-0
@@ -96,83 +95,6 @@ const VERIFY: &str = r#"
     test "$(sqlite3 sqlite/db 'select number from rows order by number')" = "$(cat $OUT/committed)"
     test "$(sqlite3 sqlite/db 'select count from total')" = "$(wc -l < $OUT/committed)"
 "#;
-
-/// The programs at work; killed when dropped.
-struct Programs {
-    outside: PathBuf,
-    running: Vec<(&'static str, Child)>,
-}
-
-impl Programs {
-    fn start(cluster: &Replicated) -> Programs {
-        let mut programs = Programs {
-            outside: cluster.outside(),
-            running: Vec::new(),
-        };
-        shell(SOURCES, &programs.outside);
-        for (name, script) in PROGRAMS {
-            let child = programs.spawn(name, script, &cluster.dir().join(name));
-            programs.running.push((name, child));
-        }
-        for (name, _) in PROGRAMS {
-            let busy = programs.outside.join(format!("{name}.busy"));
-            eventually(name, PATIENCE, || busy.exists());
-        }
-        programs
-    }
-
-    fn spawn(&self, name: &str, script: &str, dir: &Path) -> Child {
-        fs::create_dir(dir).expect("a directory");
-        let log = File::create(self.log(name)).expect("a log");
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "sh", "-exc", script]);
-        command.current_dir(dir).env("OUT", &self.outside);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(log).spawn().expect("starts")
-    }
-
-    fn log(&self, name: &str) -> PathBuf {
-        self.outside.join(format!("{name}.log"))
-    }
-
-    /// Panics if one has ended: nothing may have failed, and nobody has told it to.
-    fn assert_running(&mut self) {
-        for (name, child) in &mut self.running {
-            let ended = child.try_wait().expect("a child");
-            assert!(ended.is_none(), "{name}: {ended:?}");
-        }
-    }
-
-    /// Lets each end behind its round; panics unless all succeed, and what they wrote is right.
-    fn finish(mut self, cluster: &Replicated) {
-        fs::write(self.outside.join("stop"), b"").expect("writes");
-        for (name, child) in &mut self.running {
-            let mut status = None;
-            eventually(name, PATIENCE, || {
-                status = child.try_wait().expect("a child");
-                status.is_some()
-            });
-            assert!(status.is_some_and(|status| status.success()), "{name}");
-        }
-        let script = format!("OUT={:?}\n{VERIFY}", self.outside);
-        shell(&script, &cluster.mounts[1].dir());
-    }
-}
-
-impl Drop for Programs {
-    fn drop(&mut self) {
-        for (name, child) in &mut self.running {
-            drop(child.kill());
-            drop(child.wait());
-            if thread::panicking() {
-                let log = self.outside.join(format!("{name}.log"));
-                let log = fs::read_to_string(log).unwrap_or_default();
-                let tail: Vec<&str> = log.lines().rev().take(15).collect();
-                eprintln!("--- {name}, last line first ---\n{}", tail.join("\n"));
-            }
-        }
-    }
-}
 
 /// The longest time in which no record of the journal was acknowledged.
 fn longest_pause(journal: &Journal, is_over: &AtomicBool) -> Duration {
@@ -188,14 +110,6 @@ fn longest_pause(journal: &Journal, is_over: &AtomicBool) -> Duration {
     longest
 }
 
-/// A volume that is back within its lease would cost nobody anything.
-fn wait_until_missed(cluster: &Replicated) {
-    eventually("the chains are short", PATIENCE, || {
-        let chains = &cluster.json(&["status", "--json"])["chains"];
-        chains["short"].as_u64() > Some(0)
-    });
-}
-
 #[test]
 fn programs_do_not_notice_volumes_that_are_killed_in_turn() {
     if mount_tests_skipped() {
@@ -203,13 +117,14 @@ fn programs_do_not_notice_volumes_that_are_killed_in_turn() {
     }
     let mut cluster = Replicated::start();
     let journal = Journal::start(&cluster.dir().join("journal"), 1);
-    let mut programs = Programs::start(&cluster);
+    let mut programs = Workload::start(&cluster, WORKLOAD);
     for victim in 0..3 {
         let is_over = AtomicBool::new(false);
         let paused = thread::scope(|scope| {
             let pause = scope.spawn(|| longest_pause(&journal, &is_over));
             cluster.volumes[victim].kill9();
-            wait_until_missed(&cluster);
+            // One that is back within its lease would cost nobody anything.
+            cluster.wait_until_short(PATIENCE);
             cluster.wait_until_whole();
             programs.assert_running();
             cluster.volumes[victim].start();

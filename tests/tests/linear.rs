@@ -68,10 +68,7 @@ impl Trouble {
             }
             Trouble::TwoKilled(one, other) => {
                 cluster.volumes[one].kill9();
-                eventually("the chains are short", GOES_ON_WITHIN, || {
-                    let chains = &cluster.json(&["status", "--json"])["chains"];
-                    chains["short"].as_u64() > Some(0)
-                });
+                cluster.wait_until_short(GOES_ON_WITHIN);
                 cluster.volumes[other].kill9();
             }
             Trouble::ClientsKilled => {}

@@ -1,15 +1,15 @@
 //! `--ram` is a contract with copies, too: a volume that comes back empty is filled by full ones, each
 //! under a kernel limit that kills, and `df` says what fits.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use vdfs_tests::cgroup::MemoryCgroup;
-use vdfs_tests::{Options, Replicated, eventually, mount_tests_skipped, pattern};
+use vdfs_tests::filling::{fill, verify};
+use vdfs_tests::{Options, Replicated, eventually, mount_tests_skipped};
 
 const MIB: u64 = 1 << 20;
 /// Of each volume.
@@ -53,33 +53,6 @@ fn restart_empty(cluster: &mut Replicated, index: usize) {
     cluster.volumes[index].start();
 }
 
-/// Writes files until there is no room; gives how many are whole.
-fn fill(dir: &Path) -> u64 {
-    for number in 0u64.. {
-        let path = dir.join(number.to_string());
-        if let Err(error) = write_whole(&path, &pattern::bytes(number, 0, FILE_BYTES)) {
-            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
-            drop(fs::remove_file(path));
-            return number;
-        }
-    }
-    unreachable!("the loop ends with the room")
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn verify(dir: &Path, files: u64) {
-    for number in 0..files {
-        let bytes = fs::read(dir.join(number.to_string())).expect("an acknowledged file reads");
-        assert_eq!(bytes.len(), FILE_BYTES);
-        pattern::assert_matches(number, 0, &bytes);
-    }
-}
-
 /// Until it is over: `df` answers and shows no more room than there is, and no volume holds more than it
 /// has.
 fn watch(cluster: &Replicated, is_over: &AtomicBool) -> u64 {
@@ -115,7 +88,7 @@ fn empty_volume_is_filled_by_full_ones_within_every_budget() {
     let empty = df(&here);
     let dir = here.join("full");
     fs::create_dir(&dir).expect("a directory");
-    let files = fill(&dir);
+    let files = fill(&dir, FILE_BYTES);
     let full = df(&here);
     eprintln!("{files} files of 1 MiB fit; df empty {empty:?}, full {full:?}");
     for victim in 0..3 {
@@ -123,13 +96,13 @@ fn empty_volume_is_filled_by_full_ones_within_every_budget() {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             let watcher = scope.spawn(|| watch(&cluster, &is_over));
-            verify(&there.join("full"), files);
+            verify(&there.join("full"), files, FILE_BYTES);
             cluster.wait_until_whole();
             is_over.store(true, Ordering::Relaxed);
             eprintln!("{} looks", watcher.join().expect("every look is right"));
         });
-        verify(&dir, files);
-        verify(&there.join("full"), files);
+        verify(&dir, files, FILE_BYTES);
+        verify(&there.join("full"), files, FILE_BYTES);
     }
     for (index, cgroup) in cgroups.iter().enumerate() {
         assert_eq!(

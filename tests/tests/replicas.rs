@@ -8,44 +8,25 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vdfs_tests::journal::Journal;
 use vdfs_tests::part::Part;
-use vdfs_tests::{Cluster, Network, Options, eventually, mount_tests_skipped, pattern};
+use vdfs_tests::replicated::WHOLE_WITHIN;
+use vdfs_tests::{Cluster, Options, Replicated, eventually, mount_tests_skipped, pattern};
 
-/// From the last fault to chains that are whole.
-const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// What a program may wait when a volume dies: its lease, the new epoch, and a busy machine.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A master, three volumes and two mounts, each on a host of its own. One cluster at a time.
-fn cluster(replicas: u32) -> (MutexGuard<'static, ()>, Cluster) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let options = Options {
+fn cluster(replicas: u32) -> Replicated {
+    Replicated::with(Options {
         volumes: 3,
         ram_mib: 2048,
         replicas,
         ..Options::default()
-    };
-    let cluster = Cluster::start(options, Network::Hosts { mtu: 1500 }, 2);
-    (turn, cluster)
-}
-
-fn status(cluster: &Cluster) -> Value {
-    let output = cluster.vdfs(&["status", "--json"]);
-    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-}
-
-fn wait_until_whole(cluster: &Cluster) {
-    eventually("all chains are whole", WHOLE_WITHIN, || {
-        let chains = &status(cluster)["chains"];
-        chains["total"].as_u64() > Some(0) && chains["whole"] == chains["total"]
-    });
+    })
 }
 
 /// Files of one writer, each written, synced and then read by the other mount.
@@ -159,8 +140,7 @@ fn volumes_that_are_killed_one_after_the_other_are_missed_by_nobody() {
     if mount_tests_skipped() {
         return;
     }
-    let (_turn, mut cluster) = cluster(2);
-    wait_until_whole(&cluster);
+    let mut cluster = cluster(2);
     let (here, there) = (cluster.mounts[0].dir(), cluster.mounts[1].dir());
     for round in 0..3 {
         let victim = round % 3;
@@ -176,7 +156,7 @@ fn volumes_that_are_killed_one_after_the_other_are_missed_by_nobody() {
             let rewriter = scope.spawn(|| rewrite(&rewritten, &is_over));
             thread::sleep(Duration::from_secs(1));
             cluster.volumes[victim].kill9();
-            wait_until_whole(&cluster);
+            cluster.wait_until_whole();
             thread::sleep(Duration::from_secs(1));
             is_over.store(true, Ordering::Relaxed);
             let synced = rewriter.join().expect("no program notices");
@@ -190,7 +170,7 @@ fn volumes_that_are_killed_one_after_the_other_are_missed_by_nobody() {
             check_rewritten(&dir.join("rewritten"), &synced);
         });
         cluster.volumes[victim].start();
-        wait_until_whole(&cluster);
+        cluster.wait_until_whole();
     }
 }
 
@@ -199,8 +179,7 @@ fn everything_that_is_killed_at_once_comes_back() {
     if mount_tests_skipped() {
         return;
     }
-    let (_turn, mut cluster) = cluster(2);
-    wait_until_whole(&cluster);
+    let mut cluster = cluster(2);
     let journals = Journals::start(&cluster);
     for _ in 0..3 {
         journals.go_on(100);
@@ -211,7 +190,7 @@ fn everything_that_is_killed_at_once_comes_back() {
             .volumes
             .iter_mut()
             .for_each(|volume| drop(volume.start()));
-        wait_until_whole(&cluster);
+        cluster.wait_until_whole();
     }
     journals.check(&cluster);
 }
@@ -221,7 +200,7 @@ fn copies_are_made_of_what_exists_when_more_are_asked_for() {
     if mount_tests_skipped() {
         return;
     }
-    let (_turn, mut cluster) = cluster(1);
+    let mut cluster = cluster(1);
     let dir = cluster.mounts[0].dir();
     let is_over = AtomicBool::new(false);
     let load = thread::scope(|scope| {
@@ -232,16 +211,13 @@ fn copies_are_made_of_what_exists_when_more_are_asked_for() {
     });
     let set = cluster.vdfs(&["replicas", "set", "2"]);
     assert!(set.status.success(), "{set:?}");
-    wait_until_whole(&cluster);
-    let places = cluster.vdfs(&["locate", "/0", "--json"]);
-    let places: Value = serde_json::from_slice(&places.stdout).expect("JSON");
-    let members = places["chunks"][0]["members"].as_array().map(Vec::len);
-    assert_eq!(members, Some(2), "{places}");
+    cluster.wait_until_whole();
+    assert_eq!(copies_of(&cluster, "/0"), 2);
     for victim in 0..3 {
         cluster.volumes[victim].kill9();
         check_files(&cluster.mounts[1].dir(), &load.written);
         cluster.volumes[victim].start();
-        wait_until_whole(&cluster);
+        cluster.wait_until_whole();
     }
 }
 
@@ -255,9 +231,8 @@ fn ask_for(value: &str, path: &Path) -> bool {
 }
 
 /// Members of the chain of a file's first chunk.
-fn copies_of(cluster: &Cluster, path: &str) -> usize {
-    let places = cluster.vdfs(&["locate", path, "--json"]);
-    let places: Value = serde_json::from_slice(&places.stdout).expect("JSON");
+fn copies_of(cluster: &Replicated, path: &str) -> usize {
+    let places = cluster.json(&["locate", path, "--json"]);
     let members = places["chunks"][0]["members"].as_array();
     members.expect("there is a chunk").len()
 }
@@ -272,7 +247,7 @@ fn directory_keeps_the_copies_that_it_asks_for() {
     if mount_tests_skipped() {
         return;
     }
-    let (_turn, mut cluster) = cluster(1);
+    let mut cluster = cluster(1);
     let (here, there) = (cluster.mounts[0].dir(), cluster.mounts[1].dir());
     let kept = here.join("kept");
     fs::create_dir(&kept).expect("makes");
@@ -315,7 +290,7 @@ fn directory_keeps_the_copies_that_it_asks_for() {
     fs::write(there.join("kept/below/later"), &bytes).expect("writes with one volume");
     cluster.volumes[0].start();
     cluster.volumes[2].start();
-    wait_until_whole(&cluster);
+    cluster.wait_until_whole();
     assert!(attribute("setfattr", &["-x", "user.vdfs.replicas"], &kept));
     fs::write(kept.join("after"), &bytes).expect("writes");
     let copies = ["/kept/after", "/kept/below/later", "/beside"];
@@ -363,7 +338,7 @@ fn files_that_exist_get_the_copies_of_their_directory_while_others_write() {
     if mount_tests_skipped() {
         return;
     }
-    let (_turn, mut cluster) = cluster(1);
+    let mut cluster = cluster(1);
     let (here, there) = (cluster.mounts[0].dir(), cluster.mounts[1].dir());
     let kept = here.join("kept");
     fs::create_dir_all(kept.join("below")).expect("makes");
@@ -425,7 +400,7 @@ fn files_that_exist_get_the_copies_of_their_directory_while_others_write() {
         check_sparse(&dir.join("sparse"));
     }
     cluster.volumes[1].start();
-    wait_until_whole(&cluster);
+    cluster.wait_until_whole();
 }
 
 /// Journals on both mounts go on while `break_it` lasts, and what they have acknowledged is there.
@@ -433,14 +408,13 @@ fn journals_go_on_through(break_it: impl FnOnce(&Cluster), mend_it: impl FnOnce(
     if mount_tests_skipped() {
         return;
     }
-    let (_turn, cluster) = cluster(2);
-    wait_until_whole(&cluster);
+    let cluster = cluster(2);
     let journals = Journals::start(&cluster);
     journals.go_on(100);
     break_it(&cluster);
     journals.go_on(1000);
     mend_it(&cluster);
-    wait_until_whole(&cluster);
+    cluster.wait_until_whole();
     journals.go_on(100);
     journals.check(&cluster);
 }

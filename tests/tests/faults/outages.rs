@@ -6,10 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vdfs_tests::journal::Journal;
+use vdfs_tests::workload::Workload;
 use vdfs_tests::{Cluster, eventually, mount_tests_skipped, pattern, within};
 
 use crate::cluster;
-use crate::workload::Workload;
+use crate::workload::WORKLOAD;
 
 /// How soon everything works again after the return of a server.
 const RETURN_MAX: Duration = Duration::from_secs(20);
@@ -47,7 +48,7 @@ fn master_down(time: Duration) {
         return;
     }
     let (_turn, mut cluster) = cluster();
-    let mut workload = Workload::start(&cluster);
+    let mut workload = Workload::start(&cluster, WORKLOAD);
     cluster.master.kill9();
     stay_away(&mut workload, time);
     cluster.master.start();
@@ -60,7 +61,7 @@ fn volume_down(time: Duration) {
         return;
     }
     let (_turn, mut cluster) = cluster();
-    let mut workload = Workload::start(&cluster);
+    let mut workload = Workload::start(&cluster, WORKLOAD);
     cluster.volumes[0].kill9();
     stay_away(&mut workload, time);
     cluster.volumes[0].start();
