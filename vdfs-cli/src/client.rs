@@ -17,3 +17,4 @@ pub(crate) mod put;
 pub(crate) mod rm;
 pub(crate) mod side_by_side;
 pub(crate) mod stat;
+pub(crate) mod write_piece;

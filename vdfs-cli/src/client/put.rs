@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use vdfs_client::{AttrChanges, NewFile, OpenOptions, WriteFlags};
+use vdfs_client::{AttrChanges, NewFile, OpenOptions};
 use vdfs_proto::attr::SetTime;
 use vdfs_proto::meta::{NewKind, Rename, RenameMode};
 use vdfs_proto::{Attr, FileKind, FileName, HandleId, Ino, Status, SymlinkTarget, Timestamp};
@@ -23,6 +23,7 @@ use crate::client::destination::Destination;
 use crate::client::interrupt::Interrupt;
 use crate::client::progress::Progress;
 use crate::client::side_by_side::side_by_side;
+use crate::client::write_piece::write_piece;
 use vdfs_program::{Blame, Failure};
 
 /// One write: as much as a file is read at once.
@@ -259,31 +260,16 @@ impl Put<'_> {
         mut reader: impl AsyncRead + Unpin,
         what: &str,
     ) -> Result<(), Failure> {
+        let fs = &self.connection.fs;
         let mut offset = 0;
         loop {
             let piece = read_piece(&mut reader).await.blame(what)?;
             if piece.is_empty() {
-                return self.connection.fs.flush(handle).await.blame(what);
+                return fs.flush(handle).await.blame(what);
             }
-            offset += self.write(handle, offset, piece).await.blame(what)?;
+            let written = write_piece(fs, &self.progress, (handle, offset), piece).await;
+            offset += written.blame(what)?;
         }
-    }
-
-    /// Writes all of `piece`; gives its length.
-    async fn write(&self, handle: HandleId, offset: u64, piece: Bytes) -> Result<u64, Status> {
-        let mut done = 0;
-        while done < piece.len() {
-            let rest = piece.slice(done..);
-            let at = offset + done as u64;
-            let written = self
-                .connection
-                .fs
-                .write(handle, at, rest, WriteFlags::default())
-                .await?;
-            self.progress.advance(u64::from(written));
-            done += written as usize;
-        }
-        Ok(piece.len() as u64)
     }
 
     async fn finish(

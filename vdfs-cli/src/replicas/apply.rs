@@ -12,9 +12,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
-use vdfs_client::{AttrChanges, Fs, NewFile, OpenFile, OpenOptions, WriteFlags};
+use vdfs_client::{AttrChanges, Fs, NewFile, OpenFile, OpenOptions};
 use vdfs_program::{Blame, Failure, human};
 use vdfs_proto::acl::Perms;
 use vdfs_proto::data::SeekTarget;
@@ -28,6 +27,7 @@ use crate::client::every_file::{Named, look_at_every_file};
 use crate::client::interrupt::Interrupt;
 use crate::client::on_inode::run_on_inode;
 use crate::client::progress::Progress;
+use crate::client::write_piece::write_piece;
 use crate::output::Output;
 
 /// Bytes of one read, which goes to the volumes.
@@ -315,23 +315,10 @@ impl Mover<'_> {
             if piece.is_empty() {
                 return Err(Status::StaleLayout);
             }
-            offset += self.write(pair.copy.handle, offset, piece).await?;
+            let place = (pair.copy.handle, offset);
+            offset += write_piece(fs, &self.progress, place, piece).await?;
         }
         Ok(())
-    }
-
-    /// All of it; gives its length.
-    async fn write(&self, handle: HandleId, offset: u64, piece: Bytes) -> Result<u64, Status> {
-        let fs = &self.connection.fs;
-        let mut done = 0;
-        while done < piece.len() {
-            let rest = piece.slice(done..);
-            let at = offset + done as u64;
-            let written = fs.write(handle, at, rest, WriteFlags::default()).await?;
-            self.progress.advance(u64::from(written));
-            done += written as usize;
-        }
-        Ok(done as u64)
     }
 
     /// The directory for copies of a kind; made when the first is.

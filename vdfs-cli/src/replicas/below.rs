@@ -86,27 +86,31 @@ async fn look(connection: &Connection, ino: Ino, path: &Path) -> Result<Below, S
         tallies.set(all);
         Ok(())
     };
-    let asked = match attr.kind {
+    let group = match attr.kind {
         FileKind::Directory => {
             let each = async |named: Named<'_>| match named.entry.attr {
                 Some(attr) if attr.kind == FileKind::Regular => count(&attr).await,
                 Some(_) | None => Ok(()),
             };
             look_at_every_file(fs, (ino, path), each).await?;
-            asked_by(fs, ino).await?
+            None
         }
         FileKind::Regular => {
             count(&attr).await?;
-            let group = fs.layout(ino).await?.group;
-            let report = fs.status().await?;
-            let group = report.groups.get(usize::from(group));
-            group.and_then(|group| group.copies)
+            Some(fs.layout(ino).await?.group)
         }
         _ => return Err(Status::Invalid),
     };
-    let own = fs.status().await?.replicas;
+    let report = fs.status().await?;
+    let asked = match group {
+        Some(group) => {
+            let group = report.groups.get(usize::from(group));
+            group.and_then(|group| group.copies)
+        }
+        None => asked_by(fs, ino).await?,
+    };
     Ok(Below {
-        replicas: asked.map_or(own, Copies::count),
+        replicas: asked.map_or(report.replicas, Copies::count),
         is_asked_for: asked.is_some(),
         files: tallies.into_inner().into_values().collect(),
     })
