@@ -104,12 +104,11 @@ impl State {
     /// The volume's copy is gone: it loses its place if others have one. `None` if nobody has.
     fn change_at_loss(&self, id: ChainId, chain: &Chain, volume: VolumeId) -> Option<ChainChange> {
         let has_copy = |member: &Member| member.state != MemberState::Syncing;
-        let others = chain.members.iter().filter(|of| of.volume != volume);
-        let is_copy_left = others.clone().any(has_copy);
-        match state_of(chain, volume) {
-            Some(MemberState::Syncing) => Some(ChainChange::Left(volume)),
-            _ if is_copy_left => Some(ChainChange::Left(volume)),
-            _ => self.goes_back(id, volume).then_some(ChainChange::Suspended),
+        let mut others = chain.members.iter().filter(|of| of.volume != volume);
+        let is_syncing = state_of(chain, volume) == Some(MemberState::Syncing);
+        match is_syncing || others.any(has_copy) {
+            true => Some(ChainChange::Left(volume)),
+            false => self.goes_back(id, volume).then_some(ChainChange::Suspended),
         }
     }
 

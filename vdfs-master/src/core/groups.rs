@@ -71,9 +71,8 @@ impl State {
 
     /// The volume that has just come gets its part of each kind.
     pub(crate) fn give_chains(&mut self) {
-        let kinds: BTreeSet<Option<Copies>> = self.groups.iter().map(|of| of.copies).collect();
         let shares = self.shares();
-        for copies in kinds {
+        for copies in self.kinds() {
             let present = self.present_group(copies);
             let group = present.filter(|group| self.may_form(*group));
             if let Some(group) = group.or_else(|| self.begin_group(copies)) {
@@ -88,8 +87,13 @@ impl State {
         is_new || (!self.groups[usize::from(group)].is_used && self.sessions.is_empty())
     }
 
+    /// Numbers of copies that groups are for.
+    fn kinds(&self) -> BTreeSet<Option<Copies>> {
+        self.groups.iter().map(|group| group.copies).collect()
+    }
+
     fn may_begin(&self, copies: Option<Copies>) -> bool {
-        let kinds: BTreeSet<Option<Copies>> = self.groups.iter().map(|of| of.copies).collect();
+        let kinds = self.kinds();
         let is_first = !kinds.contains(&copies);
         // The filesystem's own kind has one from the beginning.
         let kept = match is_first {
@@ -133,14 +137,18 @@ impl Core {
     /// Makes the first group of a kind, if this mutation makes the first file of it.
     pub(crate) fn prepare_group(&mut self, mutation: &Mutation) {
         let Mutation::Create(Create {
-            parent, name, kind, ..
+            parent,
+            name,
+            kind: NewKind::Regular,
+            ..
         }) = mutation
         else {
             return;
         };
-        let is_new = *kind == NewKind::Regular && self.state.find(*parent, name) == Ok(None);
-        let copies = self.state.copies_asked(*parent);
-        if let Some(copies) = copies.filter(|_| is_new) {
+        // Next to no directory asks for a number: the name is looked up only then.
+        if let Some(copies) = self.state.copies_asked(*parent)
+            && self.state.find(*parent, name) == Ok(None)
+        {
             self.make_group(copies);
         }
     }

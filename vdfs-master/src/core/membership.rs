@@ -3,8 +3,9 @@
 //!
 //! A new life of a volume has lost what its last one had under way. So it keeps its place only where it
 //! is the last one that serves, in an epoch that is active; where nobody else serves either, but others
-//! are in sync, all of them wait until it is known whose copy is the chain's. What somebody does not know is no reason to remove
-//! him: a volume that has not been heard since the master started may be alive.
+//! are in sync, all of them wait until it is known whose copy is the chain's. What somebody does not
+//! know is no reason to remove him: a volume that has not been heard since the master started may be
+//! alive.
 //!
 //! Invariants: of the members that serve one stays; what changes is logged before the life that it
 //! follows from, so that no end of the log knows the life and not its consequence; nobody is told of

@@ -172,13 +172,10 @@ impl Core {
             self.refuse(op, status);
             return;
         }
-        if !self.live.unresumed.is_empty() {
-            let mutation = Mutation::Truncate(truncate);
-            let request = vdfs_proto::meta::MutateRequest { op, mutation };
-            self.park(WaitFor::Resumes, Parked::Mutation(request));
-            return;
+        match self.live.unresumed.is_empty() {
+            true => self.recall_from_others(op, truncate.ino, Then::Truncate(truncate)),
+            false => self.park_for_resumes(op, Mutation::Truncate(truncate)),
         }
-        self.recall_from_others(op, truncate.ino, Then::Truncate(truncate));
     }
 
     /// Recalls the layout from everybody else, so that they commit what they have, and then lets the
@@ -193,13 +190,16 @@ impl Core {
             self.refuse(op, status);
             return;
         }
-        if !self.live.unresumed.is_empty() {
-            let mutation = Mutation::TakeOver(take);
-            let request = vdfs_proto::meta::MutateRequest { op, mutation };
-            self.park(WaitFor::Resumes, Parked::Mutation(request));
-            return;
+        match self.live.unresumed.is_empty() {
+            true => self.recall_from_others(op, take.ino, Then::TakeOver(take)),
+            false => self.park_for_resumes(op, Mutation::TakeOver(take)),
         }
-        self.recall_from_others(op, take.ino, Then::TakeOver(take));
+    }
+
+    /// It is not known yet who has what open.
+    fn park_for_resumes(&mut self, op: OpId, mutation: Mutation) {
+        let request = vdfs_proto::meta::MutateRequest { op, mutation };
+        self.park(WaitFor::Resumes, Parked::Mutation(request));
     }
 
     /// An op that is repeated, or a session that resumes, may be given a layout that a truncation has

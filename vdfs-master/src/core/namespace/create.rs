@@ -125,9 +125,9 @@ impl State {
 
     /// A directory asks for what the one above it does.
     fn inherit_copies(&mut self, parent: Ino, ino: Ino) {
-        let is_directory = self.inodes.get_mut(ino).directory().is_some();
-        let copies = self.copies_asked(parent).filter(|_| is_directory);
-        if let Some(copies) = copies {
+        if self.directory(ino).is_ok()
+            && let Some(copies) = self.copies_asked(parent)
+        {
             self.store_xattr(ino, &Copies::name(), &copies.to_bytes());
         }
     }
