@@ -12,6 +12,7 @@
 //!
 //! What is not remembered is removed by its name alone.
 
+use fuser::Request;
 use lru::LruCache;
 use parking_lot::Mutex;
 use vdfs_proto::{Attr, FileKind, FileName, Ino};
@@ -25,9 +26,19 @@ pub(crate) struct FoundDirectories(Mutex<LruCache<Looked, Ino>>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Looked {
     /// Thread id as the request has it; 0 for all that the mount's namespace does not know.
-    pub(crate) caller: u32,
+    caller: u32,
     pub(crate) parent: Ino,
     pub(crate) name: FileName,
+}
+
+impl Looked {
+    pub(crate) fn by(request: &Request, parent: Ino, name: FileName) -> Looked {
+        Looked {
+            caller: request.pid(),
+            parent,
+            name,
+        }
+    }
 }
 
 impl Default for FoundDirectories {

@@ -17,15 +17,10 @@ pub(crate) fn lookup(
     reply: ReplyEntry,
 ) {
     let (fs, directories) = (door.fs(), door.directories());
-    let (caller, parent, name) = (request.pid(), Ino(parent.0), file_name(name));
+    let looked = file_name(name).map(|name| Looked::by(request, Ino(parent.0), name));
     door.answer(request, reply, async move {
-        let name = name?;
-        let found = fs.lookup(parent, &name).await;
-        let looked = Looked {
-            caller,
-            parent,
-            name,
-        };
+        let looked = looked?;
+        let found = fs.lookup(looked.parent, &looked.name).await;
         directories.note(looked, found.as_ref().ok());
         found
     });

@@ -17,13 +17,12 @@ pub(crate) fn rename(
     reply: ReplyEmpty,
 ) {
     let (fs, directories) = (door.fs(), door.directories());
-    let rename = decode(from, to, flags).map(|rename| Rename {
-        found: directories.find(&Looked {
-            caller: request.pid(),
-            parent: rename.new_parent,
-            name: rename.new_name.clone(),
-        }),
-        ..rename
+    let rename = decode(from, to, flags).map(|rename| {
+        let looked = Looked::by(request, rename.new_parent, rename.new_name.clone());
+        Rename {
+            found: directories.find(&looked),
+            ..rename
+        }
     });
     door.answer(request, reply, async move { fs.rename(rename?).await });
 }

@@ -17,11 +17,7 @@ pub(crate) fn rmdir(
     reply: ReplyEmpty,
 ) {
     let (fs, directories) = (door.fs(), door.directories());
-    let looked = file_name(name).map(|name| Looked {
-        caller: request.pid(),
-        parent: Ino(parent.0),
-        name,
-    });
+    let looked = file_name(name).map(|name| Looked::by(request, Ino(parent.0), name));
     door.answer(request, reply, async move {
         let looked = looked?;
         let found = directories.find(&looked);

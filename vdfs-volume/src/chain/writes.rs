@@ -247,21 +247,22 @@ impl<B, C> Writes<B, C> {
 
     /// The changes of a chain that its chunks are closed for.
     pub(super) fn closing(&self, chain: ChainId) -> Vec<OpId> {
-        let closed = self
-            .closed
-            .values()
-            .map(|closed| &self.underway[&closed.by]);
-        let of_chain = closed.filter(|write| write.order.chain == chain);
-        of_chain.map(|write| write.order.op).collect()
+        self.closing_writes(chain)
+            .map(|write| write.order.op)
+            .collect()
+    }
+
+    fn closing_writes(&self, chain: ChainId) -> impl Iterator<Item = &Underway<B, C>> {
+        let closed = self.closed.values();
+        let writes = closed.map(|closed| &self.underway[&closed.by]);
+        writes.filter(move |write| write.order.chain == chain)
     }
 
     /// A change that was asked for before this epoch is passed on, and not made here.
     pub(super) fn may_be_shown_below(&self, chain: ChainId, epoch: Epoch) -> bool {
-        let closed = self.closed.values();
-        let mut writes = closed.map(|closed| &self.underway[&closed.by]);
-        writes.any(|write| {
+        self.closing_writes(chain).any(|write| {
             let is_passed_on = matches!(write.phase, Phase::Passed(_) | Phase::Applying);
-            is_passed_on && write.order.chain == chain && write.epoch < epoch
+            is_passed_on && write.epoch < epoch
         })
     }
 
