@@ -160,6 +160,14 @@ impl Cluster {
         volume.wrap(words);
     }
 
+    /// Frees the RAM of a volume that does not run, as its machine's administrator does.
+    pub fn wipe(&self, index: usize, args: &[&str]) -> Output {
+        let mut command = Command::new(programs::vdfs());
+        command.args(["volume", "wipe", "--state"]);
+        command.arg(self.volume_state(index)).args(args);
+        command.stdin(Stdio::null()).output().expect("vdfs runs")
+    }
+
     /// Runs `vdfs ARGS` with the identity of an administrator, on the master's host.
     pub fn vdfs(&self, args: &[&str]) -> Output {
         let program = path_text(&programs::vdfs());

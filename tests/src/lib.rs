@@ -27,6 +27,7 @@ pub mod replicated;
 pub mod scratch;
 pub mod sys;
 pub mod torture;
+pub mod under_change;
 pub mod up;
 pub mod workload;
 

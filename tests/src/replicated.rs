@@ -64,9 +64,13 @@ impl Replicated {
         });
     }
 
+    pub fn status(&self) -> Value {
+        self.json(&["status", "--json"])
+    }
+
     /// How many there are, and in which states.
     fn chains(&self) -> Value {
-        self.json(&["status", "--json"])["chains"].take()
+        self.status()["chains"].take()
     }
 
     /// Epochs of the chains of a file; its path is as `vdfs` knows it.

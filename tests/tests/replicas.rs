@@ -9,13 +9,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
-use vdfs_tests::journal::Journal;
 use vdfs_tests::part::Part;
-use vdfs_tests::replicated::WHOLE_WITHIN;
-use vdfs_tests::{Cluster, Options, Replicated, eventually, mount_tests_skipped, pattern};
+use vdfs_tests::under_change::{Journals, check_files, write_files};
+use vdfs_tests::{Cluster, Options, Replicated, mount_tests_skipped, pattern};
 
 /// What a program may wait when a volume dies: its lease, the new epoch, and a busy machine.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -27,33 +26,6 @@ fn cluster(replicas: u32) -> Replicated {
         replicas,
         ..Options::default()
     })
-}
-
-/// Files of one writer, each written, synced and then read by the other mount.
-struct Load {
-    written: Vec<(u64, usize)>,
-    longest: Duration,
-}
-
-fn write_files(dir: &Path, seed: u64, is_over: &AtomicBool) -> Load {
-    let mut load = Load {
-        written: Vec::new(),
-        longest: Duration::ZERO,
-    };
-    let mut number = seed;
-    while !is_over.load(Ordering::Relaxed) {
-        let len = 1 + (number as usize * 7919) % 300_000;
-        let begun = Instant::now();
-        let mut file = File::create(dir.join(number.to_string())).expect("makes a file");
-        file.write_all(&pattern::bytes(number, 0, len))
-            .expect("writes");
-        file.sync_all().expect("syncs");
-        load.longest = load.longest.max(begun.elapsed());
-        load.written.push((number, len));
-        thread::sleep(Duration::from_millis(5));
-        number += 2;
-    }
-    load
 }
 
 /// Rewrites places of one file; what was synced last at each place is what must be there.
@@ -79,16 +51,6 @@ fn rewrite(path: &Path, is_over: &AtomicBool) -> Vec<u64> {
     synced
 }
 
-fn check_files(dir: &Path, written: &[(u64, usize)]) {
-    for (number, len) in written {
-        let bytes = fs::read(dir.join(number.to_string())).expect("reads");
-        assert!(
-            bytes == pattern::bytes(*number, 0, *len),
-            "file {number} differs"
-        );
-    }
-}
-
 fn check_rewritten(path: &Path, synced: &[u64]) {
     let file = File::open(path).expect("opens");
     for (place, round) in synced.iter().enumerate() {
@@ -97,41 +59,6 @@ fn check_rewritten(path: &Path, synced: &[u64]) {
             .expect("reads");
         let is = |round: u64| bytes == pattern::bytes(round * 64 + place as u64, 0, 5000);
         assert!(is(*round) || is(*round + 1), "place {place}, round {round}");
-    }
-}
-
-/// One on each mount.
-struct Journals([Journal; 2]);
-
-impl Journals {
-    const NAMES: [&str; 2] = ["journal-1", "journal-2"];
-
-    fn start(cluster: &Cluster) -> Journals {
-        Journals([0, 1].map(|seed| {
-            let dir = cluster.mounts[seed].dir();
-            Journal::start(&dir.join(Self::NAMES[seed]), seed as u64)
-        }))
-    }
-
-    /// Waits until each has so many more records acknowledged.
-    fn go_on(&self, records: u64) {
-        let acknowledged = || self.0.each_ref().map(Journal::acknowledged);
-        let before = acknowledged();
-        eventually("the journals are written", WHOLE_WITHIN, || {
-            let mut both = acknowledged().into_iter().zip(before);
-            both.all(|(now, before)| now > before + records)
-        });
-    }
-
-    /// No program has noticed, and all that was acknowledged is there, on each mount.
-    fn check(self, cluster: &Cluster) {
-        for (journal, name) in self.0.into_iter().zip(Self::NAMES) {
-            let written = journal.finish();
-            assert_eq!(written.errno, None, "no program notices");
-            for mount in &cluster.mounts {
-                written.check(&mount.dir().join(name));
-            }
-        }
     }
 }
 

@@ -74,6 +74,10 @@ pub enum Command {
     Sessions(SessionsArgs),
     /// Show or set how many copies the volumes keep, of everything or of what is below a directory
     Replicas(ReplicasArgs),
+    /// List the volumes, empty one of its data, take one away, free the RAM that one has left
+    Volume(VolumeArgs),
+    /// Show, pause or resume the moving of data to volumes that have less than their share
+    Rebalance(RebalanceArgs),
     /// Check the names of a filesystem, write them out as text, or load such a text
     Meta(MetaArgs),
     /// Put the programs, units, man pages and completions where the system looks for them
@@ -363,6 +367,133 @@ pub struct ReplicasSetArgs {
 const REPLICAS_MAX: i64 = vdfs_proto::limits::CHAIN_MEMBERS_MAX as i64;
 
 #[derive(Debug, Args)]
+pub struct VolumeArgs {
+    #[command(subcommand)]
+    pub command: VolumeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VolumeCommand {
+    /// Show the volumes, with what is left to move off those that are drained
+    List(VolumeListArgs),
+    /// Give a volume nothing new, and move what it has to the others
+    Drain(VolumeDrainArgs),
+    /// Take a volume out of the filesystem for good
+    Remove(VolumeRemoveArgs),
+    /// On a volume's own machine: free the RAM that it has left
+    Wipe(VolumeWipeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct VolumeListArgs {
+    /// Print one JSON object; bytes are integers in keys that end in _bytes
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const VOLUME_DRAIN_HELP: &str = "\
+Its chains of chunks move a few at a time, under the programs that use them; there are never fewer copies \
+than before, but with three: then one copy is missing until it is made elsewhere. The volume must run \
+until nothing is left. A restart of the master does not end it.
+
+Examples:
+  vdfs volume drain volume-2 --wait      returns when nothing is left on it
+  vdfs volume list                       how far it is
+  vdfs volume drain volume-2 --cancel    it stays, and is filled again";
+
+#[derive(Debug, Args)]
+#[command(after_help = VOLUME_DRAIN_HELP)]
+pub struct VolumeDrainArgs {
+    /// Name of the volume
+    pub name: String,
+    /// End it: the volume is as any other again
+    #[arg(long, conflicts_with = "wait")]
+    pub cancel: bool,
+    /// Return when nothing is left there; Ctrl-C ends only the wait
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const VOLUME_REMOVE_HELP: &str = "\
+A volume that runs must be drained first. One that is away is removed if others have copies of all that it \
+held. With --lose-data it is removed although nobody has: the files that are lost are named first, reading \
+them gives EIO from then on, and `vdfs forget-lost` removes them. A removed volume does not come back with \
+what it holds: free that with `vdfs volume wipe`, and it comes in as a new one.
+
+Examples:
+  vdfs volume remove volume-2
+  vdfs volume remove volume-2 --lose-data    its machine will not come back";
+
+#[derive(Debug, Args)]
+#[command(after_help = VOLUME_REMOVE_HELP)]
+pub struct VolumeRemoveArgs {
+    /// Name of the volume
+    pub name: String,
+    /// Also if it has the only copy of something, which is lost then
+    #[arg(long)]
+    pub lose_data: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const VOLUME_WIPE_HELP: &str = "\
+For a volume that was removed, or whose filesystem is gone: all that it holds is lost. Its identity and \
+configuration stay. A tmpfs that somebody else has mounted stays too, empty.
+
+Examples:
+  vdfs volume wipe                              of the default state directory
+  vdfs volume wipe --state /srv/volume --yes";
+
+#[derive(Debug, Args)]
+#[command(after_help = VOLUME_WIPE_HELP)]
+pub struct VolumeWipeArgs {
+    /// State directory of the volume [default: /var/lib/vdfs/volume for root, else
+    /// $XDG_STATE_HOME/vdfs/volume]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Print one JSON object on what was freed
+    #[arg(long)]
+    pub json: bool,
+}
+
+const REBALANCE_HELP: &str = "\
+Data moves by itself, a few chains of chunks at a time, from volumes that have more than their share, by \
+their RAM, to those that have less: when one is added, or was away. No more moves than must.
+
+Examples:
+  vdfs rebalance             how far it is
+  vdfs rebalance --pause     until --resume; draining and lost copies go on";
+
+#[derive(Debug, Args)]
+#[command(after_help = REBALANCE_HELP)]
+pub struct RebalanceArgs {
+    /// Show what is left to move; this is also what is done without options
+    #[arg(long)]
+    pub status: bool,
+    /// Begin no more moves
+    #[arg(long, conflicts_with_all = ["status", "resume"])]
+    pub pause: bool,
+    /// Go on
+    #[arg(long, conflicts_with = "status")]
+    pub resume: bool,
+    /// Print one JSON object
+    #[arg(long, conflicts_with_all = ["pause", "resume"])]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct MetaArgs {
     #[command(subcommand)]
     pub command: MetaCommand,
@@ -402,7 +533,7 @@ pub struct MetaCheckArgs {
 
 const META_DUMP_HELP: &str = "\
 Each line is a JSON object with one key: vdfs_dump, filesystem, numbers, slots, volume, chain, inode, \
-name, xattr, orphan, trim, reap, and end with the count and the sum of the lines. Bytes of names are \
+name, xattr, orphan, trim, reap, removed_store, and end with the count and the sum of the lines. Bytes of names are \
 printable ASCII, or % and two hexadecimal digits. Equal states give equal texts.
 
 The text is one instant of everything, also while the master runs, which needs an administrator's \

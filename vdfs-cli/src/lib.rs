@@ -16,12 +16,14 @@ mod install;
 mod meta;
 mod output;
 mod places;
+mod rebalance;
 mod replicas;
 mod scrub;
 mod sessions;
 mod state_files;
 mod status;
 pub mod up;
+mod volume;
 
 use vdfs_program::{Failure, LogLevel, LogTarget, logs};
 
@@ -53,6 +55,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Scrub(args) => scrub::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Replicas(args) => replicas::run(&args),
+        Command::Volume(args) => volume::run(&args.command),
+        Command::Rebalance(args) => rebalance::run(&args),
         Command::Meta(args) => meta::run(&args),
         Command::Install(args) => install::run(&args),
     }

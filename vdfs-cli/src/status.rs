@@ -2,7 +2,7 @@
 
 pub(crate) mod copies;
 mod health;
-mod json;
+pub(crate) mod json;
 mod problems;
 mod text;
 

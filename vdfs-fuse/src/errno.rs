@@ -45,6 +45,7 @@ fn errno_code(status: Status) -> i32 {
         | Status::SessionExpired
         | Status::Replaced
         | Status::NameInUse
+        | Status::Removed
         | Status::Fenced
         | Status::StaleRequest
         | Status::Busy

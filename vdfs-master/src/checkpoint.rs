@@ -42,7 +42,7 @@ pub use read::CheckpointReader;
 pub use write::{CheckpointWriter, FinishedCheckpoint};
 
 const MAGIC: &[u8; 8] = b"VDFSCKP1";
-const FORMAT_VERSION: u32 = 4;
+const FORMAT_VERSION: u32 = 5;
 const HEADER_BYTES: usize = 40;
 const BLOCK_HEADER_BYTES: usize = 12;
 const FOOTER_BYTES: usize = 20;

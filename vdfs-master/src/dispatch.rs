@@ -175,9 +175,12 @@ fn complete(reply: &mut CoreReply, certificates: &Certificates, metrics: &Metric
 
 fn is_inspection(request: &AdminRequest) -> bool {
     match request {
-        AdminRequest::GetStatus(_) | AdminRequest::ListLocks(_) | AdminRequest::SetReplicas(_) => {
-            false
-        }
+        AdminRequest::GetStatus(_)
+        | AdminRequest::ListLocks(_)
+        | AdminRequest::SetReplicas(_)
+        | AdminRequest::DrainVolume(_)
+        | AdminRequest::RemoveVolume(_)
+        | AdminRequest::PauseBalance(_) => false,
         AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => true,
     }
 }
@@ -196,9 +199,7 @@ async fn inspect(inspector: Arc<Inspector>, role: Role, request: AdminRequest) -
             let piece = inspector.next(next.inspection, next.piece)?;
             Ok(AdminReply::NextInspection(piece))
         }
-        AdminRequest::GetStatus(_) | AdminRequest::ListLocks(_) | AdminRequest::SetReplicas(_) => {
-            unreachable!("asked of the core")
-        }
+        _ => unreachable!("asked of the core"),
     };
     let answered = tokio::task::spawn_blocking(answer).await;
     let reply = answered.unwrap_or(Err(Status::Internal))?;

@@ -6,7 +6,7 @@ use crate::acl::{Acl, AclKind};
 use crate::attr::{Attr, FileKind, SetTime, Timestamp};
 use crate::copies::Copies;
 use crate::handshake::Role;
-use crate::ids::{DataId, HandleId, Ino, OpId, SessionId};
+use crate::ids::{DataId, HandleId, Ino, OpId, SessionId, VolumeId};
 use crate::layout::{ChainTable, Layout, MemberState, VolumeInfo};
 use crate::lock::{LockKind, LockOwner, LockRange};
 use crate::name::{FileName, SymlinkTarget, XattrName};
@@ -82,6 +82,9 @@ operations!(
         GetStatus -> Box<StatusReport>,
         ListLocks -> LockReport,
         SetReplicas -> (),
+        DrainVolume -> DrainAnswer,
+        RemoveVolume -> RemoveAnswer,
+        PauseBalance -> (),
         BeginInspection -> InspectionBegun,
         NextInspection -> InspectionPiece,
     }
@@ -511,6 +514,69 @@ pub struct SetReplicas {
     pub replicas: u32,
 }
 
+/// The volume gets no new places and no new data, and its places move to others; or, with `is_on` false,
+/// it is as any other again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainVolume {
+    pub volume: VolumeId,
+    pub is_on: bool,
+}
+
+/// What became of the order. All but the first change nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DrainAnswer {
+    /// It is on the disk; the places move meanwhile.
+    Logged,
+    Unknown,
+    /// No other volume serves that is not drained itself.
+    NoOther,
+    /// The others are on so many hosts, fewer than there shall be copies.
+    TooFewHosts {
+        hosts: u32,
+        replicas: u32,
+    },
+    /// What it holds does not fit into what the others have left.
+    NoRoom {
+        held_bytes: u64,
+        free_bytes: u64,
+    },
+}
+
+/// Takes a volume out of the table for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveVolume {
+    pub volume: VolumeId,
+    /// Also if nobody else has a copy of what it holds: that is lost then.
+    pub may_lose: bool,
+}
+
+/// What became of the order. All but the first change nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RemoveAnswer {
+    /// It is on the disk.
+    Removed,
+    Unknown,
+    /// It runs and is a member of so many chains, of some of them alone.
+    Serves {
+        chains: u32,
+        alone: u32,
+    },
+    /// It is away, and nobody else has a copy of what lies on these.
+    HasOnlyCopy {
+        chains: u32,
+    },
+    /// Nobody is there who could go on with its chains.
+    NoOther,
+    /// It has not been silent for its lease since the master started.
+    MayBeAlive,
+}
+
+/// Whether chains move to volumes that have fewer than their share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseBalance {
+    pub is_paused: bool,
+}
+
 /// Who holds locks of an inode, and who waits for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListLocks {
@@ -625,6 +691,28 @@ pub struct StatusReport {
     pub net: NetTotals,
     pub ops: Vec<OpTotals>,
     pub uptime_ms: u64,
+    pub balance: BalanceStatus,
+}
+
+/// How chains move to volumes that have fewer than their share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalanceStatus {
+    pub is_paused: bool,
+    /// Chains that are being moved, off drained volumes too.
+    pub moving: u32,
+    /// How far it has come.
+    pub progress: MoveProgress,
+}
+
+/// Of moves that belong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveProgress {
+    /// Places in chains that are still to move.
+    pub left: u32,
+    /// Places that have moved since the master knows of it.
+    pub done: u32,
+    /// At the rate so far; `None` as long as nothing has moved, and when nothing is left.
+    pub remaining_ms: Option<u64>,
 }
 
 /// The master's memory for names and all else that it keeps.
@@ -697,6 +785,8 @@ pub struct VolumeStatus {
     pub membership: MemberState,
     /// Chains of which it is a member.
     pub chains: u32,
+    /// While it is drained.
+    pub drain: Option<DrainStatus>,
     /// Files with bytes there, while it is away.
     pub waiting_files: u64,
     /// Paths of some of them.
@@ -705,6 +795,16 @@ pub struct VolumeStatus {
     pub clock_ahead_ms: Option<i64>,
     /// Of its door, when it last told.
     pub net: NetTotals,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// Nothing is left of it when no place is.
+    pub progress: MoveProgress,
+    /// What its places hold, about, in bytes.
+    pub left_bytes: u64,
+    /// Others can take what is left; otherwise it waits for room, or for a host.
+    pub can_move: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

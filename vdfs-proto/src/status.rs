@@ -92,6 +92,11 @@ pub enum Status {
     /// Another process is known under this certificate, and may be alive.
     #[error("another process runs under this certificate; end it, or issue one of its own")]
     NameInUse,
+    /// The store belongs to a volume that was removed.
+    #[error(
+        "this volume was removed from the cluster; free its RAM with `vdfs volume wipe`, then it comes in as a new one"
+    )]
+    Removed,
     /// The session is fenced at this volume.
     #[error("session fenced")]
     Fenced,
@@ -175,6 +180,7 @@ impl Status {
             | Status::BadHandle
             | Status::SessionExpired
             | Status::Replaced
+            | Status::Removed
             | Status::Fenced
             | Status::StaleRequest
             | Status::DeadlineExceeded

@@ -165,12 +165,15 @@ impl Engine {
         let first = ChunkId { data, index };
         for chunk in self.store.chunks_from(first) {
             let chain = layout.chain(chunk.index);
-            let Some(place) = self.core.lock().place(chain) else {
-                return Err(Status::NotServing);
-            };
-            if place.is_head {
-                let len = if chunk == first { len } else { 0 };
-                self.cut_chunk(chunk, (chain, place.epoch), len).await?;
+            let is_ours = self.look(|core| core.membership().own_state(chain).is_some());
+            match self.place(chain) {
+                Some(place) if place.is_head => {
+                    let len = if chunk == first { len } else { 0 };
+                    self.cut_chunk(chunk, (chain, place.epoch), len).await?;
+                }
+                None if is_ours => return Err(Status::NotServing),
+                // Others cut it; what is here may be of a time when this volume was a member.
+                Some(_) | None => {}
             }
         }
         Ok(())

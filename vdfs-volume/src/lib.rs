@@ -5,6 +5,7 @@
 //! the master's business: a volume knows chunks, chains, epochs and sessions.
 
 pub mod chain;
+mod departed;
 pub mod engine;
 mod handlers;
 pub mod limits;

@@ -24,6 +24,7 @@ use vdfs_proto::volume::ChainEvent;
 use vdfs_proto::{Status, Version, VolumeId};
 
 use crate::chain::PassedOn;
+use crate::departed;
 use crate::engine::Engine;
 use crate::limits::TICK_MS;
 use crate::store::Job;
@@ -157,11 +158,13 @@ pub(crate) fn job_of(change: PassedChange, payload: Bytes) -> Job {
     }
 }
 
-/// The thread of the peers: lets time pass for the core, and supplies whoever is syncing.
+/// The thread of the peers: lets time pass for the core, supplies whoever is syncing, and frees what is
+/// nobody's any more.
 pub(crate) async fn run(engine: Arc<Engine>, mut stopped: watch::Receiver<bool>) {
     tokio::select! {
         () = tick(&engine) => {}
         () = supply_whoever_lacks(&engine) => {}
+        () = departed::free_departed(&engine) => {}
         _ = stopped.wait_for(|stop| *stop) => {}
     }
 }

@@ -5,11 +5,13 @@
 //! mounts a tmpfs, and anybody else gets a symbolic link to a directory in `/dev/shm`, whose room
 //! others share.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use vdfs_program::human;
 
@@ -81,6 +83,8 @@ pub enum RamError {
     NotALink { path: PathBuf },
     #[error("{}: belongs to another user", path.display())]
     NotOurs { path: PathBuf },
+    #[error("{}: a volume that runs has its store there; stop it first", path.display())]
+    InUse { path: PathBuf },
     #[error("{}: cannot {what}: {source}", path.display())]
     Io {
         what: &'static str,
@@ -129,6 +133,18 @@ impl Ram {
         private::destroy(path)
     }
 
+    /// The same of what nobody uses; a tmpfs that somebody else has mounted stays, empty.
+    pub fn wipe(path: &Path) -> Result<(), RamError> {
+        if !path.exists() {
+            return Self::destroy(path);
+        }
+        let _lock = lock_unused(path)?;
+        match Present::at(path)? {
+            Present::ReadyMade => empty(path),
+            Present::Ours { .. } | Present::Nothing | Present::Foreign => Self::destroy(path),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -137,6 +153,32 @@ impl Ram {
     pub fn is_shared(&self) -> bool {
         self.is_shared
     }
+}
+
+/// A volume that runs has its store locked.
+fn lock_unused(path: &Path) -> Result<File, RamError> {
+    let opened = File::open(path).map_err(|error| RamError::io("open", path, error))?;
+    match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(opened),
+        Err(Errno::WOULDBLOCK) => Err(RamError::InUse {
+            path: path.to_owned(),
+        }),
+        Err(error) => Err(RamError::io("lock", path, error)),
+    }
+}
+
+fn empty(path: &Path) -> Result<(), RamError> {
+    let failed = |error| RamError::io("remove what is in", path, error);
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let is_directory = entry.file_type().map_err(failed)?.is_dir();
+        let removed = match is_directory {
+            true => fs::remove_dir_all(entry.path()),
+            false => fs::remove_file(entry.path()),
+        };
+        removed.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// True if others may take the room of the place.
@@ -190,4 +232,22 @@ fn check_tmpfs(path: &Path) -> Result<(), RamError> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wipe_refuses_a_store_that_is_locked_and_frees_one_that_is_not() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let path = scratch.path().join("ram");
+        fs::create_dir(&path).expect("a directory");
+        let locked = lock_unused(&path).expect("nobody has it");
+        assert!(matches!(Ram::wipe(&path), Err(RamError::InUse { .. })));
+        drop(locked);
+        Ram::wipe(&path).expect("nobody has it now");
+        assert!(!path.exists());
+        Ram::wipe(&path).expect("nothing is there");
+    }
 }

@@ -42,7 +42,7 @@ struct MasterJson<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct VolumeJson<'a> {
+pub(crate) struct VolumeJson<'a> {
     name: &'a str,
     addr: String,
     host: &'a str,
@@ -51,6 +51,11 @@ struct VolumeJson<'a> {
     used_bytes: u64,
     silent_s: u64,
     chains: u32,
+    draining: bool,
+    /// About; `null` unless it is drained.
+    drain_left_bytes: Option<u64>,
+    /// `null` as long as that is not known.
+    drain_remaining_s: Option<u64>,
     waiting_files: u64,
     waiting_names: &'a [String],
     clock_ahead_ms: Option<i64>,
@@ -129,16 +134,18 @@ pub(super) fn used_bytes(findings: &Findings) -> u64 {
     stats.capacity_bytes.saturating_sub(stats.free_bytes)
 }
 
-pub(super) fn state_text(volume: &VolumeStatus) -> &'static str {
+pub(crate) fn state_text(volume: &VolumeStatus) -> &'static str {
     match (volume.state, volume.membership) {
         (VolumeState::Away, _) => "away",
+        (VolumeState::Serving, _) if volume.drain.is_some() => "draining",
         (VolumeState::Serving, MemberState::Serving) => "serving",
         (VolumeState::Serving, MemberState::Syncing) => "syncing",
         (VolumeState::Serving, MemberState::Waiting) => "waiting",
     }
 }
 
-fn volume(volume: &VolumeStatus) -> VolumeJson<'_> {
+pub(crate) fn volume(volume: &VolumeStatus) -> VolumeJson<'_> {
+    let drain = volume.drain;
     VolumeJson {
         name: &volume.info.name,
         addr: volume.info.addr.to_string(),
@@ -148,6 +155,11 @@ fn volume(volume: &VolumeStatus) -> VolumeJson<'_> {
         used_bytes: volume.used_bytes,
         silent_s: volume.silent_ms / 1000,
         chains: volume.chains,
+        draining: drain.is_some(),
+        drain_left_bytes: drain.map(|drain| drain.left_bytes),
+        drain_remaining_s: drain
+            .and_then(|drain| drain.progress.remaining_ms)
+            .map(|ms| ms.div_ceil(1000)),
         waiting_files: volume.waiting_files,
         waiting_names: &volume.waiting_names,
         clock_ahead_ms: volume.clock_ahead_ms,
@@ -178,7 +190,9 @@ fn session(session: &SessionStatus) -> SessionJson<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use vdfs_proto::meta::{ChainCounts, FsStats, GroupStatus, MetadataRam, StatusReport};
+    use vdfs_proto::meta::{
+        BalanceStatus, ChainCounts, FsStats, GroupStatus, MetadataRam, StatusReport,
+    };
     use vdfs_proto::{SessionId, VolumeId, VolumeInfo};
 
     use super::*;
@@ -198,6 +212,7 @@ pub(super) mod tests {
             used_bytes: 3072,
             membership: MemberState::Serving,
             chains: 256,
+            drain: None,
             waiting_files: 0,
             waiting_names: vec![],
             clock_ahead_ms: None,
@@ -267,6 +282,7 @@ pub(super) mod tests {
                 time_us: 80,
             }],
             uptime_ms: 61_000,
+            balance: BalanceStatus::default(),
         }
     }
 
@@ -293,7 +309,8 @@ pub(super) mod tests {
             "volumes": [{
                 "name": "volume-1", "addr": "127.0.0.1:7401", "host": "here",
                 "state": "serving", "ram_bytes": 4096, "used_bytes": 3072, "silent_s": 0,
-                "chains": 256, "waiting_files": 0, "waiting_names": [], "clock_ahead_ms": null,
+                "chains": 256, "draining": false, "drain_left_bytes": null,
+                "drain_remaining_s": null, "waiting_files": 0, "waiting_names": [], "clock_ahead_ms": null,
                 "net": net(0, 2),
             }],
             "capacity_bytes": 4096, "used_bytes": 3072, "files": 7, "files_max": 100,

@@ -32,7 +32,8 @@ pub(super) fn problems(report: &StatusReport, now: SystemTime) -> Vec<Problem> {
     found.extend(of_chains(report));
     for volume in &report.volumes {
         found.extend(of_absence(report, volume, now));
-        found.extend(of_idleness(volume));
+        found.extend(of_draining(volume));
+        found.extend(of_idleness(report, volume));
         found.extend(of_room(
             &volume.info.name,
             volume.used_bytes,
@@ -218,14 +219,38 @@ fn fullness(percent: u64) -> Option<Health> {
     }
 }
 
-/// With one copy chains do not move, and there is an end to how often new ones are made.
-fn of_idleness(volume: &VolumeStatus) -> Option<Problem> {
-    let is_idle = volume.chains == 0 && volume.state == VolumeState::Serving;
+/// A drain that is over, and one that cannot go on.
+fn of_draining(volume: &VolumeStatus) -> Option<Problem> {
+    let drain = volume.drain?;
+    let name = &volume.info.name;
+    if drain.progress.left == 0 {
+        let text = format!(
+            "volume {name} is drained, nothing is left there: remove it with: vdfs volume remove {name}, \
+             or keep it with: vdfs volume drain {name} --cancel"
+        );
+        let health = Health::Ok;
+        return Some(Problem { health, text });
+    }
+    let is_stuck = volume.state == VolumeState::Serving && !drain.can_move;
+    is_stuck.then(|| {
+        degraded(format!(
+            "volume {name} cannot be drained on: no other volume on a host of its own has room for the \
+             {} chains that are left; add a volume, or end it with: vdfs volume drain {name} --cancel",
+            drain.progress.left
+        ))
+    })
+}
+
+/// Nothing moves to it while that is paused.
+fn of_idleness(report: &StatusReport, volume: &VolumeStatus) -> Option<Problem> {
+    let is_idle = volume.chains == 0
+        && volume.state == VolumeState::Serving
+        && volume.drain.is_none()
+        && report.balance.is_paused;
     is_idle.then(|| Problem {
         health: Health::Ok,
         text: format!(
-            "volume {} gets no files: volumes were added too often while mounts were there; what \
-             those before it hold can be copied to a new filesystem that begins with all of them",
+            "volume {} gets no files, since moving data to it is paused: vdfs rebalance --resume",
             volume.info.name
         ),
     })

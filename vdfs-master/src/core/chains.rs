@@ -1,7 +1,8 @@
 //! The chain table: which volumes hold the chunks of which chain.
 //!
 //! Chains come in groups of 256 (`groups`); a layout names its group. Chains that may hold data change
-//! only as [`ChainChange`] says, which others decide: see `membership` and `healing`.
+//! only as [`ChainChange`] says, which others decide: see `membership`, `healing` and `moving`; and when
+//! a volume goes for good (`retirement`).
 //!
 //! Nobody is told of a change in an epoch that is not active. So as long as it is not, those who served
 //! in the last one that was have all that was acknowledged, though some may have lost their places:
@@ -44,10 +45,12 @@ pub(crate) fn each_chain(table: &ChainTable) -> impl Iterator<Item = (ChainId, &
 impl State {
     pub(crate) fn apply_volume_registered(&mut self, registered: &VolumeRegistered) {
         let volume = registered.volume;
+        let known = self.volumes.get(&volume);
         let stored = StoredVolume {
             store: registered.store,
             incarnation: registered.incarnation,
             capacity_bytes: registered.capacity_bytes,
+            is_draining: known.is_some_and(|known| known.is_draining),
         };
         // A volume that has seen more ids than were given out shows that the log's end is lost.
         let above = DataId(registered.data_id_max.0 + 1);
@@ -101,6 +104,46 @@ impl State {
         self.inherit_reaps(volume);
     }
 
+    /// The volume has gone for good, with all its copies. Where nobody else has one the chain begins anew
+    /// with its heir.
+    pub(super) fn lose_volume(&mut self, volume: VolumeId, heirs: &[(ChainId, VolumeId)]) {
+        for (id, heir) in heirs {
+            self.begin_anew(*id, *heir);
+        }
+        let chains = each_chain(&self.table);
+        let of_volume = chains.filter(|(_, chain)| state_of(chain, volume).is_some());
+        let changes: Vec<(ChainId, Option<ChainChange>)> = of_volume
+            .map(|(id, chain)| (id, self.change_at_loss(id, chain, volume)))
+            .collect();
+        for (id, change) in changes {
+            self.change_chain(id, change.expect("it would have an heir"));
+        }
+    }
+
+    fn begin_anew(&mut self, id: ChainId, heir: VolumeId) {
+        let (store, mark) = (self.volumes[&heir].store, self.numbers.data);
+        Arc::make_mut(&mut self.in_sync).remove(&id);
+        let chain = &mut Arc::make_mut(&mut self.table).chains[id.0 as usize];
+        chain.members = vec![Member {
+            volume: heir,
+            store,
+            state: MemberState::Serving,
+        }];
+        chain.epoch.0 += 1;
+        chain.lost_below = mark;
+        chain.is_active = false;
+    }
+
+    /// Chains of which nobody but the volume has a copy.
+    pub(crate) fn chains_alone(&self, volume: VolumeId) -> Vec<ChainId> {
+        let chains = each_chain(&self.table);
+        let of_volume = chains.filter(|(_, chain)| state_of(chain, volume).is_some());
+        of_volume
+            .filter(|(id, chain)| self.change_at_loss(*id, chain, volume).is_none())
+            .map(|(id, _)| id)
+            .collect()
+    }
+
     /// The volume's copy is gone: it loses its place if others have one. `None` if nobody has.
     fn change_at_loss(&self, id: ChainId, chain: &Chain, volume: VolumeId) -> Option<ChainChange> {
         let has_copy = |member: &Member| member.state != MemberState::Syncing;
@@ -146,7 +189,10 @@ impl State {
     /// Of all volumes.
     pub(super) fn shares(&self) -> Vec<Share> {
         let volumes = self.volumes.iter();
+        let others = volumes.clone().filter(|(_, stored)| !stored.is_draining);
+        let has_others = others.clone().count() > 0;
         volumes
+            .filter(|(_, stored)| !(has_others && stored.is_draining))
             .map(|(volume, stored)| Share {
                 volume: *volume,
                 store: stored.store,
@@ -154,6 +200,13 @@ impl State {
                 capacity_bytes: stored.capacity_bytes,
             })
             .collect()
+    }
+
+    /// Chains of which the volume is a member.
+    pub(crate) fn places_of(&self, volume: VolumeId) -> u32 {
+        let chains = self.table.chains.iter();
+        let is_member = |chain: &&Chain| state_of(chain, volume).is_some();
+        chains.filter(is_member).count() as u32
     }
 
     pub(crate) fn apply_chains_changed(&mut self, changes: &[(ChainId, ChainChange)]) {

@@ -29,6 +29,15 @@ impl Core {
             CoreRequest::Admin(AdminRequest::SetReplicas(set)) => {
                 self.set_replicas(ticket, set.replicas);
             }
+            CoreRequest::Admin(AdminRequest::DrainVolume(drain)) => {
+                self.drain_volume(ticket, drain);
+            }
+            CoreRequest::Admin(AdminRequest::RemoveVolume(remove)) => {
+                self.remove_volume(ticket, remove);
+            }
+            CoreRequest::Admin(AdminRequest::PauseBalance(pause)) => {
+                self.pause_balance(ticket, pause);
+            }
             CoreRequest::Admin(request) => {
                 let answer = self.answer_admin(&request);
                 let outcome = answer.map(CoreReply::Admin);

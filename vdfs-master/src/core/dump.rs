@@ -11,6 +11,7 @@
 //! | `inode` | one for each slot, in order; free slots among them |
 //! | `name` | by slot of the directory, then in the order of its listing |
 //! | `xattr`, `orphan`, `trim`, `reap` | by number |
+//! | `removed_store` | each, the oldest first |
 //! | `end` | the last: how many lines came before, and their sum |
 //!
 //! The sum of a line is the CRC32C of the sum before it (4 bytes, little-endian, at first 0) and the
@@ -114,7 +115,7 @@ fn next_sum(sum: u32, line: &[u8]) -> u32 {
 }
 
 fn put_base(lines: &mut Lines<'_>, state: &State) -> io::Result<()> {
-    lines.put(&Line::Filesystem(FilesystemLine::of(&state.config)))?;
+    lines.put(&Line::Filesystem(FilesystemLine::of(state)))?;
     lines.put(&Line::Numbers(NumbersLine::of(state)))?;
     lines.put(&Line::Slots(SlotsLine::of(&state.inodes.counters)))?;
     for info in &state.table.volumes {
@@ -191,6 +192,10 @@ fn put_rest(lines: &mut Lines<'_>, state: &State) -> io::Result<()> {
     for ((volume, data), ()) in state.reaps.iter() {
         lines.put(&Line::Reap(ReapLine::of(volume, data)))?;
     }
+    for store in state.removed.iter() {
+        let store = store.to_string();
+        lines.put(&Line::RemovedStore { store })?;
+    }
     Ok(())
 }
 
@@ -217,7 +222,16 @@ mod tests {
         let text = String::from_utf8(text).expect("ASCII");
         assert_eq!(String::from_utf8(again).expect("ASCII"), text);
         for kind in [
-            "inode", "name", "xattr", "orphan", "trim", "reap", "volume", "group", "chain",
+            "inode",
+            "name",
+            "xattr",
+            "orphan",
+            "trim",
+            "reap",
+            "volume",
+            "group",
+            "chain",
+            "removed_store",
         ] {
             assert!(text.contains(&format!("{{\"{kind}\":")), "no {kind} in it");
         }

@@ -3,9 +3,8 @@
 //! A directory may ask for a number of copies of what is made in it (`user.vdfs.replicas`). Groups are
 //! for one such number each, or for the filesystem's own, which changes what its groups keep when it
 //! is set. New files lie in the last group of their kind, the present one. The first file of a kind
-//! makes its first group. A volume that comes later gets chains of a new group of each kind, over all
-//! volumes by their capacity; while the present one is unused, and nobody can know its members, it is
-//! formed anew.
+//! makes its first group. While that is unused, and nobody can know its members, it is formed anew for a
+//! volume that comes later; else chains move there (`moving`).
 //!
 //! Invariants: a kind whose files exist has a group; group 0 is the filesystem's own, and has no chains
 //! before the first volume; all others have 256. There are at most [`GROUPS_MAX`]; each number of
@@ -49,6 +48,11 @@ impl State {
         self.groups.get(usize::from(group))?.copies
     }
 
+    /// The chain has more members than it shall have.
+    pub(crate) fn is_longer(&self, id: ChainId, chain: &Chain) -> bool {
+        chain.members.len() > self.replicas_of(id)
+    }
+
     /// Members that the chain is to have.
     pub(crate) fn replicas_of(&self, chain: ChainId) -> usize {
         let group = (chain.0 / CHAINS_PER_GROUP) as u16;
@@ -69,13 +73,12 @@ impl State {
         }
     }
 
-    /// The volume that has just come gets its part of each kind.
+    /// The volume that has just come gets its part of each kind of which nobody knows the members.
     pub(crate) fn give_chains(&mut self) {
         let shares = self.shares();
         for copies in self.kinds() {
             let present = self.present_group(copies);
-            let group = present.filter(|group| self.may_form(*group));
-            if let Some(group) = group.or_else(|| self.begin_group(copies)) {
+            if let Some(group) = present.filter(|group| self.may_form(*group)) {
                 self.form_group(group, &shares);
             }
         }

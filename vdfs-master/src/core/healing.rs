@@ -1,6 +1,8 @@
 //! What becomes of chains with time: members that are away lose their places, chains that wait find
 //! whose copy is theirs, and those that are short get new members, or lose some that are too many.
 //!
+//! Members that volumes or operators move away are in `moving`.
+//!
 //! Looked at with each tick, over all chains: it does not matter in which order volumes went, or
 //! whether the master was there when they did.
 
@@ -9,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use vdfs_proto::{Chain, ChainId, Member, MemberState, VolumeId};
 
 use super::Core;
-use super::chains::{each_chain, serving};
+use super::chains::{each_chain, serving, state_of};
 use super::limits::{COPIES_WAIT_MS, HEAL_AFTER_MS};
+use super::loads::{Loads, Wanted};
 use super::membership::Changes;
 use super::record::ChainChange;
 use super::spread::host_of;
@@ -23,8 +26,10 @@ impl Core {
         let mut changes = self.places_of_the_gone();
         changes.extend(self.ends_of_waits());
         self.change_chains(&changes);
-        self.drop_surplus();
-        self.heal();
+        let mut loads = Loads::of(self);
+        self.drop_surplus(&loads);
+        self.heal(&mut loads);
+        self.move_chains(loads);
     }
 
     /// Members that are away, where another one serves.
@@ -75,40 +80,47 @@ impl Core {
         best.map(|(_, member)| member.volume)
     }
 
-    /// There shall be fewer copies: the last members are asked to leave, one after the other.
-    fn drop_surplus(&mut self) {
-        let chains = each_chain(&self.state.table);
-        let longer = chains.filter(|(id, chain)| {
-            chain.is_active && chain.members.len() > self.state.replicas_of(*id)
-        });
-        let last = longer.filter_map(|(id, chain)| Some((id, chain.members.last()?.volume)));
-        let surplus: Vec<(ChainId, VolumeId)> = last.collect();
-        for (chain, volume) in surplus {
-            self.begin_removal(chain, volume);
-        }
+    /// Members of chains that are longer than they shall be are asked to leave, one after the other.
+    fn drop_surplus(&mut self, loads: &Loads) {
+        let chains = each_chain(&self.state.table).filter(|(_, chain)| chain.is_active);
+        let may_go = |chain: &Chain, leaver| match state_of(chain, leaver) {
+            Some(MemberState::Syncing) => true,
+            _ => serving(chain).count() == chain.members.len(),
+        };
+        let leaving = chains.filter_map(|(id, chain)| Some((id, chain, loads.leaver(id)?)));
+        let surplus: Vec<(ChainId, VolumeId)> = leaving
+            .filter(|(_, chain, leaver)| may_go(chain, *leaver))
+            .map(|(id, _, leaver)| (id, leaver))
+            .collect();
+        self.begin_departures(&surplus);
     }
 
-    fn heal(&mut self) {
-        if self.live.lost_member_ms + HEAL_AFTER_MS > self.live.now.boot_ms {
+    fn heal(&mut self, loads: &mut Loads) {
+        if self.rests_after_loss() {
             return;
         }
         let hosts: BTreeSet<String> = self.hosts_alive().into_values().collect();
         let chains = each_chain(&self.state.table);
-        let short: Vec<(ChainId, &Chain)> = chains
-            .filter(|(id, chain)| self.is_short(*id, chain, hosts.len()))
-            .collect();
-        if short.is_empty() {
-            return;
-        }
-        let mut candidates = Candidates::of(self);
+        let short = chains.filter(|(id, chain)| self.is_short(*id, chain, hosts.len()));
         let mut changes = Vec::new();
         for (id, chain) in short {
+            let wanted = Wanted {
+                chain,
+                leaving: None,
+            };
+            // It has most of the chain's data perhaps.
             let last = self.live.last_removed.get(&id).copied();
-            if let Some(volume) = candidates.take_best(chain, last) {
+            if let Some(volume) = loads.best(wanted, |volume| Some(volume) == last) {
+                loads.charge(volume);
                 changes.push((id, ChainChange::Added(volume)));
             }
         }
         self.change_chains(&changes);
+    }
+
+    /// Whoever is gone may be back in a moment.
+    pub(super) fn rests_after_loss(&self) -> bool {
+        self.live.lost_member_ms + HEAL_AFTER_MS > self.live.now.boot_ms
     }
 
     fn is_short(&self, id: ChainId, chain: &Chain, hosts: usize) -> bool {
@@ -121,10 +133,10 @@ impl Core {
             && !self.live.removals.contains_key(&id)
     }
 
-    /// Of the volumes that serve.
-    fn hosts_alive(&self) -> BTreeMap<VolumeId, String> {
+    /// Of the volumes that may get places.
+    pub(super) fn hosts_alive(&self) -> BTreeMap<VolumeId, String> {
         let volumes = self.state.table.volumes.iter();
-        let alive = volumes.filter(|info| self.is_alive(info.id));
+        let alive = volumes.filter(|info| self.may_get_places(info.id));
         alive.map(|info| (info.id, host_of(info))).collect()
     }
 
@@ -136,79 +148,5 @@ impl Core {
             .config
             .replicas
             .clamp(1, hosts.len().max(1) as u32)
-    }
-}
-
-/// Volumes that may be given copies.
-struct Candidates {
-    /// Of all volumes.
-    hosts: BTreeMap<VolumeId, String>,
-    volumes: BTreeMap<VolumeId, Candidate>,
-}
-
-struct Candidate {
-    capacity_bytes: u64,
-    /// Chains of which it is a member, those of this round among them.
-    chains: u64,
-}
-
-impl Candidates {
-    fn of(core: &Core) -> Self {
-        let infos = core.state.table.volumes.iter();
-        let hosts = infos.map(|info| (info.id, host_of(info))).collect();
-        let may_take = |volume: &VolumeId| core.is_alive(*volume);
-        let live = core.live.volumes.iter();
-        let volumes = live
-            .filter(|(volume, live)| may_take(volume) && live.has_room())
-            .map(|(volume, live)| {
-                let candidate = Candidate {
-                    capacity_bytes: live.capacity_bytes,
-                    chains: 0,
-                };
-                (*volume, candidate)
-            });
-        let mut candidates = Candidates {
-            hosts,
-            volumes: volumes.collect(),
-        };
-        let members = core.state.table.chains.iter().flat_map(|of| &of.members);
-        members.for_each(|member| candidates.charge(member.volume));
-        candidates
-    }
-
-    fn charge(&mut self, volume: VolumeId) {
-        if let Some(candidate) = self.volumes.get_mut(&volume) {
-            candidate.chains += 1;
-        }
-    }
-
-    /// The one that was there last, with most of the chain's data perhaps; else the one with the fewest
-    /// chains for its capacity.
-    fn take_best(&mut self, chain: &Chain, last: Option<VolumeId>) -> Option<VolumeId> {
-        let taken: Vec<&String> = serving(chain)
-            .filter_map(|volume| self.hosts.get(&volume))
-            .collect();
-        let is_elsewhere = |volume: &VolumeId| {
-            let host = self.hosts.get(volume);
-            host.is_some_and(|host| !taken.contains(&host))
-        };
-        let volumes = self.volumes.iter();
-        let possible = volumes.filter(|(volume, _)| is_elsewhere(volume));
-        let best = possible.min_by(|(one, of_one), (other, of_other)| {
-            let is_last = |volume: &VolumeId| Some(*volume) == last;
-            let by_load = of_one.load_less(of_other);
-            is_last(other).cmp(&is_last(one)).then(by_load)
-        });
-        let best = best.map(|(volume, _)| *volume)?;
-        self.charge(best);
-        Some(best)
-    }
-}
-
-impl Candidate {
-    fn load_less(&self, other: &Candidate) -> std::cmp::Ordering {
-        let mine = u128::from(self.chains) * u128::from(other.capacity_bytes.max(1));
-        let others = u128::from(other.chains) * u128::from(self.capacity_bytes.max(1));
-        mine.cmp(&others)
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vdfs_proto::{ChainId, ChainTable, DataId, Ino, Member, SessionId, VolumeId};
+use vdfs_proto::{ChainId, ChainTable, DataId, Ino, Member, SessionId, StoreId, VolumeId};
 
 use super::budget::Images;
 use super::check::flaws_of;
@@ -61,6 +61,8 @@ struct Base {
     numbers: Numbers,
     counters: Counters,
     volumes: Vec<(VolumeId, StoredVolume)>,
+    removed: Vec<StoreId>,
+    is_balance_paused: bool,
     table: ChainTable,
     in_sync: Vec<(ChainId, Vec<Member>)>,
     groups: Vec<Group>,
@@ -255,6 +257,8 @@ fn base_of(state: &State) -> Base {
         volumes: volumes
             .map(|(volume, stored)| (*volume, stored.clone()))
             .collect(),
+        removed: (*state.removed).clone(),
+        is_balance_paused: state.is_balance_paused,
         table: (*state.table).clone(),
         in_sync: state
             .in_sync
@@ -300,6 +304,8 @@ fn empty_state(base: Base) -> State {
         writers: Default::default(),
         locks: Default::default(),
         volumes: Arc::new(base.volumes.into_iter().collect()),
+        removed: Arc::new(base.removed),
+        is_balance_paused: base.is_balance_paused,
         table: Arc::new(base.table),
         in_sync: Arc::new(base.in_sync.into_iter().collect()),
         groups: Arc::new(base.groups),

@@ -19,6 +19,16 @@ pub(crate) const GROUPS_MAX: usize = 40;
 /// Members that are asked to leave their chains at once: few enough for the queue of one volume;
 /// further ones follow.
 pub(crate) const REMOVALS_MAX: usize = 4096;
+/// Chains that move at once, off volumes that are drained or have more than their share: each is a copy
+/// of a 256th of a group that the machines make beside their other work, four pieces of 1 MiB at a time
+/// from one volume to another; enough that chains without data do not wait for their turns of some ticks.
+pub(crate) const MOVES_MAX: usize = 16;
+/// Between two times at which members are asked to leave because chains move: who is asked gets no lease
+/// until he has answered, and must not lose one heartbeat after the other.
+pub(crate) const DEPARTURES_EVERY_MS: u64 = 1_000;
+/// Stores of removed volumes that are remembered, 16 bytes each: far more than anybody keeps to bring
+/// back.
+pub(crate) const REMOVED_STORES_MAX: usize = 4096;
 /// How long a chain stays short before another volume is given its data: a volume that was restarted
 /// comes back to its own meanwhile.
 pub(crate) const HEAL_AFTER_MS: u64 = 1_000;

@@ -17,6 +17,7 @@ use super::dispatch::WaitFor;
 use super::limits::LOW_SPACE_FRACTION;
 use super::lingering::Lingering;
 use super::lock_queues::LockQueues;
+use super::moving::Progress;
 use super::opens::Opens;
 use super::outbox::Outbox;
 use super::removal::Removal;
@@ -81,6 +82,12 @@ pub(crate) struct Live {
     pub(crate) waiting_since_ms: BTreeMap<ChainId, u64>,
     /// Members that were asked to leave.
     pub(crate) removals: BTreeMap<ChainId, Removal>,
+    /// When members were asked last because chains move.
+    pub(crate) departures_ms: u64,
+    /// How far chains have moved to balance volumes, while some are to.
+    pub(crate) balance: Option<Progress>,
+    /// The same of volumes that are drained.
+    pub(crate) drains: BTreeMap<VolumeId, Progress>,
     /// Volumes that get no leases because of that.
     pub(crate) withheld: BTreeSet<VolumeId>,
     /// The chain table as of the last durable change: what others may see.
@@ -265,6 +272,9 @@ impl Live {
             last_removed: BTreeMap::new(),
             waiting_since_ms: BTreeMap::new(),
             removals: BTreeMap::new(),
+            departures_ms: 0,
+            balance: None,
+            drains: BTreeMap::new(),
             withheld: BTreeSet::new(),
             table: state.table.clone(),
             survey: Survey::default(),
@@ -370,7 +380,13 @@ impl LiveVolume {
 
     /// New files go elsewhere before it is full.
     pub(crate) fn has_room(&self) -> bool {
-        self.used_bytes < self.capacity_bytes - self.capacity_bytes / LOW_SPACE_FRACTION
+        self.room_bytes() > 0
+    }
+
+    /// What others may still give it.
+    pub(crate) fn room_bytes(&self) -> u64 {
+        let usable_bytes = self.capacity_bytes - self.capacity_bytes / LOW_SPACE_FRACTION;
+        usable_bytes.saturating_sub(self.used_bytes)
     }
 
     /// It must register again before it is served or asked anything.

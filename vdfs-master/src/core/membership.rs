@@ -102,10 +102,15 @@ impl Core {
     }
 
     fn note_loss(&mut self, chain: ChainId, change: ChainChange) {
-        if let ChainChange::Removed(volume) | ChainChange::Left(volume) = change {
-            self.live.lost_member_ms = self.live.now.boot_ms;
-            self.live.last_removed.insert(chain, volume);
+        let (ChainChange::Removed(volume) | ChainChange::Left(volume)) = change else {
+            return;
+        };
+        if self.is_moved(chain, volume) {
+            self.live.last_removed.remove(&chain);
+            return;
         }
+        self.live.lost_member_ms = self.live.now.boot_ms;
+        self.live.last_removed.insert(chain, volume);
     }
 
     /// What a volume says of its chains. It says it again until the table shows it, so what cannot be

@@ -178,15 +178,12 @@ impl Core {
         logged || !self.live.lingering.is_empty()
     }
 
-    /// Room and use, of the volumes that serve.
+    /// Room and use, of the volumes that take new data.
     pub(crate) fn stats(&self) -> FsStats {
-        let serving = self
-            .live
-            .volumes
-            .values()
-            .filter(|live| live.is_registered());
+        let volumes = self.live.volumes.iter();
+        let taking = volumes.filter(|(volume, _)| self.may_get_places(**volume));
         let (mut capacity_bytes, mut free_bytes) = (0, 0);
-        for live in serving {
+        for (_, live) in taking {
             capacity_bytes += live.capacity_bytes;
             free_bytes += live.capacity_bytes.saturating_sub(live.used_bytes);
         }

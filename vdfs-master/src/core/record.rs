@@ -105,6 +105,20 @@ pub(crate) enum Record {
         copies: Copies,
         volumes: Vec<VolumeId>,
     },
+    /// The volume is to lose all its places, or is as any other again.
+    Draining {
+        volume: VolumeId,
+        is_on: bool,
+    },
+    /// The volume is gone for good. Chains of which nobody else has a copy begin anew with these.
+    VolumeRemoved {
+        volume: VolumeId,
+        heirs: Vec<(ChainId, VolumeId)>,
+    },
+    /// Chains do not move to balance volumes, or do again.
+    BalancePaused {
+        is_paused: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -52,6 +52,9 @@ impl Core {
         if labels.iter().any(|label| label.len() > LABEL_BYTES_MAX) {
             return Err(Status::Invalid);
         }
+        if self.state.removed.contains(&register.store) {
+            return Err(Status::Removed);
+        }
         if self.may_run_elsewhere(volume, register) {
             return Err(Status::NameInUse);
         }

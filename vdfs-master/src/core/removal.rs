@@ -14,7 +14,7 @@ use vdfs_proto::volume::Command;
 use vdfs_proto::{Chain, ChainId, Epoch, MemberState, Status, VolumeId};
 
 use super::chains::state_of;
-use super::limits::REMOVALS_MAX;
+use super::limits::{DEPARTURES_EVERY_MS, REMOVALS_MAX};
 use super::live::Sent;
 use super::membership::Changes;
 use super::record::ChainChange;
@@ -27,11 +27,30 @@ pub(crate) struct Removal {
     epoch: Epoch,
     /// It has said that it serves the chain no more.
     has_left: bool,
+    /// Another one has its place, or is to have it: it is not missed.
+    is_moved: bool,
 }
 
 impl Core {
     /// Asks the member to leave. Nothing if it is the last one that serves, or another one is asked.
     pub(crate) fn begin_removal(&mut self, id: ChainId, volume: VolumeId) {
+        self.ask_to_leave(id, volume, false);
+    }
+
+    /// The same of members that are not missed: there are enough others, or their volumes are not to have
+    /// these places any more. Nothing if some were asked a moment ago.
+    pub(crate) fn begin_departures(&mut self, leaving: &[(ChainId, VolumeId)]) {
+        let now_ms = self.live.now.boot_ms;
+        if leaving.is_empty() || self.live.departures_ms + DEPARTURES_EVERY_MS > now_ms {
+            return;
+        }
+        self.live.departures_ms = now_ms;
+        for (id, volume) in leaving {
+            self.ask_to_leave(*id, *volume, true);
+        }
+    }
+
+    fn ask_to_leave(&mut self, id: ChainId, volume: VolumeId, is_moved: bool) {
         let chain = self.state.table.chain(id).expect("looked at by the caller");
         let is_full = self.live.removals.len() >= REMOVALS_MAX;
         // One that is away goes with the next tick.
@@ -43,6 +62,7 @@ impl Core {
             volume,
             epoch: chain.epoch,
             has_left: false,
+            is_moved,
         };
         self.live.removals.insert(id, removal);
         self.send_leave(id);
@@ -91,6 +111,12 @@ impl Core {
             .map(|(id, removal)| (*id, ChainChange::Removed(removal.volume)))
             .collect();
         self.change_chains(&changes);
+    }
+
+    /// The member leaves this epoch, and is not missed.
+    pub(crate) fn is_moved(&self, id: ChainId, volume: VolumeId) -> bool {
+        let removal = self.live.removals.get(&id);
+        removal.is_some_and(|removal| removal.is_moved && removal.volume == volume)
     }
 
     /// Whoever was asked to leave an epoch that is over may stay.

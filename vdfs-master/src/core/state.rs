@@ -45,6 +45,10 @@ pub(crate) struct State {
     pub(crate) writers: CowMap<(SessionId, Ino), ()>,
     pub(crate) locks: LockTable,
     pub(crate) volumes: Arc<BTreeMap<VolumeId, StoredVolume>>,
+    /// Of volumes that were removed, oldest first, at most `REMOVED_STORES_MAX`: whoever comes with one of
+    /// these is refused.
+    pub(crate) removed: Arc<Vec<StoreId>>,
+    pub(crate) is_balance_paused: bool,
     pub(crate) table: Arc<ChainTable>,
     /// Of chains that are not active: who served when they were last. See `chains`.
     pub(crate) in_sync: Arc<BTreeMap<ChainId, Vec<Member>>>,
@@ -88,6 +92,8 @@ pub(crate) struct StoredVolume {
     pub(crate) incarnation: u64,
     /// At its last logged registration: its weight.
     pub(crate) capacity_bytes: u64,
+    /// It gets no new places, and its places move to others.
+    pub(crate) is_draining: bool,
 }
 
 /// Chunks that must be cut before the file may grow again.
@@ -141,6 +147,8 @@ impl State {
             writers: CowMap::default(),
             locks: LockTable::default(),
             volumes: Arc::default(),
+            removed: Arc::default(),
+            is_balance_paused: false,
             table: Arc::default(),
             in_sync: Arc::default(),
             groups: Arc::new(vec![Group::default()]),
@@ -193,6 +201,9 @@ impl State {
             Record::ReplicasSet { replicas } => self.config.replicas = *replicas,
             Record::Reaped { volume, ids } => self.apply_reaped(*volume, ids),
             Record::GroupMade { copies, volumes } => self.apply_group_made(*copies, volumes),
+            Record::Draining { volume, is_on } => self.apply_draining(*volume, *is_on),
+            Record::VolumeRemoved { volume, heirs } => self.apply_volume_removed(*volume, heirs),
+            Record::BalancePaused { is_paused } => self.is_balance_paused = *is_paused,
         }
         self.records += 1;
         applied

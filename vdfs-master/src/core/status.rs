@@ -23,7 +23,10 @@ impl Core {
         match request {
             AdminRequest::GetStatus(_) => Ok(AdminReply::GetStatus(Box::new(self.status()))),
             AdminRequest::ListLocks(list) => Ok(AdminReply::ListLocks(self.list_locks(list.ino))),
-            AdminRequest::SetReplicas(_) => unreachable!("answered when it is durable"),
+            AdminRequest::SetReplicas(_)
+            | AdminRequest::DrainVolume(_)
+            | AdminRequest::RemoveVolume(_)
+            | AdminRequest::PauseBalance(_) => unreachable!("answered when it is durable"),
             // The shell's, which has the image and the files.
             AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => {
                 Err(Status::NotSupported)
@@ -58,6 +61,7 @@ impl Core {
             net: NetTotals::default(),
             ops: Vec::new(),
             uptime_ms: now_ms.saturating_sub(self.live.started_ms),
+            balance: self.balance_status(),
         }
     }
 
@@ -185,6 +189,7 @@ impl Core {
             used_bytes: live.used_bytes,
             membership: self.membership_of(info.id),
             chains: self.chains_of(info.id),
+            drain: self.drain_status(info.id, live),
             waiting_files: waiting.map_or(0, |tally| tally.files),
             waiting_names: waiting.map_or(Vec::new(), |tally| tally.names.clone()),
             clock_ahead_ms: live.clock_ahead_ms,

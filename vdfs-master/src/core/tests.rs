@@ -12,6 +12,7 @@ mod exact;
 mod healing;
 mod locking;
 mod membership;
+mod moving;
 mod names;
 mod reaping;
 mod replay;

@@ -1,5 +1,7 @@
 //! The frame of every step: what comes before and after the input, and what waits for the log.
 
+use vdfs_proto::Status;
+
 use super::limits::{RESUME_WITHIN_MS, STALL_MS, TICK_MS};
 use super::live::AfterDurable;
 use super::record::Record;
@@ -138,8 +140,11 @@ impl Core {
                 table,
             } => {
                 self.publish_table(table);
-                // It may have lost its places while this waited for the disk.
+                // It may have been removed, or have lost its places, while this waited for the disk.
                 match self.must_wait(volume) {
+                    _ if !self.live.volumes.contains_key(&volume) => {
+                        self.live.reply(ticket, Err(Status::Removed));
+                    }
                     true => self.wait_for_table(ticket, volume, register),
                     false => self.finish_registration(ticket, volume, &register),
                 }

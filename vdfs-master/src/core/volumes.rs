@@ -81,8 +81,10 @@ impl Core {
 
     pub(crate) fn take_heard(&mut self, heard: &[Heard]) {
         for heard in heard {
-            let live = self.live.volumes.get_mut(&heard.volume);
-            let live = live.expect("a volume that was granted its lease is known");
+            // It may have been removed meanwhile.
+            let Some(live) = self.live.volumes.get_mut(&heard.volume) else {
+                continue;
+            };
             live.heard_ms = live.heard_ms.max(heard.heard_ms);
             live.capacity_bytes = heard.capacity_bytes;
             live.used_bytes = heard.used_bytes;
@@ -185,7 +187,7 @@ impl Core {
         };
         let takes = |volume| {
             let live: Option<&LiveVolume> = self.live.volumes.get(&volume);
-            live.is_some_and(|live| live.is_registered() && live.has_room())
+            live.is_some_and(|live| live.has_room()) && self.may_get_places(volume)
         };
         head_of(chain).is_some() && serving(chain).all(takes)
     }

@@ -119,7 +119,11 @@ impl Link {
 fn is_final(status: Status) -> bool {
     matches!(
         status,
-        Status::WrongRole | Status::Invalid | Status::Malformed | Status::NotSupported
+        Status::WrongRole
+            | Status::Invalid
+            | Status::Malformed
+            | Status::NotSupported
+            | Status::Removed
     )
 }
 
@@ -129,6 +133,7 @@ pub(super) async fn run(link: Arc<Link>, mut stopped: watch::Receiver<bool>) {
         link: link.clone(),
         seen: 0,
         results: VecDeque::new(),
+        refused_with: None,
     };
     tokio::select! {
         () = conversation.run() => {}
@@ -143,6 +148,8 @@ struct Conversation {
     seen: u64,
     /// What became of commands, until the master has heard it.
     results: VecDeque<(u64, Result<(), Status>)>,
+    /// Why it will never be taken in, if that was said.
+    refused_with: Option<Status>,
 }
 
 impl Conversation {
@@ -167,8 +174,11 @@ impl Conversation {
         }
     }
 
-    fn note_refusal(&self, status: Status) {
+    fn note_refusal(&mut self, status: Status) {
         tracing::debug!(%status, "not registered yet");
+        if is_final(status) && self.refused_with.replace(status) != Some(status) {
+            tracing::error!(volume = self.link.config.name, %status, "the master does not take it in");
+        }
         match is_final(status) {
             true => self.refuse(format!("the master does not take it in: {status}")),
             false => self.tell_waiting(status),

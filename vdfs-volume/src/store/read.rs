@@ -28,6 +28,8 @@ impl Store {
             };
             return match body.condition {
                 Condition::New => self.read_absent(read, lost_below),
+                // It is of an earlier time, when this volume was a member: the chain has lost it.
+                Condition::Whole if read.chunk.data < lost_below => Err(Status::DataLost),
                 Condition::Whole => self.read_body(&body, read),
                 Condition::Bad | Condition::Detached => Err(Status::DataLost),
             };

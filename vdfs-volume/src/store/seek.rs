@@ -30,7 +30,7 @@ impl Store {
         })
     }
 
-    /// Blocks of the file that have pages here; `DataLost` if some were lost.
+    /// Blocks of that part of the file that have pages here; `DataLost` if some were lost.
     pub fn count_blocks(&self, part: &FilePart, lost_below: DataId) -> Result<u64, Status> {
         let data = part.layout.data;
         if data < lost_below {
@@ -43,7 +43,9 @@ impl Store {
             if body.condition == Condition::Bad {
                 return Err(Status::DataLost);
             }
-            blocks += u64::from(body.sums.present_count());
+            if part.chains.contains(part.layout.position(chunk.id.index)) {
+                blocks += u64::from(body.sums.present_count());
+            }
             next = self.chunk_after(chunk.id);
         }
         Ok(blocks)
@@ -55,11 +57,16 @@ impl Store {
     }
 
     fn first_data(&self, seek: &Seek, chunk_size: ChunkSize) -> Option<u64> {
-        let data = seek.part.layout.data;
+        let (layout, chains) = (seek.part.layout, seek.part.chains);
+        let data = layout.data;
         let index = chunk_size.index_of(seek.from);
         let mut next = self.chunks.next_of_file(ChunkId { data, index });
         while let Some(chunk) = next {
             let range = Part::of(seek, chunk_size, chunk.id.index)?;
+            next = self.chunk_after(chunk.id);
+            if !chains.contains(layout.position(chunk.id.index)) {
+                continue;
+            }
             let body = chunk.body.read();
             let found = match body.condition {
                 Condition::Bad => Some(range.blocks.first),
@@ -70,7 +77,6 @@ impl Store {
             if let Some(block) = found {
                 return Some(range.offset(block));
             }
-            next = self.chunk_after(chunk.id);
         }
         None
     }

@@ -54,6 +54,17 @@ impl Store {
         matches!(condition, Some(Condition::Whole | Condition::Bad))
     }
 
+    /// All that is here of these chains, whole or not, with the chain of each.
+    pub(crate) fn chunks_of(&self, is_of: impl Fn(ChainId) -> bool) -> Vec<(ChunkId, ChainId)> {
+        let chain_of = |id| {
+            let chunk = self.chunks.find(id)?;
+            let body = chunk.attached()?;
+            body.entry.map(|_| (id, body.chain))
+        };
+        let all = self.chunks.ids_behind(None).filter_map(chain_of);
+        all.filter(|(_, chain)| is_of(*chain)).collect()
+    }
+
     /// Chains of which a chunk here has lost its record or its file. `None` among them: whose it was is
     /// not known.
     pub(crate) fn chains_with_bad_copies(&self) -> HashSet<Option<ChainId>> {

@@ -279,7 +279,7 @@ pub(super) fn check_present(
 ) -> Result<(), Status> {
     let is_lost = match body.condition {
         Condition::New => body.id.data < lost_below || len_expected > 0,
-        Condition::Whole => body.state.len() < len_expected,
+        Condition::Whole => body.id.data < lost_below || body.state.len() < len_expected,
         Condition::Bad | Condition::Detached => true,
     };
     if is_lost {

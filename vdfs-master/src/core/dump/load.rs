@@ -45,6 +45,7 @@ pub enum LoadError {
 #[derive(Debug, Default)]
 pub struct Loader {
     filesystem: Option<FsConfig>,
+    is_balance_paused: bool,
     numbers: Option<NumbersLine>,
     state: Option<State>,
     table: ChainTable,
@@ -119,6 +120,7 @@ impl Loader {
         match line {
             Line::VdfsDump { .. } => Ok(()),
             Line::Filesystem(line) => {
+                self.is_balance_paused = line.is_balance_paused;
                 self.filesystem = Some(config_of(&line).ok_or("not a filesystem")?);
                 Ok(())
             }
@@ -163,6 +165,8 @@ impl Loader {
             writers: Default::default(),
             locks: Default::default(),
             volumes: Default::default(),
+            removed: Default::default(),
+            is_balance_paused: self.is_balance_paused,
             table: Default::default(),
             in_sync: Default::default(),
             groups: Default::default(),
@@ -213,6 +217,10 @@ impl Loader {
                 let key = (VolumeId(line.volume), DataId(line.data));
                 state.reaps.insert(key, ());
             }
+            Line::RemovedStore { store } => {
+                let store = store.parse().map_err(|_| "not a store")?;
+                Arc::make_mut(&mut state.removed).push(store);
+            }
             Line::VdfsDump { .. }
             | Line::Filesystem(_)
             | Line::Numbers(_)
@@ -259,6 +267,7 @@ fn volume_of(line: VolumeLine) -> Option<(VolumeInfo, StoredVolume)> {
         store: line.store.parse().ok()?,
         incarnation: line.incarnation,
         capacity_bytes: line.capacity_bytes,
+        is_draining: line.is_draining,
     };
     let info = VolumeInfo {
         id: VolumeId(line.id),

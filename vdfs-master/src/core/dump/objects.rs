@@ -7,7 +7,6 @@ use vdfs_proto::{
 };
 
 use super::escape::escape;
-use crate::core::FsConfig;
 use crate::core::directory::Entry;
 use crate::core::groups::Group;
 use crate::core::inode::{Body, FileBody, Inode};
@@ -35,6 +34,10 @@ pub(super) enum Line {
     },
     Trim(TrimLine),
     Reap(ReapLine),
+    /// Of a volume that was removed.
+    RemovedStore {
+        store: String,
+    },
     End {
         lines: u64,
         sum: String,
@@ -52,6 +55,9 @@ pub(super) struct FilesystemLine {
     pub(super) root_uid: u32,
     pub(super) root_gid: u32,
     pub(super) files_max: u64,
+    /// Chains do not move to balance volumes.
+    #[serde(default)]
+    pub(super) is_balance_paused: bool,
 }
 
 /// The next free number of each kind.
@@ -99,6 +105,9 @@ pub(super) struct VolumeLine {
     #[serde(default)]
     pub(super) incarnation: u64,
     pub(super) capacity_bytes: u64,
+    /// Its places are to move to others.
+    #[serde(default)]
+    pub(super) is_draining: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -238,7 +247,8 @@ pub(super) struct ReapLine {
 }
 
 impl FilesystemLine {
-    pub(super) fn of(config: &FsConfig) -> Self {
+    pub(super) fn of(state: &State) -> Self {
+        let config = &state.config;
         FilesystemLine {
             cluster: config.cluster.to_string(),
             chunk_bytes: config.chunk_size.bytes().into(),
@@ -247,6 +257,7 @@ impl FilesystemLine {
             root_uid: config.root_uid,
             root_gid: config.root_gid,
             files_max: config.files_max,
+            is_balance_paused: state.is_balance_paused,
         }
     }
 }
@@ -290,6 +301,7 @@ impl VolumeLine {
             store: stored.store.to_string(),
             incarnation: stored.incarnation,
             capacity_bytes: stored.capacity_bytes,
+            is_draining: stored.is_draining,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Volumes on hosts of their own, in chains of several members.
 
 use vdfs_proto::limits::VOLUME_LEASE_MS;
+use vdfs_proto::meta::{
+    AdminReply, AdminRequest, DrainAnswer, DrainVolume, RemoveAnswer, RemoveVolume,
+};
 use vdfs_proto::volume::{
     ChainEvent, ChainNews, Command, Register, Registered, VolumeReply, VolumeRequest,
 };
@@ -34,12 +37,12 @@ impl Cluster {
             world: World::with_replicas(replicas),
             lives: Vec::new(),
         };
-        (0..volumes).for_each(|_| cluster.join());
+        (0..volumes).for_each(|_| drop(cluster.join()));
         cluster
     }
 
     /// One more volume comes.
-    pub(super) fn join(&mut self) {
+    pub(super) fn join(&mut self) -> usize {
         let index = self.lives.len();
         self.lives.push(Life {
             id: VolumeId(index as u32 + 1),
@@ -49,6 +52,42 @@ impl Cluster {
             is_torn: false,
         });
         self.register(index);
+        index
+    }
+
+    pub(super) fn admin(&mut self, request: AdminRequest) -> Result<AdminReply, Status> {
+        let ticket = self.world.send(CoreRequest::Admin(request));
+        self.world.sync();
+        match self.world.reply(ticket).expect("durable") {
+            Ok(CoreReply::Admin(reply)) => Ok(reply),
+            Err(status) => Err(status),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn drain(&mut self, index: usize, is_on: bool) -> DrainAnswer {
+        let volume = self.lives[index].id;
+        let request = AdminRequest::DrainVolume(DrainVolume { volume, is_on });
+        match self.admin(request) {
+            Ok(AdminReply::DrainVolume(answer)) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn remove(&mut self, index: usize, may_lose: bool) -> RemoveAnswer {
+        let volume = self.lives[index].id;
+        let request = AdminRequest::RemoveVolume(RemoveVolume { volume, may_lose });
+        match self.admin(request) {
+            Ok(AdminReply::RemoveVolume(answer)) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Places in chains of each volume.
+    pub(super) fn places(&self) -> Vec<u32> {
+        let state = &self.world.core.state;
+        let lives = self.lives.iter();
+        lives.map(|life| state.places_of(life.id)).collect()
     }
 
     fn registration(&self, index: usize) -> (String, Register) {

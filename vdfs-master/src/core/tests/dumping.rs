@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use vdfs_proto::meta::{NewKind, SetXattr, XattrMode};
-use vdfs_proto::{DataId, Ino, MemberState, SessionId, SymlinkTarget, VolumeId, XattrName};
+use vdfs_proto::{
+    DataId, Ino, MemberState, SessionId, StoreId, SymlinkTarget, VolumeId, XattrName,
+};
 
 use super::copies::ask_for_copies;
 use super::world::{WRITE, World, create_in, name, registration};
@@ -53,6 +55,7 @@ pub(crate) fn a_bit_of_everything() -> Core {
         world.unlink(session, gone).expect("unlinks");
     }
     world.unlink(session, "open").expect("unlinks");
+    std::sync::Arc::make_mut(&mut world.core.state.removed).push(StoreId(7));
     world.core
 }
 

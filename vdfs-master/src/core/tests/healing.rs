@@ -80,6 +80,7 @@ enum Step {
     Duty(usize),
     Pass(u64),
     RestartMaster,
+    Drain { volume: usize, is_on: bool },
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -95,6 +96,8 @@ fn steps() -> impl Strategy<Value = Step> {
         4 => volume.prop_map(Step::Duty),
         4 => (1u64..14).prop_map(|quarters| Step::Pass(quarters * 250)),
         1 => Just(Step::RestartMaster),
+        1 => (0usize..3, any::<bool>())
+            .prop_map(|(volume, is_on)| Step::Drain { volume, is_on }),
     ]
 }
 
@@ -122,6 +125,7 @@ fn take(cluster: &mut Cluster, step: Step) {
         }
         Step::Pass(ms) => cluster.pass(ms),
         Step::RestartMaster => cluster.world.restart(true),
+        Step::Drain { volume, is_on } => drop(cluster.drain(volume, is_on)),
     }
 }
 
@@ -145,6 +149,7 @@ proptest! {
         }
         for volume in 0..3 {
             cluster.lives[volume].is_up = true;
+            cluster.drain(volume, false);
         }
         cluster.settle(20_000);
         prop_assert_eq!(status(&mut cluster.world).chains.short, 0);
