@@ -60,6 +60,8 @@ struct Departed {
     since: BTreeMap<ChainId, (Found, Instant)>,
     /// Of these nothing is left.
     freed: BTreeSet<ChainId>,
+    /// A master that names an earlier one has lost history: it may not know what is here.
+    latest: BTreeMap<ChainId, Epoch>,
 }
 
 impl Departed {
@@ -68,8 +70,11 @@ impl Departed {
         let chains = (0..membership.table().chains.len() as u32).map(ChainId);
         let unwanted: BTreeMap<ChainId, Found> = chains
             .filter_map(|id| {
-                let unwanted = Unwanted::of(membership, id)?;
-                Some((id, (unwanted, membership.epoch(id)?)))
+                let epoch = membership.epoch(id)?;
+                let latest = self.latest.entry(id).or_default();
+                *latest = epoch.max(*latest);
+                let unwanted = Unwanted::of(membership, id).filter(|_| epoch == *latest)?;
+                Some((id, (unwanted, epoch)))
             })
             .collect();
         let is_same = |id: &ChainId, was: Found| unwanted.get(id) == Some(&was);
@@ -177,6 +182,18 @@ mod tests {
         assert!(departed.look(&back, later).is_empty());
         assert!(departed.look(&elsewhere, later).is_empty(), "begins anew");
         assert_eq!(departed.look(&elsewhere, later + KEPT).len(), 1);
+    }
+
+    #[test]
+    fn departed_are_not_chains_of_a_master_that_has_lost_history() {
+        let mut departed = Departed::default();
+        let mut ours = chain(1, true, 0);
+        ours.epoch = Epoch(2);
+        let begun = Instant::now();
+        departed.look(&membership(1, vec![ours]), begun);
+        let earlier = membership(1, vec![chain(2, true, 0)]);
+        departed.look(&earlier, begun);
+        assert!(departed.look(&earlier, begun + KEPT).is_empty());
     }
 
     #[test]
