@@ -16,6 +16,8 @@ use vdfs_tests::{Options, Replicated, eventually, mount_tests_skipped, pattern};
 
 /// Of all chains of a volume, with some hundred MiB in them.
 const MOVED_WITHIN: Duration = Duration::from_secs(120);
+/// What a program may wait when a chain changes hands under it, on a busy machine.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 const MIB: usize = 1 << 20;
 
 fn cluster(volumes: u32, replicas: u32) -> Replicated {
@@ -89,7 +91,7 @@ fn under_a_writer(cluster: &mut Replicated, change: impl FnOnce(&mut Replicated)
         is_over.store(true, Ordering::Relaxed);
         writer.join().expect("no program notices")
     });
-    println!("{} files, longest {:?}", load.written.len(), load.longest);
+    assert!(load.longest < PAUSE_MAX, "{:?}", load.longest);
     for dir in [here, there] {
         check_files(&dir, &load.written);
     }
