@@ -37,7 +37,9 @@ impl Cluster {
             world: World::with_replicas(replicas),
             lives: Vec::new(),
         };
-        (0..volumes).for_each(|_| drop(cluster.join()));
+        for _ in 0..volumes {
+            cluster.join();
+        }
         cluster
     }
 
