@@ -9,8 +9,7 @@
 //!   A call over the border of two chunks is not atomic: it is a call of each register by itself.
 //! - The *log* is a file that is written with `O_APPEND`, a record a call. Each record shows once and
 //!   whole, one that was acknowledged is never missing, and the order of records, reads and sizes agrees
-//!   with the order in time of calls that did not overlap. A size may be ahead of what other mounts show
-//!   by records that its own mount is appending: they are not acknowledged yet.
+//!   with the order in time of calls that did not overlap.
 //! - A call that failed, or whose process died, has taken place at some time after its begin, or never.
 //!
 //! # How it is checked

@@ -1,7 +1,7 @@
 //! Appends, reads and sizes of the log. The order of its records is in the file, so that each call has
 //! its place, and only whether places agree with times is left to see.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::check::Fault;
 use super::history::{Answer, Call, Record, Value};
@@ -32,22 +32,7 @@ pub(super) fn check_log(records: &[Record]) -> Result<(), Fault> {
         .iter()
         .filter_map(|record| step(record, &numbers))
         .collect();
-    // A mount counts what it appends itself before the others do, until the append returns.
-    let is_known_to_all = |step: &&Step| step.record.call != Call::SizeLog;
-    check_times(
-        steps.iter().copied().filter(|step| is_known_to_all(&step)),
-        &steps,
-    )?;
-    let mounts: BTreeSet<u32> = steps.iter().map(|step| step.record.mount).collect();
-    for mount in mounts {
-        let own: Vec<Step> = steps
-            .iter()
-            .copied()
-            .filter(|step| step.record.mount == mount)
-            .collect();
-        check_times(own.iter().copied(), &own)?;
-    }
-    Ok(())
+    check_times(steps)
 }
 
 /// All records, in their order. What anybody has read is how it begins.
@@ -101,13 +86,9 @@ fn step<'a>(record: &'a Record, numbers: &HashMap<Value, u64>) -> Option<Step<'a
 }
 
 /// Who begins after another one has returned is not before it.
-fn check_times<'a>(
-    before: impl Iterator<Item = Step<'a>>,
-    after: &[Step<'a>],
-) -> Result<(), Fault> {
-    let returned = before.filter(|step| step.record.returned().is_some());
-    let mut returns: Vec<Step> = returned.collect();
-    let mut steps = after.to_vec();
+fn check_times(mut steps: Vec<Step>) -> Result<(), Fault> {
+    let mut returns: Vec<Step> = steps.clone();
+    returns.retain(|step| step.record.returned().is_some());
     returns.sort_by_key(|step| step.record.returned());
     steps.sort_by_key(|step| step.record.begun);
     let mut returns = returns.into_iter().peekable();

@@ -1,5 +1,6 @@
 //! The state of one inode that its handles in this client share.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -58,6 +59,9 @@ struct State {
     tellings: u64,
     told_last: u64,
     dirty: Dirty,
+    /// The record that is being appended. It is no part of the size before it is committed: other mounts
+    /// could not see it yet.
+    appending: Option<Range<u64>>,
     /// Acknowledged by volumes, unknown to the master.
     acked: Extents,
     /// What volumes have provided by orders that are not all done yet.
@@ -142,6 +146,7 @@ impl File {
                 tellings: 0,
                 told_last: 0,
                 dirty: Dirty::new(chunk_size),
+                appending: None,
                 acked: Extents::default(),
                 provided: Extents::default(),
                 landed: 0,
@@ -226,7 +231,7 @@ impl File {
             true => without_privileges(attr.mode),
             false => attr.mode,
         };
-        let size = attr.size.max(state.pending_end());
+        let size = attr.size.max(state.shown_end());
         state.size_told = state.size_told.max(size);
         state.tellings += 1;
         state.told_last = size;
@@ -431,9 +436,15 @@ impl File {
         if taken.bytes.len() as u64 > room {
             return Err(AppendBlocked::TooLong);
         }
+        state.appending = Some(offset..offset + taken.bytes.len() as u64);
         state.take(offset, taken);
         state.dirty.seal_all();
         Ok(())
+    }
+
+    /// The record is committed, or lost.
+    pub(crate) fn end_append(&self) {
+        self.state().appending = None;
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -766,6 +777,15 @@ impl State {
     fn pending_end(&self) -> u64 {
         let dirty = self.dirty.ranges().map(|(_, end)| end).max().unwrap_or(0);
         dirty.max(self.acked.end()).max(self.provided.end())
+    }
+
+    /// Without the record that is being appended, unless others were written behind it.
+    fn shown_end(&self) -> u64 {
+        let end = self.pending_end();
+        match &self.appending {
+            Some(record) if record.end == end => record.start,
+            _ => end,
+        }
     }
 
     fn committed_end(&self) -> u64 {

@@ -226,6 +226,7 @@ async fn append(
     }
     watch(client, file);
     flush_here(client, file).await;
+    file.end_append();
     drop(turn);
     handle.check_errors()?;
     Ok(bytes.len() as u32)
