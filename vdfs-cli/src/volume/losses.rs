@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vdfs_client::Fs;
 use vdfs_program::{Blame, Failure};
 use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::meta::ListingEntry;
-use vdfs_proto::{Chain, ChainTable, FileKind, Layout, MemberState, Status, VolumeId};
+use vdfs_proto::{Chain, ChainTable, FileKind, Ino, Layout, MemberState, Status, VolumeId};
 
 use crate::client::connection;
 use crate::client::every_file::{Named, bar, look_at_every_file};
@@ -45,7 +45,7 @@ async fn look_for(fs: &Fs, volume: VolumeId, losses: &RefCell<Losses>) -> Result
         }
         Ok(())
     };
-    look_at_every_file(fs, look).await?;
+    look_at_every_file(fs, (Ino::ROOT, Path::new("/")), look).await?;
     bar.finish_and_clear();
     Ok(())
 }
@@ -107,11 +107,13 @@ mod tests {
             is_active: true,
         };
         let serving = MemberState::Serving;
-        let mut table = ChainTable::default();
-        table.chains = vec![
-            chain(vec![member(1, serving), member(2, serving)]),
-            chain(vec![member(1, serving), member(2, MemberState::Syncing)]),
-        ];
+        let table = ChainTable {
+            chains: vec![
+                chain(vec![member(1, serving), member(2, serving)]),
+                chain(vec![member(1, serving), member(2, MemberState::Syncing)]),
+            ],
+            ..ChainTable::default()
+        };
         let layout = Layout {
             data: DataId(1),
             truncations: 0,
