@@ -11,7 +11,6 @@ use super::chains::each_chain;
 use super::directory::{Directory, NameHash};
 use super::dump::Progress;
 use super::inode::{Body, Inode};
-use super::limits::GROUPS_MAX;
 use super::live::{Live, Parked, Seat};
 use super::locks::check_locks;
 use super::state::State;
@@ -260,8 +259,17 @@ impl Check<'_> {
         let (groups, chains) = (self.state.groups.len(), self.state.table.chains.len());
         let room = groups * CHAINS_PER_GROUP as usize;
         let is_first_empty = groups == 1 && chains == 0;
-        if groups > GROUPS_MAX || !(chains == room || is_first_empty) {
+        if !(chains == room || is_first_empty) {
             self.say(format!("there are {groups} groups of {chains} chains"));
+        }
+        let numbers: BTreeSet<_> = self.state.groups.iter().map(|of| of.copies).collect();
+        let is_first_own = self
+            .state
+            .groups
+            .first()
+            .is_some_and(|of| of.copies.is_none());
+        if numbers.len() != groups || !is_first_own {
+            self.say("groups are not one for each number of copies".to_owned());
         }
         for (ino, inode) in self.state.inodes.iter() {
             let group = inode.file().map_or(0, |file| file.group);

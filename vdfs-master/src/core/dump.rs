@@ -20,8 +20,7 @@
 //! Names, targets and values are bytes: all but printable ASCII, and `%`, is `%` and two hexadecimal
 //! digits. Times are nanoseconds since 1970. Numbers of 128 bits are hexadecimal texts.
 //!
-//! A group has 256 chains, whose files shall have `copies`, or as many as the filesystem says. Without
-//! lines of groups all are of that kind.
+//! A group has 256 chains, whose files shall have `copies`, or as many as the filesystem says: the first.
 //!
 //! A member of a chain is serving, syncing (`is_serving` and `is_waiting` are false), or waiting.
 //!

@@ -1,20 +1,17 @@
 //! Groups of chains: where files lie of which there shall be a certain number of copies.
 //!
-//! A directory may ask for a number of copies of what is made in it (`user.vdfs.replicas`). Groups are
-//! for one such number each, or for the filesystem's own, which changes what its groups keep when it
-//! is set. New files lie in the last group of their kind, the present one. The first file of a kind
-//! makes its first group. While that is unused, and nobody can know its members, it is formed anew for a
-//! volume that comes later; else chains move there (`moving`).
+//! A directory may ask for a number of copies of what is made in it (`user.vdfs.replicas`). There is one
+//! group for each such number, which the first file of it makes, and one for all that asks for none: that
+//! one's chains change when the filesystem's number is set. While a group is unused, and nobody can know
+//! its members, it is formed anew for a volume that comes later; else chains move there (`moving`).
 //!
-//! Invariants: a kind whose files exist has a group; group 0 is the filesystem's own, and has no chains
-//! before the first volume; all others have 256. There are at most [`GROUPS_MAX`]; each number of
-//! copies finds a place among them for its first group, whatever the others have taken.
+//! Invariants: a file's number has a group, and one only; group 0 is the filesystem's own, and has no
+//! chains before the first volume; all others have 256.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use vdfs_proto::limits::{CHAIN_MEMBERS_MAX, CHAINS_PER_GROUP};
+use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::meta::{Create, Mutation, NewKind};
 use vdfs_proto::{
     Chain, ChainId, ChainTable, Copies, DataId, Epoch, Ino, Member, Status, VolumeId,
@@ -22,7 +19,6 @@ use vdfs_proto::{
 
 use super::Core;
 use super::inode::NewData;
-use super::limits::GROUPS_MAX;
 use super::live::AfterDurable;
 use super::record::Record;
 use super::spread::{Share, spread};
@@ -55,15 +51,14 @@ impl State {
 
     /// Members that the chain is to have.
     pub(crate) fn replicas_of(&self, chain: ChainId) -> usize {
-        let group = (chain.0 / CHAINS_PER_GROUP) as u16;
-        let copies = self.copies_of(group).map(Copies::count);
+        let copies = self.copies_of(group_of(chain)).map(Copies::count);
         copies.unwrap_or(self.config.replicas) as usize
     }
 
-    /// The group in which new files lie.
-    pub(crate) fn present_group(&self, copies: Option<Copies>) -> Option<u16> {
-        let last = self.groups.iter().rposition(|group| group.copies == copies);
-        last.map(|group| group as u16)
+    /// The group in which files lie of which there shall be so many copies.
+    pub(crate) fn group_for(&self, copies: Option<Copies>) -> Option<u16> {
+        let index = self.groups.iter().position(|group| group.copies == copies);
+        index.map(|group| group as u16)
     }
 
     pub(crate) fn use_group(&mut self, group: u16) {
@@ -73,12 +68,11 @@ impl State {
         }
     }
 
-    /// The volume that has just come gets its part of each kind of which nobody knows the members.
+    /// The volume that has just come gets its part of each group of which nobody knows the members.
     pub(crate) fn give_chains(&mut self) {
         let shares = self.shares();
-        for copies in self.kinds() {
-            let present = self.present_group(copies);
-            if let Some(group) = present.filter(|group| self.may_form(*group)) {
+        for group in 0..self.groups.len() as u16 {
+            if self.may_form(group) {
                 self.form_group(group, &shares);
             }
         }
@@ -88,34 +82,6 @@ impl State {
     fn may_form(&self, group: u16) -> bool {
         let is_new = self.table.chain(first_chain(group)).is_none();
         is_new || (!self.groups[usize::from(group)].is_used && self.sessions.is_empty())
-    }
-
-    /// Numbers of copies that groups are for.
-    fn kinds(&self) -> BTreeSet<Option<Copies>> {
-        self.groups.iter().map(|group| group.copies).collect()
-    }
-
-    fn may_begin(&self, copies: Option<Copies>) -> bool {
-        let kinds = self.kinds();
-        let is_first = !kinds.contains(&copies);
-        // The filesystem's own kind has one from the beginning.
-        let kept = match is_first {
-            true => 0,
-            false => 1 + CHAIN_MEMBERS_MAX - kinds.len(),
-        };
-        self.groups.len() + kept < GROUPS_MAX
-    }
-
-    fn begin_group(&mut self, copies: Option<Copies>) -> Option<u16> {
-        if !self.may_begin(copies) {
-            return None;
-        }
-        let groups = Arc::make_mut(&mut self.groups);
-        groups.push(Group {
-            copies,
-            is_used: false,
-        });
-        Some(groups.len() as u16 - 1)
     }
 
     fn form_group(&mut self, group: u16, shares: &[Share]) {
@@ -128,7 +94,12 @@ impl State {
     }
 
     pub(crate) fn apply_group_made(&mut self, copies: Copies, volumes: &[VolumeId]) {
-        let group = self.begin_group(Some(copies)).expect("there is a place");
+        let groups = Arc::make_mut(&mut self.groups);
+        groups.push(Group {
+            copies: Some(copies),
+            is_used: false,
+        });
+        let group = groups.len() as u16 - 1;
         let mut shares = self.shares();
         shares.retain(|share| volumes.contains(&share.volume));
         Arc::make_mut(&mut self.table).version += 1;
@@ -137,7 +108,7 @@ impl State {
 }
 
 impl Core {
-    /// Makes the first group of a kind, if this mutation makes the first file of it.
+    /// Makes the group for a number of copies, if this mutation makes the first file of it.
     pub(crate) fn prepare_group(&mut self, mutation: &Mutation) {
         let Mutation::Create(Create {
             parent,
@@ -158,9 +129,9 @@ impl Core {
 
     /// Of the volumes that serve, if there are any: one that is away would only be taken out again.
     pub(crate) fn make_group(&mut self, copies: Copies) {
-        let has_one = self.state.present_group(Some(copies)).is_some();
+        let has_one = self.state.group_for(Some(copies)).is_some();
         let known: Vec<VolumeId> = self.state.volumes.keys().copied().collect();
-        if has_one || known.is_empty() || !self.state.may_begin(Some(copies)) {
+        if has_one || known.is_empty() {
             return;
         }
         let serving = known.iter().filter(|volume| self.is_alive(**volume));
@@ -176,13 +147,17 @@ impl Core {
     /// Where a new data id lies: its first chunk on a volume that takes it, if there is one. `NoSpace`
     /// if there is no group for so many copies.
     pub(crate) fn place(&self, copies: Option<Copies>, data: DataId) -> Result<NewData, Status> {
-        let group = self.state.present_group(copies).ok_or(Status::NoSpace)?;
+        let group = self.state.group_for(copies).ok_or(Status::NoSpace)?;
         let first = data.0 as u32;
         let place = |seed| NewData { data, group, seed };
         let seeds = (0..CHAINS_PER_GROUP).map(|step| first.wrapping_add(step));
         let taking = seeds.map(place).find(|place| self.takes_new_data(*place));
         Ok(taking.unwrap_or(place(first)))
     }
+}
+
+pub(super) fn group_of(chain: ChainId) -> u16 {
+    (chain.0 / CHAINS_PER_GROUP) as u16
 }
 
 fn first_chain(group: u16) -> ChainId {

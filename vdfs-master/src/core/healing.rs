@@ -105,13 +105,14 @@ impl Core {
         let mut changes = Vec::new();
         for (id, chain) in short {
             let wanted = Wanted {
+                id,
                 chain,
                 leaving: None,
             };
             // It has most of the chain's data perhaps.
             let last = self.live.last_removed.get(&id).copied();
             if let Some(volume) = loads.best(wanted, |volume| Some(volume) == last) {
-                loads.charge(volume);
+                loads.charge(id, volume);
                 changes.push((id, ChainChange::Added(volume)));
             }
         }

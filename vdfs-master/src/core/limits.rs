@@ -13,9 +13,6 @@ pub(crate) const LOCK_TURN_MS: u64 = 2_000;
 pub(crate) const LOCK_YIELD_MS: u64 = 5_000;
 /// Holders that are looked at for a circle of waits: a larger circle is not found.
 pub(crate) const LOCK_CIRCLE_MAX: usize = 1024;
-/// Groups of chains: each is 20 KiB of the chain table if all its chains have three members, and the
-/// table must fit a frame body.
-pub(crate) const GROUPS_MAX: usize = 40;
 /// Members that are asked to leave their chains at once: few enough for the queue of one volume;
 /// further ones follow.
 pub(crate) const REMOVALS_MAX: usize = 4096;

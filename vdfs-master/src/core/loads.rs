@@ -1,14 +1,17 @@
-//! How many places in chains each volume has, and how many would be its share.
+//! How many places in chains each volume has, and how many would be its share, in each group: balanced
+//! over all groups together, one volume could have all the chains of one.
 //!
 //! Invariant: places are counted as they will be when what is under way has ended: of a chain that is
 //! longer than it shall be, whoever is to leave it counts no more.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use vdfs_proto::{Chain, ChainId, MemberState, VolumeId};
 
 use super::Core;
 use super::chains::{each_chain, serving};
+use super::groups::group_of;
 use super::spread::host_of;
 
 /// Of one instant, and of what has been decided since.
@@ -17,24 +20,33 @@ pub(super) struct Loads {
     /// Of all volumes.
     hosts: BTreeMap<VolumeId, String>,
     /// Volumes that may have places: they serve, and are not drained.
-    volumes: BTreeMap<VolumeId, Load>,
+    volumes: BTreeMap<VolumeId, Taker>,
+    /// Of these.
+    capacity_bytes: u64,
     /// Who is to leave chains that are longer than they shall be.
     leavers: BTreeMap<ChainId, VolumeId>,
-    /// Places that these volumes have, or get from drained ones.
-    places: u64,
-    capacity_bytes: u64,
+    groups: Vec<Places>,
 }
 
-#[derive(Clone, Debug)]
-struct Load {
+#[derive(Clone, Copy, Debug)]
+struct Taker {
     capacity_bytes: u64,
-    places: u64,
     has_room: bool,
+}
+
+/// In the chains of one group.
+#[derive(Clone, Debug, Default)]
+struct Places {
+    /// Of those that may have some.
+    of: BTreeMap<VolumeId, u64>,
+    /// That these have, or get from drained ones.
+    total: u64,
 }
 
 /// Whom a place is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {
+    pub(super) id: ChainId,
     pub(super) chain: &'a Chain,
     /// The member whose place it takes: its host is free.
     pub(super) leaving: Option<VolumeId>,
@@ -45,39 +57,47 @@ impl Loads {
         let infos = core.state.table.volumes.iter();
         let live = core.live.volumes.iter();
         let may_have = live.filter(|(volume, _)| core.may_get_places(**volume));
-        let volumes: BTreeMap<VolumeId, Load> = may_have
+        let volumes: BTreeMap<VolumeId, Taker> = may_have
             .map(|(volume, live)| {
-                let load = Load {
+                let taker = Taker {
                     capacity_bytes: live.capacity_bytes.max(1),
-                    places: 0,
                     has_room: live.has_room(),
                 };
-                (*volume, load)
+                (*volume, taker)
             })
             .collect();
         let mut loads = Loads {
             hosts: infos.map(|info| (info.id, host_of(info))).collect(),
-            capacity_bytes: volumes.values().map(|load| load.capacity_bytes).sum(),
+            capacity_bytes: volumes.values().map(|taker| taker.capacity_bytes).sum(),
             volumes,
             leavers: BTreeMap::new(),
-            places: 0,
+            groups: vec![Places::default(); core.state.groups.len()],
         };
         loads.count(core);
         loads
     }
 
     fn count(&mut self, core: &Core) {
-        let chains = core.state.table.chains.iter();
-        for member in chains.flat_map(|chain| &chain.members) {
-            let counts = core.is_draining(member.volume) || self.has(member.volume);
-            self.places += u64::from(counts);
-            self.charge(member.volume);
+        for (id, chain) in each_chain(&core.state.table) {
+            for member in &chain.members {
+                let counts = core.is_draining(member.volume) || self.has(member.volume);
+                self.places_mut(id).total += u64::from(counts);
+                self.charge(id, member.volume);
+            }
         }
         let chains = each_chain(&core.state.table);
         for (id, chain) in chains.filter(|(id, chain)| core.state.is_longer(*id, chain)) {
             let surplus = chain.members.len() - core.state.replicas_of(id);
             self.choose_leavers(core, (id, chain), surplus);
         }
+    }
+
+    fn places(&self, chain: ChainId) -> &Places {
+        &self.groups[usize::from(group_of(chain))]
+    }
+
+    fn places_mut(&mut self, chain: ChainId) -> &mut Places {
+        &mut self.groups[usize::from(group_of(chain))]
     }
 
     /// Whoever syncs in vain goes first, then who is drained, then who has most for his capacity.
@@ -92,7 +112,7 @@ impl Loads {
         while leavers.len() < surplus && serving.len() > 1 {
             let at = (0..serving.len()).max_by(|one, other| {
                 let (one, other) = (serving[*one], serving[*other]);
-                let by_load = self.cmp_loads(one, other);
+                let by_load = self.cmp_loads(id, one, other);
                 core.is_draining(one)
                     .cmp(&core.is_draining(other))
                     .then(by_load)
@@ -104,9 +124,9 @@ impl Loads {
             leavers.extend(serving.first());
         }
         for leaver in &leavers {
-            self.discharge(*leaver);
+            self.discharge(id, *leaver);
             let counts = core.is_draining(*leaver) || self.has(*leaver);
-            self.places -= u64::from(counts);
+            self.places_mut(id).total -= u64::from(counts);
         }
         self.leavers
             .extend(leavers.first().map(|leaver| (id, *leaver)));
@@ -121,17 +141,17 @@ impl Loads {
         self.volumes.contains_key(&volume)
     }
 
-    /// It gets one more place.
-    pub(super) fn charge(&mut self, volume: VolumeId) {
-        if let Some(load) = self.volumes.get_mut(&volume) {
-            load.places += 1;
+    /// It gets a place in the chain.
+    pub(super) fn charge(&mut self, chain: ChainId, volume: VolumeId) {
+        if self.has(volume) {
+            *self.places_mut(chain).of.entry(volume).or_default() += 1;
         }
     }
 
     /// It loses one.
-    pub(super) fn discharge(&mut self, volume: VolumeId) {
-        if let Some(load) = self.volumes.get_mut(&volume) {
-            load.places -= 1;
+    pub(super) fn discharge(&mut self, chain: ChainId, volume: VolumeId) {
+        if let Some(places) = self.places_mut(chain).of.get_mut(&volume) {
+            *places -= 1;
         }
     }
 
@@ -144,12 +164,12 @@ impl Loads {
     ) -> Option<VolumeId> {
         let volumes = self.volumes.iter();
         let possible =
-            volumes.filter(|(volume, load)| load.has_room && self.fits(wanted, **volume));
-        let best = possible.min_by(|(one, of_one), (other, of_other)| {
-            let by_load = of_one.cmp_for_capacity(of_other);
-            is_first(**other).cmp(&is_first(**one)).then(by_load)
-        });
-        best.map(|(volume, _)| *volume)
+            volumes.filter(|(volume, taker)| taker.has_room && self.fits(wanted, **volume));
+        let possible = possible.map(|(volume, _)| *volume);
+        possible.min_by(|one, other| {
+            let by_load = self.cmp_loads(wanted.id, *one, *other);
+            is_first(*other).cmp(&is_first(*one)).then(by_load)
+        })
     }
 
     /// No member that stays is on its host.
@@ -165,45 +185,62 @@ impl Loads {
     }
 
     /// The member that has most above its share, if that is a place at least.
-    pub(super) fn most_above(&self, chain: &Chain) -> Option<VolumeId> {
+    pub(super) fn most_above(&self, id: ChainId, chain: &Chain) -> Option<VolumeId> {
+        let places = self.places(id);
         let members = chain.members.iter().map(|member| member.volume);
-        let above = members.filter(|volume| self.above(*volume) >= i128::from(self.capacity_bytes));
-        above.max_by_key(|volume| self.above(*volume))
+        let above = members.filter(|volume| self.is_above(places, *volume));
+        above.max_by_key(|volume| self.above(places, *volume))
     }
 
     /// It has at least one place less than its share.
-    pub(super) fn is_below(&self, volume: VolumeId) -> bool {
-        self.has(volume) && self.above(volume) <= -i128::from(self.capacity_bytes)
+    pub(super) fn is_below(&self, chain: ChainId, volume: VolumeId) -> bool {
+        self.is_below_in(self.places(chain), volume)
     }
 
     /// Somebody could take a place from somebody.
     pub(super) fn is_uneven(&self) -> bool {
-        let mut volumes = self.volumes.keys();
-        let is_above = |volume: &VolumeId| self.above(*volume) >= i128::from(self.capacity_bytes);
-        volumes.clone().any(is_above) && volumes.any(|volume| self.is_below(*volume))
-    }
-
-    /// Places more than its share, in units of one place divided by the capacity of all.
-    fn above(&self, volume: VolumeId) -> i128 {
-        let load = self.volumes.get(&volume);
-        load.map_or(0, |load| {
-            let share = i128::from(self.places) * i128::from(load.capacity_bytes);
-            i128::from(load.places) * i128::from(self.capacity_bytes) - share
+        self.groups.iter().any(|places| {
+            let mut volumes = self.volumes.keys();
+            let has_above = volumes.clone().any(|of| self.is_above(places, *of));
+            has_above && volumes.any(|of| self.is_below_in(places, *of))
         })
     }
 
-    fn cmp_loads(&self, one: VolumeId, other: VolumeId) -> std::cmp::Ordering {
-        match (self.volumes.get(&one), self.volumes.get(&other)) {
-            (Some(one), Some(other)) => one.cmp_for_capacity(other),
-            (one, other) => one.is_some().cmp(&other.is_some()),
+    fn is_above(&self, places: &Places, volume: VolumeId) -> bool {
+        self.above(places, volume) >= i128::from(self.capacity_bytes)
+    }
+
+    fn is_below_in(&self, places: &Places, volume: VolumeId) -> bool {
+        self.has(volume) && self.above(places, volume) <= -i128::from(self.capacity_bytes)
+    }
+
+    /// Places more than its share, in units of one place divided by the capacity of all.
+    fn above(&self, places: &Places, volume: VolumeId) -> i128 {
+        let taker = self.volumes.get(&volume);
+        taker.map_or(0, |taker| {
+            let share = i128::from(places.total) * i128::from(taker.capacity_bytes);
+            i128::from(places.count(volume)) * i128::from(self.capacity_bytes) - share
+        })
+    }
+
+    /// By their places for their capacity; who may have none is the least.
+    fn cmp_loads(&self, chain: ChainId, one: VolumeId, other: VolumeId) -> Ordering {
+        let places = self.places(chain);
+        let (of_one, of_other) = (self.volumes.get(&one), self.volumes.get(&other));
+        match (of_one, of_other) {
+            (Some(of_one), Some(of_other)) => {
+                let weigh = |volume, against: &Taker| {
+                    u128::from(places.count(volume)) * u128::from(against.capacity_bytes)
+                };
+                weigh(one, of_other).cmp(&weigh(other, of_one))
+            }
+            (of_one, of_other) => of_one.is_some().cmp(&of_other.is_some()),
         }
     }
 }
 
-impl Load {
-    fn cmp_for_capacity(&self, other: &Load) -> std::cmp::Ordering {
-        let mine = u128::from(self.places) * u128::from(other.capacity_bytes);
-        let others = u128::from(other.places) * u128::from(self.capacity_bytes);
-        mine.cmp(&others)
+impl Places {
+    fn count(&self, volume: VolumeId) -> u64 {
+        self.of.get(&volume).copied().unwrap_or(0)
     }
 }

@@ -8,7 +8,8 @@
 //! drained, or else the one that has most for its capacity (`loads`): for it the chain was made longer.
 //!
 //! Invariant: a move for balance takes a place from a volume that has at least one above its share and
-//! gives it to one that has at least one below. So nobody crosses his share, and moves come to an end.
+//! gives it to one that has at least one below, in the same group. So nobody crosses his share, and moves
+//! come to an end.
 
 use vdfs_proto::limits::CHAIN_MEMBERS_MAX;
 use vdfs_proto::meta::{
@@ -116,7 +117,7 @@ impl Core {
             let mut members = chain.members.iter().map(|member| member.volume);
             let from = members.find(|volume| self.is_draining(*volume))?;
             let to = self.best_instead(loads, (id, chain), from)?;
-            loads.charge(to);
+            loads.charge(id, to);
             Some(Move {
                 chain: id,
                 from,
@@ -134,13 +135,13 @@ impl Core {
         let settled = self.settled_chains();
         let others = settled.filter(|(_, chain)| !chain.members.iter().any(is_drained));
         let moves = others.filter_map(|(id, chain)| {
-            let from = loads.most_above(chain)?;
+            let from = loads.most_above(id, chain)?;
             let to = self.best_instead(loads, (id, chain), from)?;
-            if !loads.is_below(to) {
+            if !loads.is_below(id, to) {
                 return None;
             }
-            loads.discharge(from);
-            loads.charge(to);
+            loads.discharge(id, from);
+            loads.charge(id, to);
             Some(Move {
                 chain: id,
                 from,
@@ -171,7 +172,7 @@ impl Core {
     ) -> Option<VolumeId> {
         let leaving = Some(from);
         let last = self.live.last_removed.get(&id).copied();
-        loads.best(Wanted { chain, leaving }, |volume| Some(volume) != last)
+        loads.best(Wanted { id, chain, leaving }, |volume| Some(volume) != last)
     }
 
     /// Copies that are being made, and members that are leaving.

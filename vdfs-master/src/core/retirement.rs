@@ -72,9 +72,14 @@ impl Core {
             let mut others = chain.members.iter().map(|member| member.volume);
             let syncing = others.find(|other| *other != volume);
             let leaving = Some(volume);
-            let best = || loads.best(Wanted { chain, leaving }, |_| false);
+            let wanted = Wanted {
+                id: *id,
+                chain,
+                leaving,
+            };
+            let best = || loads.best(wanted, |_| false);
             let heir = syncing.or_else(best).ok_or(RemoveAnswer::NoOther)?;
-            loads.charge(heir);
+            loads.charge(*id, heir);
             Ok((*id, heir))
         };
         alone.iter().map(heir_of).collect()

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::{
     Acl, AclKind, Chain, ChainId, ChainTable, ChunkSize, DataId, Epoch, FileKind, FileName, Ino,
     Member, MemberState, SessionId, StoreId, SymlinkTarget, Timestamp, VolumeId, VolumeInfo,
@@ -91,10 +90,6 @@ impl Loader {
             what: "there are no inodes in it",
         })?;
         state.table = Arc::new(self.table);
-        if state.groups.is_empty() {
-            let is_used = self.numbers.is_some_and(|numbers| numbers.last_group_used);
-            state.groups = Arc::new(groups_of(state.table.chains.len(), is_used));
-        }
         state.weights = Weights::of(&state);
         let flaws = check::flaws_of(&state, &mut |_| {});
         match flaws.into_iter().next() {
@@ -290,16 +285,6 @@ fn chain_of(line: &ChainLine) -> Option<Chain> {
 
 fn members_of(parts: &[MemberPart]) -> Option<Vec<Member>> {
     parts.iter().map(member_of).collect()
-}
-
-/// Of a dump that does not speak of them.
-fn groups_of(chains: usize, is_last_used: bool) -> Vec<Group> {
-    let count = chains.div_ceil(CHAINS_PER_GROUP as usize).max(1);
-    let group = |index| Group {
-        copies: None,
-        is_used: index + 1 < count || is_last_used,
-    };
-    (0..count).map(group).collect()
 }
 
 fn member_of(part: &MemberPart) -> Option<Member> {

@@ -70,9 +70,6 @@ pub(super) struct NumbersLine {
     pub(super) volume: u32,
     pub(super) fence: u64,
     pub(super) table_version: u64,
-    /// Of dumps without lines of groups: some data id lies in the last one.
-    #[serde(default, skip_serializing)]
-    pub(super) last_group_used: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -272,7 +269,6 @@ impl NumbersLine {
             volume: numbers.volume.0,
             fence: numbers.fence,
             table_version: state.table.version,
-            last_group_used: false,
         }
     }
 }

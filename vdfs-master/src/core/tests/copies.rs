@@ -4,12 +4,11 @@ use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::meta::{
     AdminRequest, GetXattr, NewKind, RemoveXattr, SetReplicas, SetXattr, XattrMode,
 };
-use vdfs_proto::{ChainId, Copies, Ino, SessionId, Status};
+use vdfs_proto::{ChainId, Copies, Ino, SessionId, Status, VolumeId};
 
 use super::cluster::Cluster;
 use super::volume_life::status;
 use super::world::{World, create_in, registration, truncate};
-use crate::core::limits::GROUPS_MAX;
 use crate::core::{Core, CoreRequest};
 
 pub(super) fn ask_for_copies(
@@ -166,38 +165,46 @@ fn group_is_made_of_volumes_that_serve_and_grows_when_others_come() {
 }
 
 #[test]
-fn later_volume_gets_chains_of_each_kind() {
+fn later_volume_gets_places_in_each_group() {
     let (mut cluster, session, dir) = cluster(2, 1, "2");
-    let world = &mut cluster.world;
-    make(world, session, dir, "within", NewKind::Regular);
-    world.create_file(session, "beside");
-    world.register("later", registration(77, 1));
-    let kinds: Vec<Option<Copies>> = world.core.state.groups.iter().map(|of| of.copies).collect();
-    let two = Copies::new(2).ok();
-    assert_eq!(kinds, [None, two, None, two]);
-    let within = make(world, session, dir, "new", NewKind::Regular);
-    let beside = world.create_file(session, "other");
-    assert_eq!((group_of(world, within), group_of(world, beside)), (3, 2));
+    make(&mut cluster.world, session, dir, "within", NewKind::Regular);
+    cluster.world.create_file(session, "beside");
+    let later = cluster.join();
+    cluster.settle(60_000);
+    let state = &cluster.world.core.state;
+    assert_eq!(state.groups.len(), 2);
+    let chains = state.table.chains.chunks(CHAINS_PER_GROUP as usize);
+    let places = chains.map(|chains| {
+        let members = chains.iter().flat_map(|chain| &chain.members);
+        members
+            .filter(|member| member.volume == VolumeId(later as u32 + 1))
+            .count()
+    });
+    // A third of 256 chains of one member, and of 256 of two.
+    let places: Vec<usize> = places.collect();
+    let is_share = (84..=86).contains(&places[0]) && (169..=172).contains(&places[1]);
+    assert!(places.len() == 2 && is_share, "{places:?}");
 }
 
 #[test]
-fn each_number_finds_a_group_whatever_volumes_came_before() {
+fn each_number_has_one_group_whatever_volumes_came() {
     let mut world = World::new();
     let session = world.open_session("a");
-    for number in 0..GROUPS_MAX as u128 + 5 {
+    for number in 0..50_u128 {
         let text = format!("n{number}");
         world.register(&text, registration(number + 1, 1));
         world.create_file(session, &text);
     }
-    assert_eq!(world.core.state.groups.len(), GROUPS_MAX - 3);
-    for value in ["1", "2", "3"] {
-        let dir = make(&mut world, session, Ino::ROOT, value, NewKind::Directory);
+    assert_eq!(world.core.state.groups.len(), 1);
+    for value in ["1", "2", "3", "1", "2", "3"] {
+        let text = format!("{value}-{}", world.log.len());
+        let dir = make(&mut world, session, Ino::ROOT, &text, NewKind::Directory);
         ask_for_copies(&mut world, session, dir, value).expect("sets");
         make(&mut world, session, dir, "f", NewKind::Regular);
     }
-    assert_eq!(world.core.state.groups.len(), GROUPS_MAX);
+    assert_eq!(world.core.state.groups.len(), 4);
     world.register("later", registration(1 << 40, 1));
-    assert_eq!(world.core.state.groups.len(), GROUPS_MAX);
+    assert_eq!(world.core.state.groups.len(), 4);
     world.restart(true);
 }
 
