@@ -1,12 +1,17 @@
-//! Bits that flip in one of two copies: everybody reads the right bytes, and a scrub names what is bad.
+//! Bits that flip in one of two copies: everybody reads the right bytes, a scrub names what is bad, and
+//! whatever somebody has noticed is made good from the other copy.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use vdfs_tests::{Replicated, mount_tests_skipped, pattern};
+use vdfs_tests::{Replicated, eventually, mount_tests_skipped, pattern};
+
+/// From damage that somebody has noticed to none.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The volume whose memory is bad.
 const BAD: usize = 1;
@@ -150,29 +155,78 @@ fn start() -> Option<Replicated> {
     Some(cluster)
 }
 
+/// One scrub names them all, though they are repaired meanwhile.
 fn assert_named(cluster: &Replicated) {
+    let there = files_there(cluster);
     let (paths, volumes) = damaged(cluster);
-    assert_eq!(paths, files_there(cluster));
+    assert_eq!(paths, there);
     assert_eq!(volumes, BTreeSet::from([format!("volume-{}", BAD + 1)]));
 }
 
-#[test]
-fn flipped_bits_in_chunks_of_one_copy_are_read_by_nobody() {
-    let Some(cluster) = start() else { return };
-    eprintln!("{} chunks", flip_chunks(&cluster));
-    assert_right(&cluster);
-    assert_named(&cluster);
-    assert_right(&cluster);
+/// The chains are whole, and a scrub finds nothing.
+fn wait_until_repaired(cluster: &Replicated) {
+    eventually("the damage is repaired", REPAIRED_WITHIN, || {
+        cluster.wait_until_whole();
+        damaged(cluster).0.is_empty()
+    });
+}
+
+/// The volume that had the damage has all that it had before, and serves it.
+fn assert_repaired(cluster: &mut Replicated) {
+    wait_until_repaired(cluster);
+    let there = files_there(cluster);
+    assert!(!there.is_empty());
+    assert_right(cluster);
+    cluster.volumes[1 - BAD].kill9();
+    assert_right(cluster);
+    cluster.volumes[1 - BAD].start();
+    cluster.wait_until_whole();
 }
 
 #[test]
-fn flipped_bits_in_sums_of_one_copy_are_read_by_nobody() {
-    let Some(cluster) = start() else { return };
+fn flipped_bits_in_chunks_that_a_scrub_finds_are_repaired() {
+    let Some(mut cluster) = start() else { return };
+    eprintln!("{} chunks", flip_chunks(&cluster));
+    assert_named(&cluster);
+    assert_repaired(&mut cluster);
+}
+
+#[test]
+fn flipped_bits_in_chunks_that_are_read_are_repaired() {
+    let Some(mut cluster) = start() else { return };
+    let before = cluster.epochs("/0");
+    flip_chunks(&cluster);
+    assert_right(&cluster);
+    eventually("what was read is repaired", REPAIRED_WITHIN, || {
+        assert_right(&cluster);
+        cluster.epochs("/0") != before
+    });
+    assert_repaired(&mut cluster);
+}
+
+/// Programs that write parts of blocks notice nothing, whichever copy is the damaged one.
+#[test]
+fn flipped_bits_in_chunks_that_are_written_are_repaired() {
+    let Some(mut cluster) = start() else { return };
+    flip_chunks(&cluster);
+    for number in 0..FILES {
+        let path = cluster.dir().join(number.to_string());
+        let file = OpenOptions::new().write(true).open(path).expect("opens");
+        let middle = (len_of(number) / 2) as u64;
+        let expected = pattern::bytes(number, middle, 10);
+        file.write_all_at(&expected, middle).expect("writes");
+        file.sync_all().expect("syncs");
+    }
+    assert_repaired(&mut cluster);
+}
+
+#[test]
+fn flipped_bits_in_sums_of_one_copy_are_repaired() {
+    let Some(mut cluster) = start() else { return };
     let count = flip_table(&ram(&cluster).join("sums"), LEAF_BYTES, SUM_AT);
     eprintln!("{count} leaves");
-    assert_right(&cluster);
     assert_named(&cluster);
-    assert_right(&cluster);
+    assert_repaired(&mut cluster);
 }
 
 /// The index is read at a start.

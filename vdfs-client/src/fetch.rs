@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::timeout;
 use vdfs_proto::chunk::BLOCK_BYTES;
-use vdfs_proto::data::{Read, ReadDone};
+use vdfs_proto::data::{Doubt, Read, ReadDone};
 use vdfs_proto::sums::crc32c;
 use vdfs_proto::{ChunkId, Layout, RetryClass, Status};
 
@@ -196,8 +196,24 @@ impl ReadAttempt<'_> {
         };
         let asked = self.client.volumes.ask(&route, read, Bytes::new());
         let (done, payload) = asked.await?;
-        verify(&done, &payload, self.span.len)?;
+        let verified = verify(&done, &payload, self.span.len);
+        if verified == Err(Status::Corrupt) {
+            self.tell_of_damage(&route).await;
+        }
+        verified?;
         cut(self.layout, self.span, payload)
+    }
+
+    /// Whether or not it hears of it, another one is asked.
+    async fn tell_of_damage(&self, route: &Route) {
+        let doubt = Doubt {
+            chain: self.span.chain,
+            chunk: self.span.chunk,
+        };
+        let told = self.client.volumes.ask(route, doubt, Bytes::new()).await;
+        if let Err(status) = told {
+            tracing::debug!(%status, "a volume was not told that it has a damaged chunk");
+        }
     }
 }
 

@@ -18,6 +18,7 @@ operations!(
         CopyBytes -> Written,
         Seek -> Sought,
         CountBlocks -> BlockCount,
+        Doubt -> (),
         Scrub -> ScrubReport,
     }
 );
@@ -64,6 +65,13 @@ pub struct ReadDone {
     pub version: Version,
     /// CRC32C of each block of the payload, as it was stored.
     pub sums: Vec<u32>,
+}
+
+/// Says that bytes read of the chunk do not match their sums. The volume looks for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    pub chain: ChainId,
+    pub chunk: ChunkId,
 }
 
 /// What becomes of the bytes of a range, and of the pages under it.

@@ -19,6 +19,7 @@ operations!(
         ListChunks -> ChunkList,
         PutChunk -> PutReply,
         DropChunk -> (),
+        CheckChunk -> (),
     }
 );
 
@@ -119,6 +120,15 @@ pub struct PutReply {
 /// The chain has no such chunk: it is dropped unless it has come to be since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropChunk {
+    pub chain: ChainId,
+    pub epoch: Epoch,
+    pub chunk: ChunkId,
+}
+
+/// Asks another member that serves whether all of its copy matches its sums: `Corrupt` if not, `NotFound`
+/// if it has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckChunk {
     pub chain: ChainId,
     pub epoch: Epoch,
     pub chunk: ChunkId,

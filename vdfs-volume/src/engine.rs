@@ -24,8 +24,11 @@ use vdfs_proto::{
     ChainId, ChainTable, ChunkId, DataId, Epoch, Layout, OpId, SessionId, Status, Version,
 };
 
-use crate::chain::{Effect, Input, Member, Order, Outcome, PassedOn, Place, Reading, Reply};
+use crate::chain::{
+    Effect, Failure, Input, Member, Order, Outcome, PassedOn, Place, Reading, Reply,
+};
 use crate::peers::Peers;
+use crate::repair::Doubts;
 use crate::store::{Job, Store};
 use crate::supplied::Supplied;
 
@@ -48,6 +51,8 @@ pub struct Engine {
     peers: OnceLock<Peers>,
     /// What this volume is given while it is syncing.
     pub(crate) supplied: tokio::sync::Mutex<Supplied>,
+    /// Chunks that may be damaged here.
+    doubts: Doubts,
     /// Of the volume's own changes.
     next_seq: AtomicU64,
     me: Weak<Engine>,
@@ -94,6 +99,7 @@ impl Engine {
             registered: Notify::new(),
             peers: OnceLock::new(),
             supplied: tokio::sync::Mutex::default(),
+            doubts: Doubts::default(),
             next_seq,
             me: me.clone(),
         })
@@ -110,6 +116,17 @@ impl Engine {
 
     pub(crate) fn peers(&self) -> Option<&Peers> {
         self.peers.get()
+    }
+
+    pub(crate) fn doubts(&self) -> &Doubts {
+        &self.doubts
+    }
+
+    /// The chunk may be damaged. Whether it may be repaired in a moment: others have it too, and it was
+    /// not looked into lately.
+    pub(crate) fn doubt(&self, chunk: ChunkId, chain: ChainId) -> bool {
+        let place = self.place(chain);
+        place.is_some_and(|place| place.members > 1) && self.doubts.raise(chunk)
     }
 
     /// Takes a client's change in. Refuses what [`Store::check`] does, and with `StaleEpoch`,
@@ -215,7 +232,11 @@ impl Engine {
     pub async fn read(&self, read: &Read) -> Result<(ReadDone, Bytes), Status> {
         loop {
             if let Reading::Now(lost_below) = self.reading(read)? {
-                let copied = self.store.read(read, lost_below)?;
+                let copied = self.store.read(read, lost_below).inspect_err(|status| {
+                    if is_of_damage(*status) {
+                        self.doubt(read.chunk, read.chain);
+                    }
+                })?;
                 // What was copied is good if it may still be served.
                 if matches!(self.reading(read)?, Reading::Now(_)) {
                     return Ok(copied);
@@ -429,11 +450,13 @@ impl Engine {
         match effect {
             Effect::Execute { order, rule, terms } => {
                 let outcome = self.store.execute(&order.body, rule, terms);
+                let outcome = self.or_later(&order, outcome);
                 let op = order.op;
                 Input::Executed { op, outcome }
             }
             Effect::Prepare { order, rule, terms } => {
                 let outcome = self.store.prepare(&order.body, rule, terms);
+                let outcome = self.or_later(&order, outcome);
                 let op = order.op;
                 Input::Prepared { op, outcome }
             }
@@ -454,6 +477,22 @@ impl Engine {
         }
     }
 
+    /// A change that needs bytes which are damaged here is asked for again: others may have them.
+    fn or_later<T>(
+        &self,
+        order: &Order<Arc<Job>>,
+        outcome: Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match outcome {
+            Err(Failure::Refused(status))
+                if is_of_damage(status) && self.doubt(order.chunk, order.chain) =>
+            {
+                Err(Failure::Refused(Status::Busy))
+            }
+            other => other,
+        }
+    }
+
     fn note_left(&self, chain: ChainId, epoch: Epoch) {
         tracing::error!(%chain, %epoch, "a copy here is not the chain's: it is left, and made anew");
         if let Some(me) = self.look(|core| core.membership().volume()) {
@@ -466,6 +505,11 @@ impl Engine {
         let (peers, me) = peers.zip(me).expect("chains of several have peers");
         peers.pass_on(me, passed);
     }
+}
+
+/// Bytes that should be here are not, or not what they were; it may also be that they never were.
+fn is_of_damage(status: Status) -> bool {
+    matches!(status, Status::Corrupt | Status::DataLost)
 }
 
 fn order(job: Job) -> Order<Arc<Job>> {

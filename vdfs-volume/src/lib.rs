@@ -14,6 +14,7 @@ mod panics;
 mod peers;
 pub mod program;
 pub mod ram;
+mod repair;
 mod scrub;
 mod service;
 pub mod shell;

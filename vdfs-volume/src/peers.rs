@@ -27,6 +27,7 @@ use crate::chain::PassedOn;
 use crate::departed;
 use crate::engine::Engine;
 use crate::limits::TICK_MS;
+use crate::repair;
 use crate::store::Job;
 use crate::supply::{self, Chains};
 
@@ -158,13 +159,14 @@ pub(crate) fn job_of(change: PassedChange, payload: Bytes) -> Job {
     }
 }
 
-/// The thread of the peers: lets time pass for the core, supplies whoever is syncing, and frees what is
-/// nobody's any more.
+/// The thread of the peers: lets time pass for the core, supplies whoever is syncing, frees what is
+/// nobody's any more, and has damaged chunks given again.
 pub(crate) async fn run(engine: Arc<Engine>, mut stopped: watch::Receiver<bool>) {
     tokio::select! {
         () = tick(&engine) => {}
         () = supply_whoever_lacks(&engine) => {}
         () = departed::free_departed(&engine) => {}
+        () = repair::repair_what_is_damaged(&engine) => {}
         _ = stopped.wait_for(|stop| *stop) => {}
     }
 }

@@ -108,7 +108,9 @@ impl Run {
             let Some(piece) = node.engine.store().scrub_next(&mut cursor) else {
                 break ScrubState::Done;
             };
-            self.note(piece);
+            if self.note(piece) {
+                node.engine.doubt(piece.chunk, piece.chain);
+            }
             let cost = piece.bytes as f64 / self.bytes_per_second as f64;
             next = next.max(Instant::now()) + Duration::from_secs_f64(cost);
         };
@@ -137,18 +139,19 @@ impl Run {
         }
     }
 
-    fn note(&self, piece: ScrubbedPiece) {
+    /// Whether it is damaged.
+    fn note(&self, piece: ScrubbedPiece) -> bool {
         let mut report = self.report.lock();
         report.checked_bytes += piece.bytes;
         report.checked_chunks += u64::from(piece.is_last_of_chunk);
         if piece.bad_blocks == 0 && !piece.is_bad_copy {
-            return;
+            return false;
         }
         if let Some(known) = report.damaged.last_mut()
             && known.chunk == piece.chunk
         {
             known.bad_blocks += piece.bad_blocks;
-            return;
+            return true;
         }
         report.damaged_chunks += 1;
         if report.damaged.len() < DAMAGED_CHUNKS_LISTED_MAX {
@@ -158,5 +161,6 @@ impl Run {
                 is_bad_copy: piece.is_bad_copy,
             });
         }
+        true
     }
 }

@@ -63,6 +63,7 @@ impl Service for DataService {
                 | DataRequest::CopyBytes(_)
                 | DataRequest::Seek(_)
                 | DataRequest::CountBlocks(_)
+                | DataRequest::Doubt(_)
                 | DataRequest::Scrub(_),
             )
             | Err(_) => 0,
@@ -120,6 +121,10 @@ async fn execute_peer(
             peer::drop_chunk(node, asker, drop).await?;
             PeerReply::DropChunk(())
         }
+        PeerRequest::CheckChunk(check) => {
+            peer::check_chunk(node, asker, check).await?;
+            PeerReply::CheckChunk(())
+        }
     })
 }
 
@@ -174,6 +179,10 @@ async fn execute(
         DataRequest::CountBlocks(count) => {
             let blocks = handlers::blocks::handle(node, &count)?;
             (DataReply::CountBlocks(blocks), nothing)
+        }
+        DataRequest::Doubt(doubt) => {
+            node.engine.doubt(doubt.chunk, doubt.chain);
+            (DataReply::Doubt(()), nothing)
         }
         DataRequest::Scrub(scrub) => {
             let report = handlers::scrub::handle(node, scrub)?;

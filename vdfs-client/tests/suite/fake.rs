@@ -451,9 +451,10 @@ impl Fake {
                 body: encode(&DataReply::CountBlocks(BlockCount { blocks: 1 })),
                 payload: Bytes::new(),
             }),
-            DataRequest::CopyBytes(_) | DataRequest::Seek(_) | DataRequest::Scrub(_) => {
-                Err(Status::NotSupported)
-            }
+            DataRequest::CopyBytes(_)
+            | DataRequest::Seek(_)
+            | DataRequest::Doubt(_)
+            | DataRequest::Scrub(_) => Err(Status::NotSupported),
         }
     }
 }
@@ -466,6 +467,7 @@ fn op_of(request: &Request) -> Result<Option<OpId>, Status> {
         DataRequest::Read(_)
         | DataRequest::Seek(_)
         | DataRequest::CountBlocks(_)
+        | DataRequest::Doubt(_)
         | DataRequest::Scrub(_) => None,
     })
 }

@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use vdfs_proto::limits::CHUNKS_PER_LIST_MAX;
 use vdfs_proto::peer::{
-    ChunkList, DropChunk, Forward, Forwarded, LearnReplies, ListChunks, PutChunk, PutReply,
+    CheckChunk, ChunkList, DropChunk, Forward, Forwarded, LearnReplies, ListChunks, PutChunk,
+    PutReply,
 };
 use vdfs_proto::{ChainId, Epoch, Status};
 
 use crate::chain::{Outcome, Place, Refusal};
 use crate::node::Node;
 use crate::peers::job_of;
+use crate::repair;
 use crate::store::Piece;
 
 /// The change is made here, and from here on.
@@ -63,7 +65,7 @@ pub(crate) async fn list(node: &Node, asker: &str, list: ListChunks) -> Result<C
         }
         supplied.begin(node.store(), &list.chains);
     }
-    let chunks = node.store().copies_behind(list.after, CHUNKS_PER_LIST_MAX);
+    let chunks = node.store().trusted_behind(list.after, CHUNKS_PER_LIST_MAX);
     Ok(ChunkList { chunks })
 }
 
@@ -90,6 +92,42 @@ pub(crate) async fn drop_chunk(node: &Node, asker: &str, drop: DropChunk) -> Res
     check_syncing(node, asker, drop.chain, drop.epoch)?;
     supplied.drop_chunk(node.store(), drop.chunk, (drop.chain, drop.epoch));
     Ok(())
+}
+
+/// For a member whose own copy is damaged.
+pub(crate) async fn check_chunk(node: &Node, asker: &str, check: CheckChunk) -> Result<(), Status> {
+    let CheckChunk {
+        chain,
+        epoch,
+        chunk,
+    } = check;
+    node.engine.look(|core| {
+        let membership = core.membership();
+        membership.serving_place(chain, epoch)?;
+        let members = &membership
+            .table()
+            .chain(chain)
+            .ok_or(Status::NotServing)?
+            .members;
+        let mut nodes = members
+            .iter()
+            .filter_map(|of| membership.table().volume(of.volume));
+        match nodes.any(|volume| volume.node == asker) {
+            true => Ok(()),
+            false => Err(Status::NotServing),
+        }
+    })?;
+    match repair::is_whole(node.store(), chunk).await {
+        true => node
+            .store()
+            .copy_of(chunk)
+            .map(drop)
+            .ok_or(Status::NotFound),
+        false => {
+            node.engine.doubt(chunk, chain);
+            Err(Status::Corrupt)
+        }
+    }
 }
 
 /// What serves is changed by nothing but changes.

@@ -43,6 +43,8 @@ pub(super) struct Body {
     pub(super) chain: ChainId,
     pub(super) state: ChunkState,
     pub(super) condition: Condition,
+    /// Some of it does not match its sums: it is to be given again when this volume is syncing.
+    pub(super) is_distrusted: bool,
     /// Place in the index.
     pub(super) entry: Option<u32>,
     /// Of the record written last.
@@ -59,6 +61,7 @@ impl Body {
             chain,
             state: ChunkState::default(),
             condition: Condition::New,
+            is_distrusted: false,
             entry: None,
             sequence: 0,
             sums: ChunkSums::default(),

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a chunk is held from changing only while one piece of it is read.
 
-use vdfs_proto::ChunkId;
 use vdfs_proto::chunk::BLOCK_BYTES;
+use vdfs_proto::{ChainId, ChunkId};
 
 use super::Store;
 use super::chunks::{Body, Condition};
@@ -21,10 +21,22 @@ pub(crate) struct ScrubCursor {
     offset: Option<u32>,
 }
 
+impl ScrubCursor {
+    /// Where a chunk begins.
+    pub(crate) fn at(chunk: ChunkId) -> Self {
+        ScrubCursor {
+            chunk: Some(chunk),
+            offset: Some(0),
+        }
+    }
+}
+
 /// What a piece was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ScrubbedPiece {
     pub(crate) chunk: ChunkId,
+    /// Whose it is, as far as that is known.
+    pub(crate) chain: ChainId,
     /// Bytes that were compared with their sums.
     pub(crate) bytes: u64,
     /// Blocks that do not match their sums.
@@ -37,9 +49,7 @@ pub(crate) struct ScrubbedPiece {
 impl Store {
     /// Checks the next piece; `None` behind the last chunk.
     pub(crate) fn scrub_next(&self, cursor: &mut ScrubCursor) -> Option<ScrubbedPiece> {
-        if let (Some(id), Some(offset)) = (cursor.chunk, cursor.offset)
-            && let Some(piece) = self.scrub_piece(id, offset, cursor)
-        {
+        if let Some(piece) = self.scrub_rest(cursor) {
             return Some(piece);
         }
         loop {
@@ -49,6 +59,11 @@ impl Store {
                 return Some(piece);
             }
         }
+    }
+
+    /// Checks the next piece of the chunk that is being looked at; `None` behind its end.
+    pub(crate) fn scrub_rest(&self, cursor: &mut ScrubCursor) -> Option<ScrubbedPiece> {
+        self.scrub_piece(cursor.chunk?, cursor.offset?, cursor)
     }
 
     /// `None` if there is nothing at `offset`, or no such chunk any more.
@@ -75,6 +90,7 @@ impl Store {
         cursor.offset = (!is_last_of_chunk).then_some(end);
         Some(ScrubbedPiece {
             chunk: id,
+            chain: body.chain,
             bytes: u64::from(checked) * u64::from(BLOCK_BYTES),
             bad_blocks,
             is_bad_copy,

@@ -30,6 +30,37 @@ pub(crate) struct Piece {
 }
 
 impl Store {
+    /// From now on the chunk is not what it is said to be, until it is given again.
+    pub(crate) fn distrust(&self, id: ChunkId) {
+        if let Some(chunk) = self.chunks.find(id) {
+            chunk.body.write().is_distrusted = true;
+        }
+    }
+
+    /// Whose the chunk is; none if that is not known, or there is no such chunk.
+    pub(crate) fn chain_of(&self, id: ChunkId) -> Option<ChainId> {
+        let chunk = self.chunks.find(id)?;
+        let body = chunk.attached()?;
+        body.entry.map(|_| body.chain)
+    }
+
+    /// As [`Store::copies_behind`], for whoever gives this volume what it lacks: of a chunk that is
+    /// damaged nobody knows what it is.
+    pub(crate) fn trusted_behind(&self, after: Option<ChunkId>, count: usize) -> Vec<ChunkCopy> {
+        let mut copies = self.copies_behind(after, count);
+        for copy in &mut copies {
+            if self.is_distrusted(copy.chunk) {
+                copy.op = None;
+            }
+        }
+        copies
+    }
+
+    pub(crate) fn is_distrusted(&self, id: ChunkId) -> bool {
+        let chunk = self.chunks.find(id);
+        chunk.is_some_and(|chunk| chunk.body.read().is_distrusted)
+    }
+
     /// The chunks behind `after`, at most `count`, in an order of the store's own; without those that
     /// have come to nothing yet.
     pub(crate) fn copies_behind(&self, after: Option<ChunkId>, count: usize) -> Vec<ChunkCopy> {
