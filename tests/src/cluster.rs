@@ -183,7 +183,9 @@ impl Cluster {
 fn start_master(scratch: &Path, options: &Options, host: Option<Host>) -> Part {
     let state = path_text(&scratch.join("master"));
     let mut arguments = words(&["--state", &state, "--chunk-size", options.chunk_size]);
-    arguments.extend(["--replicas".into(), options.replicas.to_string()]);
+    if let Some(replicas) = options.replicas {
+        arguments.extend(["--replicas".into(), replicas.to_string()]);
+    }
     let listen = listen(host.as_ref(), MASTER_PORT);
     let log = scratch.join("master.log");
     let part = Part::new(programs::vdfs_master(), arguments, log).on(host);

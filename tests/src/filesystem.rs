@@ -30,7 +30,7 @@ pub struct Options {
     pub volumes: u32,
     pub chunk_size: &'static str,
     /// Copies of each chunk, on a cluster.
-    pub replicas: u32,
+    pub replicas: Option<u32>,
 }
 
 /// A filesystem with one mount that belongs to it.
@@ -55,7 +55,7 @@ impl Default for Options {
             ram_mib: 256,
             volumes: 2,
             chunk_size: "256KiB",
-            replicas: 1,
+            replicas: Some(1),
         }
     }
 }

@@ -28,7 +28,7 @@ impl Replicated {
         Replicated::with(Options {
             volumes: 3,
             ram_mib: 2048,
-            replicas: 2,
+            replicas: Some(2),
             ..Options::default()
         })
     }

@@ -80,7 +80,7 @@ fn empty_volume_is_filled_by_full_ones_within_every_budget() {
     let mut cluster = Replicated::with(Options {
         volumes: 3,
         ram_mib: 3 * RAM_MIB,
-        replicas: 2,
+        replicas: Some(2),
         chunk_size: "1MiB",
     });
     let cgroups = confine(&mut cluster);

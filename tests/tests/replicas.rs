@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vdfs_tests::part::Part;
+use vdfs_tests::replicated::WHOLE_WITHIN;
 use vdfs_tests::under_change::{Journals, check_files, write_files};
-use vdfs_tests::{Cluster, Options, Replicated, mount_tests_skipped, pattern};
+use vdfs_tests::{Cluster, Options, Replicated, eventually, mount_tests_skipped, pattern};
 
 /// What a program may wait when a volume dies: its lease, the new epoch, and a busy machine.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -23,7 +24,7 @@ fn cluster(replicas: u32) -> Replicated {
     Replicated::with(Options {
         volumes: 3,
         ram_mib: 2048,
-        replicas,
+        replicas: Some(replicas),
         ..Options::default()
     })
 }
@@ -146,6 +147,30 @@ fn copies_are_made_of_what_exists_when_more_are_asked_for() {
         cluster.volumes[victim].start();
         cluster.wait_until_whole();
     }
+}
+
+#[test]
+fn second_host_gets_a_copy_of_everything_by_itself() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let mut cluster = Replicated::with(Options {
+        volumes: 1,
+        ram_mib: 1024,
+        replicas: None,
+        ..Options::default()
+    });
+    let bytes = pattern::bytes(1, 0, 3_000_000);
+    fs::write(cluster.mounts[0].dir().join("file"), &bytes).expect("writes");
+    assert_eq!(copies_of(&cluster, "/file"), 1);
+    cluster.add_volume(1024);
+    eventually("a copy is begun", WHOLE_WITHIN, || {
+        copies_of(&cluster, "/file") == 2
+    });
+    cluster.wait_until_whole();
+    cluster.volumes[0].kill9();
+    let read = fs::read(cluster.mounts[1].dir().join("file"));
+    assert!(read.expect("the other copy is there") == bytes);
 }
 
 fn attribute(program: &str, args: &[&str], path: &Path) -> bool {

@@ -24,7 +24,7 @@ fn cluster(volumes: u32, replicas: u32) -> Replicated {
     Replicated::with(Options {
         volumes,
         ram_mib: 2048,
-        replicas,
+        replicas: Some(replicas),
         ..Options::default()
     })
 }

@@ -190,8 +190,8 @@ pub struct FsConfig {
     pub cluster: ClusterId,
     pub chunk_size: ChunkSize,
     /// Members that each chain is to have, from 1 to `CHAIN_MEMBERS_MAX`: copies of each chunk. Can be
-    /// changed later.
-    pub replicas: u32,
+    /// changed later. `None`: nobody has said; 1, and 2 as soon as volumes are on two hosts.
+    pub replicas: Option<u32>,
     /// Key of the hash that orders directories; random, so that nobody can make names collide.
     pub hash_key: [u8; 16],
     pub root_uid: u32,

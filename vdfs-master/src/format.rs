@@ -26,7 +26,7 @@ impl FsConfig {
         FsConfig {
             cluster,
             chunk_size,
-            replicas: 1,
+            replicas: None,
             hash_key: rand::random(),
             root_uid: rustix::process::geteuid().as_raw(),
             root_gid: rustix::process::getegid().as_raw(),
@@ -55,11 +55,16 @@ impl FsConfig {
     /// Whether it keeps so many copies as are asked for, if it is asked.
     pub fn check_replicas(&self, asked: Option<u32>) -> Result<(), FormatError> {
         match asked {
-            Some(asked) if asked != self.replicas => Err(FormatError::Replicas {
-                found: self.replicas,
+            Some(asked) if asked != self.replicas() => Err(FormatError::Replicas {
+                found: self.replicas(),
             }),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Copies of each chunk that no directory asks another number for.
+    pub fn replicas(&self) -> u32 {
+        self.replicas.unwrap_or(1)
     }
 }
 

@@ -56,7 +56,7 @@ impl Cluster {
         let format = FsConfig {
             cluster: CLUSTER,
             chunk_size: ChunkSize::new(CHUNK_BYTES).expect("a power of two"),
-            replicas: 1,
+            replicas: Some(1),
             hash_key: [3; 16],
             root_uid: 0,
             root_gid: 0,

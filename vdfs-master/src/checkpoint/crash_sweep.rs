@@ -54,7 +54,7 @@ fn config() -> FsConfig {
     FsConfig {
         cluster: ClusterId(5),
         chunk_size: ChunkSize::DEFAULT,
-        replicas: 1,
+        replicas: Some(1),
         hash_key: [3; 16],
         root_uid: 0,
         root_gid: 0,

@@ -12,6 +12,7 @@
 //! and no two of one volume; it never loses its last one; chains of which no store is left carry
 //! `lost_below`; only of chains that are not active it is known who is in sync.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vdfs_proto::{Chain, ChainId, ChainTable, DataId, Member, MemberState, VolumeId, VolumeInfo};
@@ -57,6 +58,7 @@ impl State {
         self.numbers.data = self.numbers.data.max(above);
         let before = Arc::make_mut(&mut self.volumes).insert(volume, stored);
         self.set_volume_info(registered);
+        self.choose_replicas();
         match before {
             Some(before) if before.store == registered.store => {}
             Some(_) => self.replace_store(volume),
@@ -84,6 +86,14 @@ impl State {
         match table.volumes.iter_mut().find(|other| other.id == info.id) {
             Some(present) => *present = info,
             None => table.volumes.push(info),
+        }
+    }
+
+    /// Copies can survive a host now.
+    fn choose_replicas(&mut self) {
+        let hosts: BTreeSet<String> = self.table.volumes.iter().map(host_of).collect();
+        if self.config.replicas.is_none() && hosts.len() > 1 {
+            self.config.replicas = Some(2);
         }
     }
 

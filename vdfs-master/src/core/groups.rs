@@ -52,7 +52,7 @@ impl State {
     /// Members that the chain is to have.
     pub(crate) fn replicas_of(&self, chain: ChainId) -> usize {
         let copies = self.copies_of(group_of(chain)).map(Copies::count);
-        copies.unwrap_or(self.config.replicas) as usize
+        copies.unwrap_or_else(|| self.config.replicas()) as usize
     }
 
     /// The group in which files lie of which there shall be so many copies.

@@ -147,7 +147,7 @@ impl Core {
         let hosts: BTreeSet<String> = self.hosts_alive().into_values().collect();
         self.state
             .config
-            .replicas
+            .replicas()
             .clamp(1, hosts.len().max(1) as u32)
     }
 }

@@ -198,7 +198,7 @@ impl State {
             Record::WritersClosed { writers } => self.apply_writers_closed(writers),
             Record::VolumeRegistered(registered) => self.apply_volume_registered(registered),
             Record::ChainsChanged { changes } => self.apply_chains_changed(changes),
-            Record::ReplicasSet { replicas } => self.config.replicas = *replicas,
+            Record::ReplicasSet { replicas } => self.config.replicas = Some(*replicas),
             Record::Reaped { volume, ids } => self.apply_reaped(*volume, ids),
             Record::GroupMade { copies, volumes } => self.apply_group_made(*copies, volumes),
             Record::Draining { volume, is_on } => self.apply_draining(*volume, *is_on),

@@ -46,7 +46,7 @@ impl Core {
             stats: self.stats(),
             ram: self.ram(),
             chunk_bytes: self.state.config.chunk_size.bytes(),
-            replicas: self.state.config.replicas,
+            replicas: self.state.config.replicas(),
             chains: self.chain_counts(&found, is_counted),
             groups: self.group_statuses(),
             volumes: self.volume_statuses(&found),

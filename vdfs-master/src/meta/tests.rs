@@ -98,7 +98,7 @@ fn config() -> FsConfig {
     FsConfig {
         cluster: CLUSTER,
         chunk_size: vdfs_proto::ChunkSize::MIN,
-        replicas: 1,
+        replicas: Some(1),
         hash_key: [3; 16],
         root_uid: 0,
         root_gid: 0,

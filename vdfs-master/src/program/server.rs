@@ -127,7 +127,7 @@ fn start_master(
 ) -> Result<Master, Failure> {
     let chunk_size = config.chunk_size.unwrap_or(ChunkSize::DEFAULT);
     let mut format = FsConfig::new(cluster, chunk_size);
-    format.replicas = config.replicas.unwrap_or(format.replicas);
+    format.replicas = config.replicas;
     let master = Master::start(MasterConfig {
         log_dir: state.log(),
         format,

@@ -49,7 +49,8 @@ pub(super) enum Line {
 pub(super) struct FilesystemLine {
     pub(super) cluster: String,
     pub(super) chunk_bytes: u64,
-    pub(super) replicas: u32,
+    /// `null`: nobody has said.
+    pub(super) replicas: Option<u32>,
     /// Orders listings.
     pub(super) hash_key: String,
     pub(super) root_uid: u32,

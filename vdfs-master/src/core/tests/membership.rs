@@ -2,14 +2,14 @@
 
 use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::meta::{AdminRequest, SetReplicas};
-use vdfs_proto::volume::{ChainEvent, Command};
+use vdfs_proto::volume::{ChainEvent, Command, Register};
 use vdfs_proto::{ChainId, DataId, Epoch, MemberState, Status, VolumeId};
 
 use MemberState::{Serving, Syncing, Waiting};
 
 use super::cluster::Cluster;
 use super::volume_life::status;
-use super::world::CHUNK_BYTES;
+use super::world::{CHUNK_BYTES, World, registration};
 use crate::core::limits::COPIES_WAIT_MS;
 use crate::core::{CoreReply, CoreRequest};
 
@@ -304,6 +304,24 @@ fn news_of_other_epochs_and_from_strangers_change_nothing() {
     cluster.tell(1, vec![stale]);
     assert!(cluster.world.core.live.removals.is_empty());
     assert_eq!(cluster.world.core.live.table, before);
+}
+
+#[test]
+fn volumes_on_two_hosts_keep_two_copies_unless_somebody_has_said_how_many() {
+    for (said, expected) in [(None, [1, 1, 2]), (Some(1), [1, 1, 1])] {
+        let mut world = World::with_replicas(said);
+        let counts = [(1, "one"), (2, "one"), (3, "other")].map(|(store, host)| {
+            let register = Register {
+                host: host.to_owned(),
+                ..registration(store, 1)
+            };
+            world.register(&store.to_string(), register);
+            world.core.state.config.replicas()
+        });
+        assert_eq!(counts, expected);
+        world.restart(true);
+        assert_eq!(world.core.state.config.replicas(), expected[2]);
+    }
 }
 
 fn set_replicas(cluster: &mut Cluster, replicas: u32) -> Result<(), Status> {

@@ -66,7 +66,7 @@ pub(super) fn config() -> FsConfig {
     FsConfig {
         cluster: ClusterId(7),
         chunk_size: ChunkSize::new(CHUNK_BYTES).expect("a power of two"),
-        replicas: 1,
+        replicas: Some(1),
         hash_key: [3; 16],
         root_uid: 0,
         root_gid: 0,
@@ -118,9 +118,9 @@ impl World {
         World::of(config())
     }
 
-    pub(super) fn with_replicas(replicas: u32) -> Self {
+    pub(super) fn with_replicas(replicas: impl Into<Option<u32>>) -> Self {
         World::of(FsConfig {
-            replicas,
+            replicas: replicas.into(),
             ..config()
         })
     }
