@@ -3,9 +3,9 @@
 //! In some runs a chain is never left without a member that has been there all the time, so that what is
 //! promised with one such member is seen to hold; in others all may go.
 
-use vdfs_proto::{Chain, MemberState};
+use vdfs_proto::{Chain, ChainId, Epoch, MemberState};
 
-use crate::message::{Event, Place};
+use crate::message::{CoreInput, Event, Place};
 use crate::node::{LEASE_MS, Node};
 use crate::report::trace;
 use crate::rng::Rng;
@@ -43,7 +43,7 @@ impl World {
             .between(self.faults.pause_us / 2, self.faults.pause_us);
         self.schedule(pause_us, Event::Fault);
         let volume = self.rng.below(VOLUMES as u64) as usize;
-        match self.rng.below(11) {
+        match self.rng.below(12) {
             0 if self.may_harm(volume) => self.kill(volume),
             1 | 2 if self.may_harm(volume) => self.stand_still(volume),
             3 if self.may_harm(volume) => self.cut_from_master(volume),
@@ -53,6 +53,7 @@ impl World {
             8 => self.fill(volume),
             9 => self.kill_client(),
             10 if !self.faults.spares => self.kill_a_chain(),
+            11 if self.may_harm(volume) => self.leave_a_chain(volume),
             _ => {}
         }
     }
@@ -119,6 +120,30 @@ impl World {
                 self.kill(volume);
             }
         }
+    }
+
+    /// As one does that has found a damaged chunk, where another one serves.
+    fn leave_a_chain(&mut self, volume: usize) {
+        if !self.nodes[volume].is_up() {
+            return;
+        }
+        let core = self.nodes[volume].core();
+        let chains = core.membership().table().chains.iter().enumerate();
+        let places = chains.filter_map(|(index, row)| {
+            let chain = ChainId(index as u32);
+            let place = core.place(chain)?;
+            let may_leave = place.serves && place.is_active && members(row).len() > 1;
+            may_leave.then_some((chain, place.epoch))
+        });
+        let places: Vec<(ChainId, Epoch)> = places.collect();
+        if places.is_empty() {
+            return;
+        }
+        let (chain, epoch) = *self.rng.pick(&places);
+        self.counts.hit("chains left for damage");
+        self.with_node(volume, None, |node, scene| {
+            node.take(scene, CoreInput::Leave { chain, epoch })
+        });
     }
 
     fn with_dying(&mut self, volume: usize) {

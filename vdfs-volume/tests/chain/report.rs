@@ -17,7 +17,7 @@ pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 /// Every kind of thing that must have happened in a run of some hundred seeds.
-pub(crate) const EXPECTED: [&str; 32] = [
+pub(crate) const EXPECTED: [&str; 33] = [
     "steps",
     "messages lost",
     "messages twice",
@@ -33,6 +33,7 @@ pub(crate) const EXPECTED: [&str; 32] = [
     "masters killed",
     "slow log",
     "volumes full",
+    "chains left for damage",
     "clients killed",
     "fenced with changes under way",
     "epochs",

@@ -519,7 +519,7 @@ impl World {
         done
     }
 
-    fn with_node(
+    pub(crate) fn with_node(
         &mut self,
         volume: usize,
         life: Option<u64>,
