@@ -70,6 +70,8 @@ pub enum Command {
     ForgetLost(ForgetLostArgs),
     /// Compare everything that the volumes hold with its checksums
     Scrub(ScrubArgs),
+    /// Compare what the master says there is with what the volumes have, and repair what can be
+    Fsck(FsckArgs),
     /// Show who uses the filesystem: mounts and commands, with what they hold
     Sessions(SessionsArgs),
     /// Show or set how many copies the volumes keep, of everything or of what is below a directory
@@ -299,6 +301,28 @@ pub struct ScrubArgs {
     /// End a scrub that runs
     #[arg(long)]
     pub stop: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+const FSCK_HELP: &str = "\
+Found are chunks of files that there are not (orphaned), chunks that no volume has (missing, or lost where \
+the master knows), that have fewer bytes than their file (short), copies that are not there (missing copy), \
+are not what the others have (mismatched), or have lost their record or their file (damaged). Bits that \
+have flipped are found by vdfs scrub.
+
+With --repair orphans are dropped, and copies are given again by a volume that has them whole. Files may be \
+used meanwhile. The exit status is 1 if something is wrong at the end.";
+
+#[derive(Debug, Args)]
+#[command(after_help = FSCK_HELP)]
+pub struct FsckArgs {
+    /// Repair what can be
+    #[arg(long)]
+    pub repair: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -12,6 +12,7 @@ pub(crate) mod locate;
 pub(crate) mod locks;
 pub(crate) mod ls;
 pub(crate) mod on_inode;
+pub(crate) mod paths;
 pub(crate) mod progress;
 pub(crate) mod put;
 pub(crate) mod rm;

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vdfs_net::{Connector, Identity, QuicConfig, QuicEndpoint, Target};
+use vdfs_net::address::named_by;
+use vdfs_net::{Carrier, Connector, Identity, QuicConfig, QuicEndpoint, Target};
+use vdfs_proto::VolumeInfo;
 use vdfs_proto::handshake::Role;
 
 use crate::args::ClusterArgs;
@@ -124,6 +126,16 @@ impl Line {
 
     pub(crate) fn connector(&self) -> Arc<dyn Connector> {
         self.endpoint.connector()
+    }
+
+    /// The way to a volume that the cluster's master has named.
+    pub(crate) fn way_to(&self, cluster: &Cluster, volume: &VolumeInfo) -> Arc<dyn Carrier> {
+        let master = cluster.masters.first().map(SocketAddr::ip);
+        self.connector().carrier(&Target {
+            addr: master.map_or(volume.addr, |master| named_by(master, volume.addr)),
+            role: Role::Volume,
+            node: Some(volume.node.clone()),
+        })
     }
 
     /// What to say when none of the cluster's masters answers.

@@ -12,6 +12,7 @@ mod cert;
 mod client;
 mod cluster;
 mod down;
+mod fsck;
 mod install;
 mod meta;
 mod output;
@@ -53,6 +54,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cert(args) => cert::run(&args),
         Command::ForgetLost(args) => client::forget_lost::run(&args),
         Command::Scrub(args) => scrub::run(&args),
+        Command::Fsck(args) => fsck::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Replicas(args) => replicas::run(&args),
         Command::Volume(args) => volume::run(&args.command),

@@ -6,8 +6,8 @@
 mod check;
 mod dump;
 mod load;
-mod running;
-mod slots;
+pub(crate) mod running;
+pub(crate) mod slots;
 
 use std::path::{Path, PathBuf};
 

@@ -2,17 +2,14 @@
 
 mod damage;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use serde::Serialize;
 use vdfs_net::rpc::call_operation;
-use vdfs_net::{Connector, Target};
 use vdfs_program::{Failure, human};
 use vdfs_proto::data::{Scrub, ScrubReport, ScrubState};
 use vdfs_proto::frame::Method;
-use vdfs_proto::handshake::Role;
 use vdfs_proto::meta::{VolumeState, VolumeStatus};
 use vdfs_proto::{Status, VolumeInfo};
 
@@ -38,7 +35,7 @@ pub(crate) fn run(args: &ScrubArgs) -> Result<(), Failure> {
     let cluster = Cluster::find(&args.cluster)?;
     let volumes = status::ask_of(&cluster)?.volumes;
     let line = Line::open(&cluster)?;
-    let scrubs = runtime()?.block_on(ask_and_wait(args, &line, volumes));
+    let scrubs = runtime()?.block_on(ask_and_wait(args, (&cluster, &line), volumes));
     line.close();
     let damage = find_damage(&cluster, &scrubs)?;
     let mut output = Output::open();
@@ -52,17 +49,16 @@ pub(crate) fn run(args: &ScrubArgs) -> Result<(), Failure> {
 
 async fn ask_and_wait(
     args: &ScrubArgs,
-    line: &Line,
+    way: (&Cluster, &Line),
     volumes: Vec<VolumeStatus>,
 ) -> Vec<VolumeScrub> {
-    let connector = line.connector();
     let bytes_per_second = args.rate.0;
     let first = match (args.status, args.stop) {
         (true, _) => Scrub::Report,
         (_, true) => Scrub::Stop,
         (false, false) => Scrub::Begin { bytes_per_second },
     };
-    let mut scrubs = ask_all(&connector, &volumes, first).await;
+    let mut scrubs = ask_all(way, &volumes, first).await;
     if args.status {
         return scrubs;
     }
@@ -71,7 +67,7 @@ async fn ask_and_wait(
     let mut shown_bytes = 0;
     while scrubs.iter().any(VolumeScrub::is_running) {
         tokio::time::sleep(LOOK_PAUSE).await;
-        scrubs = ask_all(&connector, &volumes, Scrub::Report).await;
+        scrubs = ask_all(way, &volumes, Scrub::Report).await;
         let checked_bytes = scrubs.iter().map(|scrub| scrub.bytes().0).sum();
         bar.advance(u64::saturating_sub(checked_bytes, shown_bytes));
         shown_bytes = checked_bytes;
@@ -80,7 +76,7 @@ async fn ask_and_wait(
 }
 
 async fn ask_all(
-    connector: &Arc<dyn Connector>,
+    (cluster, line): (&Cluster, &Line),
     volumes: &[VolumeStatus],
     ask: Scrub,
 ) -> Vec<VolumeScrub> {
@@ -89,7 +85,7 @@ async fn ask_all(
             volume: volume.info.clone(),
             report: match volume.state {
                 VolumeState::Away => Err(Status::NotServing),
-                VolumeState::Serving => ask_one(connector, &volume.info, ask).await,
+                VolumeState::Serving => ask_one((cluster, line), &volume.info, ask).await,
             },
         }
     }))
@@ -97,15 +93,11 @@ async fn ask_all(
 }
 
 async fn ask_one(
-    connector: &Arc<dyn Connector>,
+    (cluster, line): (&Cluster, &Line),
     volume: &VolumeInfo,
     ask: Scrub,
 ) -> Result<ScrubReport, Status> {
-    let carrier = connector.carrier(&Target {
-        addr: volume.addr,
-        role: Role::Volume,
-        node: Some(volume.node.clone()),
-    });
+    let carrier = line.way_to(cluster, volume);
     call_operation(&*carrier, Method::Data, ask, MASTER_WAIT).await
 }
 
@@ -204,7 +196,10 @@ fn judge(scrubs: &[VolumeScrub]) -> Result<(), Failure> {
     if damaged > 0 {
         return Err(
             Failure::new("scrub", format!("{damaged} chunks are damaged"))
-                .way_out("write these files anew, from where they came from"),
+                .way_out(
+                    "where other volumes have good copies they are made again by themselves: scrub again; \
+                     otherwise write these files anew, from where they came from",
+                ),
         );
     }
     let unasked = scrubs.iter().find_map(|scrub| {

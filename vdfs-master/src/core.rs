@@ -190,7 +190,7 @@ pub struct FsConfig {
     pub cluster: ClusterId,
     pub chunk_size: ChunkSize,
     /// Members that each chain is to have, from 1 to `CHAIN_MEMBERS_MAX`: copies of each chunk. Can be
-    /// changed later. `None`: nobody has said; 1, and 2 as soon as volumes are on two hosts.
+    /// changed later. `None`: nobody has said; 1, or 2 while there are volumes on two hosts.
     pub replicas: Option<u32>,
     /// Key of the hash that orders directories; random, so that nobody can make names collide.
     pub hash_key: [u8; 16],

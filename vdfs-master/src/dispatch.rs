@@ -180,7 +180,8 @@ fn is_inspection(request: &AdminRequest) -> bool {
         | AdminRequest::SetReplicas(_)
         | AdminRequest::DrainVolume(_)
         | AdminRequest::RemoveVolume(_)
-        | AdminRequest::PauseBalance(_) => false,
+        | AdminRequest::PauseBalance(_)
+        | AdminRequest::DropOrphans(_) => false,
         AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => true,
     }
 }

@@ -18,6 +18,8 @@ pub enum FormatError {
     ChunkSize { found: ChunkSize },
     #[error("the filesystem keeps {found} copies of everything")]
     Replicas { found: u32 },
+    #[error("the filesystem keeps one copy on one host, and two on more")]
+    ReplicasByHosts,
 }
 
 impl FsConfig {
@@ -55,16 +57,12 @@ impl FsConfig {
     /// Whether it keeps so many copies as are asked for, if it is asked.
     pub fn check_replicas(&self, asked: Option<u32>) -> Result<(), FormatError> {
         match asked {
-            Some(asked) if asked != self.replicas() => Err(FormatError::Replicas {
-                found: self.replicas(),
+            Some(asked) if Some(asked) != self.replicas => Err(match self.replicas {
+                Some(found) => FormatError::Replicas { found },
+                None => FormatError::ReplicasByHosts,
             }),
             Some(_) | None => Ok(()),
         }
-    }
-
-    /// Copies of each chunk that no directory asks another number for.
-    pub fn replicas(&self) -> u32 {
-        self.replicas.unwrap_or(1)
     }
 }
 
@@ -86,6 +84,13 @@ mod tests {
         assert_eq!(refused, Err(FormatError::ChunkSize { found }));
         assert_eq!(made.check_replicas(None), Ok(()));
         let refused = made.check_replicas(Some(2));
-        assert_eq!(refused, Err(FormatError::Replicas { found: 1 }));
+        assert_eq!(refused, Err(FormatError::ReplicasByHosts));
+        let two = FsConfig {
+            replicas: Some(2),
+            ..made
+        };
+        assert_eq!(two.check_replicas(Some(2)), Ok(()));
+        let refused = two.check_replicas(Some(1));
+        assert_eq!(refused, Err(FormatError::Replicas { found: 2 }));
     }
 }

@@ -19,6 +19,8 @@ operations!(
         Seek -> Sought,
         CountBlocks -> BlockCount,
         Doubt -> (),
+        Inventory -> Stock,
+        Mend -> (),
         Scrub -> ScrubReport,
     }
 );
@@ -72,6 +74,48 @@ pub struct ReadDone {
 pub struct Doubt {
     pub chain: ChainId,
     pub chunk: ChunkId,
+}
+
+/// Asks what the volume has, in an order of its own. For [`Role::Admin`](crate::handshake::Role::Admin) alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Chunks behind this one.
+    pub after: Option<ChunkId>,
+}
+
+/// At most `CHUNKS_PER_STOCK_MAX`; more may follow behind the last one, unless there is none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stock {
+    pub chunks: Vec<StockedChunk>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockedChunk {
+    pub chunk: ChunkId,
+    /// Whose it is; none if that is not known.
+    pub chain: Option<ChainId>,
+    pub content: Content,
+    /// Its record or its file is missing: all of it is lost.
+    pub is_bad: bool,
+}
+
+/// What the bytes of a chunk are: the same in copies that are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Content {
+    pub version: Version,
+    /// Bytes.
+    pub len: u32,
+    /// CRC32C of the sums of all blocks, each 4 bytes, little-endian.
+    pub sum: u32,
+}
+
+/// These copies are not what others have of the chain: the volume is to be given them again, if another one
+/// has them whole, and as it is said here. For [`Role::Admin`](crate::handshake::Role::Admin) alone. `NotServing` if the volume does
+/// not serve the chain at the moment, `NotFound` or `Corrupt` if nobody else has one of them whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mend {
+    pub chain: ChainId,
+    pub chunks: Vec<(ChunkId, Content)>,
 }
 
 /// What becomes of the bytes of a range, and of the pages under it.

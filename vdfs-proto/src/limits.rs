@@ -72,6 +72,9 @@ pub const CHAINS_PER_GROUP: u32 = 256;
 /// Members of one chain.
 pub const CHAIN_MEMBERS_MAX: usize = 3;
 
+/// Chunks in one answer to [`crate::data::Inventory`], and in one [`crate::data::Mend`]: keeps both within
+/// a frame body.
+pub const CHUNKS_PER_STOCK_MAX: usize = 4096;
 /// Chunks in one answer to [`crate::peer::ListChunks`]: keeps it within a frame body.
 pub const CHUNKS_PER_LIST_MAX: usize = 8192;
 /// Replies in one [`crate::peer::LearnReplies`]: likewise.

@@ -85,6 +85,7 @@ operations!(
         DrainVolume -> DrainAnswer,
         RemoveVolume -> RemoveAnswer,
         PauseBalance -> (),
+        DropOrphans -> (),
         BeginInspection -> InspectionBegun,
         NextInspection -> InspectionPiece,
     }
@@ -615,6 +616,14 @@ pub enum Inspection {
     Check,
     /// Everything as text.
     Dump,
+}
+
+/// Has all volumes drop what they have of data ids that no file has: none had them at some instant after
+/// they were given out, and so none ever will. At most `REAP_BATCH_MAX`. For [`Role::Admin`] alone.
+/// `Invalid` if one was not given out yet, or may be of a file that the log has lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DropOrphans {
+    pub ids: Vec<DataId>,
 }
 
 /// Takes one instant of the state and inspects it beside the service; ends the inspection before.

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{ChangeSpace, Write};
+use crate::data::{ChangeSpace, Content, Write};
 use crate::ids::{ChainId, ChunkId, Epoch, OpId, Version};
 use crate::operation::operations;
 use crate::status::Status;
@@ -126,10 +126,11 @@ pub struct DropChunk {
 }
 
 /// Asks another member that serves whether all of its copy matches its sums: `Corrupt` if not, `NotFound`
-/// if it has none.
+/// if it has none, or one of other content than is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckChunk {
     pub chain: ChainId,
     pub epoch: Epoch,
     pub chunk: ChunkId,
+    pub expected: Option<Content>,
 }

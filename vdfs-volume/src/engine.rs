@@ -25,7 +25,7 @@ use vdfs_proto::{
 };
 
 use crate::chain::{
-    Effect, Failure, Input, Member, Order, Outcome, PassedOn, Place, Reading, Reply,
+    Effect, Failure, Input, Member, Order, Outcome, PassedOn, Place, Reading, Reply, Rule,
 };
 use crate::peers::Peers;
 use crate::repair::Doubts;
@@ -450,13 +450,13 @@ impl Engine {
         match effect {
             Effect::Execute { order, rule, terms } => {
                 let outcome = self.store.execute(&order.body, rule, terms);
-                let outcome = self.or_later(&order, outcome);
+                let outcome = self.or_later(&order, rule, outcome);
                 let op = order.op;
                 Input::Executed { op, outcome }
             }
             Effect::Prepare { order, rule, terms } => {
                 let outcome = self.store.prepare(&order.body, rule, terms);
-                let outcome = self.or_later(&order, outcome);
+                let outcome = self.or_later(&order, rule, outcome);
                 let op = order.op;
                 Input::Prepared { op, outcome }
             }
@@ -477,19 +477,24 @@ impl Engine {
         }
     }
 
-    /// A change that needs bytes which are damaged here is asked for again: others may have them.
+    /// A change that needs bytes which are damaged here is asked for again: others may have them. If that
+    /// is one that others have made, they do, and this copy is not the chain's.
     fn or_later<T>(
         &self,
         order: &Order<Arc<Job>>,
+        rule: Rule,
         outcome: Result<T, Failure>,
     ) -> Result<T, Failure> {
-        match outcome {
-            Err(Failure::Refused(status))
+        match (outcome, rule) {
+            (Err(Failure::Refused(status)), _)
                 if is_of_damage(status) && self.doubt(order.chunk, order.chain) =>
             {
                 Err(Failure::Refused(Status::Busy))
             }
-            other => other,
+            (Err(Failure::Refused(status)), Rule::Given { .. }) if is_of_damage(status) => {
+                Err(Failure::Diverged)
+            }
+            (outcome, _) => outcome,
         }
     }
 

@@ -2,6 +2,9 @@
 
 pub(crate) mod blocks;
 pub(crate) mod copy;
+pub(crate) mod doubt;
+pub(crate) mod inventory;
+pub(crate) mod mend;
 pub(crate) mod peer;
 pub(crate) mod read;
 pub(crate) mod scrub;

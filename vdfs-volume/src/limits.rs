@@ -40,6 +40,11 @@ pub const LOW_SPACE_BYTES: u64 = 256 << 20;
 pub const LOW_SPACE_BUDGET_BYTES: u64 = 1 << 30;
 /// Damaged chunks that a scrub tells of one by one: their report fits a frame.
 pub const DAMAGED_CHUNKS_LISTED_MAX: usize = 10_000;
+/// Chunks that may be damaged, or were looked into a moment ago: whatever a bad memory module has, and few
+/// enough to be listed for each new one.
+pub const DOUBTS_MAX: usize = 4096;
+/// How often a chunk is given again in one life of a volume before its RAM is taken for bad.
+pub const GIVEN_MAX: u32 = 3;
 /// Results of commands kept until the master has heard them; beyond it the oldest is dropped and
 /// the master sends its command again.
 pub const RESULTS_MAX: usize = vdfs_proto::limits::OUTBOX_EVENTS_MAX;

@@ -5,29 +5,31 @@
 //! is syncing. Of a damaged chunk it says then that it does not know what it has, so it is given that one;
 //! all others it keeps.
 //!
-//! Invariants: nobody leaves for a chunk that is damaged elsewhere too, as each may have what the other
-//! lacks; only what this volume has found damaged itself counts, whoever had the doubt.
+//! Invariants: nobody leaves for a chunk that is not whole where it would come from, as each may have what
+//! the other lacks, and only such chunks are distrusted; what clients say is only a reason to look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use vdfs_net::rpc;
+use vdfs_proto::data::Content;
 use vdfs_proto::frame::Method;
 use vdfs_proto::peer::CheckChunk;
+use vdfs_proto::volume::ChainEvent;
 use vdfs_proto::{ChainId, ChunkId, MemberState, Status, VolumeId};
 
+use crate::chain::Place;
 use crate::engine::Engine;
+use crate::limits::{DOUBTS_MAX, GIVEN_MAX};
 use crate::store::{ScrubCursor, Store};
 
 /// Before a chunk that could not be looked into, or is to be given, is looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a chunk is beyond doubt once it was looked into.
 const SETTLED_FOR: Duration = Duration::from_secs(10);
-/// Chunks that are in doubt, or were a moment ago.
-const DOUBTS_MAX: usize = 4096;
 /// For the other one to check a chunk of the largest size.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -35,6 +37,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
     all: Mutex<BTreeMap<ChunkId, Doubt>>,
+    /// How often chunks were given again in this life.
+    given: Mutex<BTreeMap<ChunkId, u32>>,
     raised: Notify,
 }
 
@@ -68,6 +72,19 @@ impl Doubts {
             .insert(chunk, Doubt::Settled(Instant::now()));
     }
 
+    fn note_given(&self, chunk: ChunkId) {
+        let mut given = self.given.lock();
+        if given.len() >= DOUBTS_MAX {
+            given.clear();
+        }
+        *given.entry(chunk).or_default() += 1;
+    }
+
+    /// So often that one more time will not help.
+    fn was_given(&self, chunk: ChunkId) -> bool {
+        self.given.lock().get(&chunk) >= Some(&GIVEN_MAX)
+    }
+
     fn open(&self) -> Vec<ChunkId> {
         let all = self.all.lock();
         let open = all.iter().filter(|(_, doubt)| **doubt == Doubt::Open);
@@ -79,10 +96,9 @@ impl Doubts {
 pub(crate) async fn repair_what_is_damaged(engine: &Engine) {
     let doubts = engine.doubts();
     loop {
-        for chunk in doubts.open() {
-            match look_into(engine, chunk).await {
-                Ok(()) => doubts.settle(chunk),
-                Err(status) => tracing::debug!(%chunk, %status, "not repaired yet"),
+        for (chain, chunks) in find_damaged(engine).await {
+            if let Err(status) = repair(engine, chain, &chunks).await {
+                tracing::debug!(%chain, %status, "not repaired yet");
             }
         }
         match doubts.open().is_empty() {
@@ -92,42 +108,103 @@ pub(crate) async fn repair_what_is_damaged(engine: &Engine) {
     }
 }
 
-/// Ends when the chunk is whole, or nothing can be done; an error if it is to be looked at again.
-async fn look_into(engine: &Engine, chunk: ChunkId) -> Result<(), Status> {
-    let store = engine.store();
-    if !store.is_distrusted(chunk) {
-        if is_whole(store, chunk).await {
-            return Ok(());
+/// What is damaged in chains that this volume serves, of what is in doubt; what is whole is so no more.
+async fn find_damaged(engine: &Engine) -> BTreeMap<ChainId, Vec<ChunkId>> {
+    let (store, doubts) = (engine.store(), engine.doubts());
+    let mut damaged: BTreeMap<ChainId, Vec<ChunkId>> = BTreeMap::new();
+    for chunk in doubts.open() {
+        let Some(chain) = store.chain_of(chunk) else {
+            doubts.settle(chunk);
+            continue;
+        };
+        // Elsewhere it is on the way to being given again.
+        if serving_place(engine, chain).is_err() {
+            continue;
         }
-        store.distrust(chunk);
+        match is_whole(store, chunk).await {
+            true => doubts.settle(chunk),
+            false => damaged.entry(chain).or_default().push(chunk),
+        }
     }
-    let Some(chain) = store.chain_of(chunk) else {
+    damaged
+}
+
+async fn repair(engine: &Engine, chain: ChainId, chunks: &[ChunkId]) -> Result<(), Status> {
+    let doubts = engine.doubts();
+    let (again, wanted): (Vec<ChunkId>, Vec<ChunkId>) =
+        chunks.iter().partition(|chunk| doubts.was_given(**chunk));
+    for chunk in again {
+        tracing::error!(%chunk, %chain, "a chunk is damaged again and again: is this RAM sound?");
+        doubts.settle(chunk);
+    }
+    if wanted.is_empty() {
         return Ok(());
-    };
+    }
+    let asked: Vec<(ChunkId, Option<Content>)> =
+        wanted.iter().map(|chunk| (*chunk, None)).collect();
+    let hopeless = have_given_again(engine, chain, &asked).await?;
+    for chunk in wanted {
+        match hopeless.contains(&chunk) {
+            true => {
+                tracing::error!(%chunk, %chain, "a chunk is damaged, and nobody else has it whole");
+                doubts.settle(chunk);
+            }
+            false => {
+                tracing::warn!(%chunk, %chain, "a chunk is damaged, and is given again");
+                doubts.note_given(chunk);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn serving_place(engine: &Engine, chain: ChainId) -> Result<Place, Status> {
     let place = engine.place(chain);
     let place = place.filter(|place| place.serves && place.is_active);
-    let place = place.ok_or(Status::NotServing)?;
-    let Some(giver) = giver(engine, chain) else {
-        tracing::error!(%chunk, %chain, "a chunk is damaged, and nobody else has a copy");
-        return Ok(());
+    place.ok_or(Status::NotServing)
+}
+
+/// Leaves the chain to be given these chunks of it, with the content that is named. Gives those of them that
+/// are not whole, or not that, where they would come from; for these alone it does not leave.
+///
+/// An error if that cannot be said, or done, at the moment.
+pub(crate) async fn have_given_again(
+    engine: &Engine,
+    chain: ChainId,
+    chunks: &[(ChunkId, Option<Content>)],
+) -> Result<BTreeSet<ChunkId>, Status> {
+    let place = serving_place(engine, chain)?;
+    let epoch = place.epoch;
+    let all = || chunks.iter().map(|(chunk, _)| *chunk).collect();
+    let giver = match giver(engine, chain) {
+        Some(giver) => giver,
+        // Somebody is on the way to serving it.
+        None if place.members > 1 => return Err(Status::NotServing),
+        None => return Ok(all()),
     };
-    let check = CheckChunk {
-        chain,
-        epoch: place.epoch,
-        chunk,
-    };
-    match ask(engine, giver, check).await {
-        Ok(()) => {
-            tracing::warn!(%chunk, %chain, %giver, "a chunk is damaged, and is given again");
-            engine.leave(chain, place.epoch);
-            Err(Status::NotInSync)
+    let mut refused = BTreeSet::new();
+    for (chunk, expected) in chunks {
+        let check = CheckChunk {
+            chain,
+            epoch,
+            chunk: *chunk,
+            expected: *expected,
+        };
+        match ask(engine, giver, check).await {
+            Ok(()) => engine.store().distrust(*chunk),
+            Err(Status::Corrupt | Status::NotFound) => drop(refused.insert(*chunk)),
+            Err(status) => {
+                if matches!(status, Status::Disconnected | Status::DeadlineExceeded) {
+                    engine.note_news(chain, epoch, ChainEvent::Suspect(giver));
+                }
+                return Err(status);
+            }
         }
-        Err(status @ (Status::Corrupt | Status::NotFound)) => {
-            tracing::error!(%chunk, %chain, %giver, %status, "a chunk is damaged, there too");
-            Ok(())
-        }
-        Err(status) => Err(status),
     }
+    if refused.len() < chunks.len() {
+        engine.leave(chain, epoch);
+    }
+    Ok(refused)
 }
 
 /// Who would give this volume the chunks of a chain: the last one that serves.
@@ -185,5 +262,8 @@ mod tests {
             assert!(doubts.raise(chunk(data)));
         }
         assert!(!doubts.raise(chunk(u64::MAX)), "there are too many");
+        assert!(!doubts.was_given(chunk(0)));
+        (0..GIVEN_MAX).for_each(|_| doubts.note_given(chunk(0)));
+        assert!(doubts.was_given(chunk(0)));
     }
 }

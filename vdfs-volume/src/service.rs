@@ -64,6 +64,8 @@ impl Service for DataService {
                 | DataRequest::Seek(_)
                 | DataRequest::CountBlocks(_)
                 | DataRequest::Doubt(_)
+                | DataRequest::Inventory(_)
+                | DataRequest::Mend(_)
                 | DataRequest::Scrub(_),
             )
             | Err(_) => 0,
@@ -134,7 +136,11 @@ async fn dispatch_data(node: &Arc<Node>, peer: &PeerIdentity, request: Request) 
     }
     let message: DataRequest = decode(&request.body)?;
     // It takes time from all others.
-    if matches!(message, DataRequest::Scrub(_)) && peer.role != Role::Admin {
+    let is_for_admins = matches!(
+        message,
+        DataRequest::Scrub(_) | DataRequest::Inventory(_) | DataRequest::Mend(_)
+    );
+    if is_for_admins && peer.role != Role::Admin {
         return Err(Status::WrongRole);
     }
     let operation = message.name();
@@ -181,8 +187,16 @@ async fn execute(
             (DataReply::CountBlocks(blocks), nothing)
         }
         DataRequest::Doubt(doubt) => {
-            node.engine.doubt(doubt.chunk, doubt.chain);
+            handlers::doubt::handle(node, doubt);
             (DataReply::Doubt(()), nothing)
+        }
+        DataRequest::Inventory(inventory) => {
+            let stock = handlers::inventory::handle(node, inventory).await;
+            (DataReply::Inventory(stock), nothing)
+        }
+        DataRequest::Mend(mend) => {
+            handlers::mend::handle(node, &mend).await?;
+            (DataReply::Mend(()), nothing)
         }
         DataRequest::Scrub(scrub) => {
             let report = handlers::scrub::handle(node, scrub)?;

@@ -42,6 +42,7 @@ mod chunks;
 mod copy;
 mod files;
 mod header;
+mod inventory;
 mod job;
 mod memory;
 mod plan;

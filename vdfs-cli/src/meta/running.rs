@@ -19,7 +19,7 @@ use crate::cluster::{Cluster, Line, MASTER_WAIT};
 const PIECE_WAIT: Duration = Duration::from_secs(20);
 
 /// Has the master inspect itself; each piece goes to `take`, in order.
-pub(super) fn inspect(
+pub(crate) fn inspect(
     cluster: &Cluster,
     what: Inspection,
     bar: &SlotsBar,

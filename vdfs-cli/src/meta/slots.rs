@@ -14,18 +14,18 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// By slots of inodes, whose number is known.
 #[derive(Debug)]
-pub(super) struct SlotsBar(ProgressBar);
+pub(crate) struct SlotsBar(ProgressBar);
 
 /// By lines, whose number is not.
 #[derive(Debug)]
 pub(super) struct LinesBar(ProgressBar);
 
 impl SlotsBar {
-    pub(super) fn start(what: &'static str) -> SlotsBar {
+    pub(crate) fn start(what: &'static str) -> SlotsBar {
         SlotsBar(bar(what, SLOTS))
     }
 
-    pub(super) fn show(&self, progress: Progress) {
+    pub(crate) fn show(&self, progress: Progress) {
         self.0.set_length(progress.total);
         self.0.set_position(progress.done);
     }

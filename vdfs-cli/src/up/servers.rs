@@ -198,7 +198,9 @@ impl Plan<'_> {
             let way_out = match error {
                 FormatError::OtherCluster => "put back the one that belongs here",
                 FormatError::ChunkSize { .. } => "name that with --chunk-size",
-                FormatError::Replicas { .. } => "change that with `vdfs replicas set`",
+                FormatError::Replicas { .. } | FormatError::ReplicasByHosts => {
+                    "change that with `vdfs replicas set`"
+                }
             };
             Failure::new(self.state.log().display(), error)
                 .way_out(format!("{way_out}, or start empty with --fresh"))

@@ -454,6 +454,8 @@ impl Fake {
             DataRequest::CopyBytes(_)
             | DataRequest::Seek(_)
             | DataRequest::Doubt(_)
+            | DataRequest::Inventory(_)
+            | DataRequest::Mend(_)
             | DataRequest::Scrub(_) => Err(Status::NotSupported),
         }
     }
@@ -468,6 +470,8 @@ fn op_of(request: &Request) -> Result<Option<OpId>, Status> {
         | DataRequest::Seek(_)
         | DataRequest::CountBlocks(_)
         | DataRequest::Doubt(_)
+        | DataRequest::Inventory(_)
+        | DataRequest::Mend(_)
         | DataRequest::Scrub(_) => None,
     })
 }

@@ -12,7 +12,6 @@
 //! and no two of one volume; it never loses its last one; chains of which no store is left carry
 //! `lost_below`; only of chains that are not active it is known who is in sync.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vdfs_proto::{Chain, ChainId, ChainTable, DataId, Member, MemberState, VolumeId, VolumeInfo};
@@ -55,10 +54,15 @@ impl State {
         };
         // A volume that has seen more ids than were given out shows that the log's end is lost.
         let above = DataId(registered.data_id_max.0 + 1);
-        self.numbers.data = self.numbers.data.max(above);
+        if self.numbers.data < above {
+            let (from, below) = self.numbers.lost_data;
+            let is_first = from == below;
+            let from = if is_first { self.numbers.data } else { from };
+            self.numbers.lost_data = (from, above);
+            self.numbers.data = above;
+        }
         let before = Arc::make_mut(&mut self.volumes).insert(volume, stored);
         self.set_volume_info(registered);
-        self.choose_replicas();
         match before {
             Some(before) if before.store == registered.store => {}
             Some(_) => self.replace_store(volume),
@@ -86,14 +90,6 @@ impl State {
         match table.volumes.iter_mut().find(|other| other.id == info.id) {
             Some(present) => *present = info,
             None => table.volumes.push(info),
-        }
-    }
-
-    /// Copies can survive a host now.
-    fn choose_replicas(&mut self) {
-        let hosts: BTreeSet<String> = self.table.volumes.iter().map(host_of).collect();
-        if self.config.replicas.is_none() && hosts.len() > 1 {
-            self.config.replicas = Some(2);
         }
     }
 

@@ -226,7 +226,7 @@ impl Check<'_> {
     /// Each has some members, all different; either some serve, or all wait; one may be syncing, behind
     /// all others.
     fn chains(&mut self) {
-        let replicas = self.state.config.replicas() as usize;
+        let replicas = self.state.replicas() as usize;
         if !(1..=CHAIN_MEMBERS_MAX).contains(&replicas) {
             self.say(format!("there shall be {replicas} copies"));
         }

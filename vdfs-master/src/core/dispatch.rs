@@ -38,6 +38,9 @@ impl Core {
             CoreRequest::Admin(AdminRequest::PauseBalance(pause)) => {
                 self.pause_balance(ticket, pause);
             }
+            CoreRequest::Admin(AdminRequest::DropOrphans(drop)) => {
+                self.drop_orphans(ticket, drop);
+            }
             CoreRequest::Admin(request) => {
                 let answer = self.answer_admin(&request);
                 let outcome = answer.map(CoreReply::Admin);

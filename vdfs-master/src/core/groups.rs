@@ -21,7 +21,7 @@ use super::Core;
 use super::inode::NewData;
 use super::live::AfterDurable;
 use super::record::Record;
-use super::spread::{Share, spread};
+use super::spread::{Share, host_of, spread};
 use super::state::State;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +49,25 @@ impl State {
         chain.members.len() > self.replicas_of(id)
     }
 
+    /// Copies of each chunk that no directory asks another number for.
+    pub(crate) fn replicas(&self) -> u32 {
+        let by_hosts = || 1 + u32::from(self.has_several_hosts());
+        self.config.replicas.unwrap_or_else(by_hosts)
+    }
+
+    /// Without volumes that are to be empty.
+    fn has_several_hosts(&self) -> bool {
+        let staying = self.table.volumes.iter();
+        let staying = staying.filter(|info| !self.is_draining(info.id));
+        let mut hosts = staying.map(host_of);
+        let first = hosts.next();
+        hosts.any(|host| Some(&host) != first.as_ref())
+    }
+
     /// Members that the chain is to have.
     pub(crate) fn replicas_of(&self, chain: ChainId) -> usize {
         let copies = self.copies_of(group_of(chain)).map(Copies::count);
-        copies.unwrap_or_else(|| self.config.replicas()) as usize
+        copies.unwrap_or_else(|| self.replicas()) as usize
     }
 
     /// The group in which files lie of which there shall be so many copies.

@@ -104,14 +104,14 @@ impl Core {
         let short = chains.filter(|(id, chain)| self.is_short(*id, chain, hosts.len()));
         let mut changes = Vec::new();
         for (id, chain) in short {
+            let had = self.live.last_removed.get(&id).copied();
             let wanted = Wanted {
                 id,
                 chain,
                 leaving: None,
+                had,
             };
-            // It has most of the chain's data perhaps.
-            let last = self.live.last_removed.get(&id).copied();
-            if let Some(volume) = loads.best(wanted, |volume| Some(volume) == last) {
+            if let Some(volume) = loads.best(wanted, |volume| Some(volume) == had) {
                 loads.charge(id, volume);
                 changes.push((id, ChainChange::Added(volume)));
             }
@@ -145,9 +145,6 @@ impl Core {
     /// different hosts.
     pub(crate) fn copies_possible(&self) -> u32 {
         let hosts: BTreeSet<String> = self.hosts_alive().into_values().collect();
-        self.state
-            .config
-            .replicas()
-            .clamp(1, hosts.len().max(1) as u32)
+        self.state.replicas().clamp(1, hosts.len().max(1) as u32)
     }
 }

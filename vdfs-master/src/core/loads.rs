@@ -50,6 +50,8 @@ pub(super) struct Wanted<'a> {
     pub(super) chain: &'a Chain,
     /// The member whose place it takes: its host is free.
     pub(super) leaving: Option<VolumeId>,
+    /// Who has lost it, and has what lies there: it needs no more room for that.
+    pub(super) had: Option<VolumeId>,
 }
 
 impl Loads {
@@ -163,8 +165,10 @@ impl Loads {
         is_first: impl Fn(VolumeId) -> bool,
     ) -> Option<VolumeId> {
         let volumes = self.volumes.iter();
-        let possible =
-            volumes.filter(|(volume, taker)| taker.has_room && self.fits(wanted, **volume));
+        let possible = volumes.filter(|(volume, taker)| {
+            let has_room = taker.has_room || wanted.had == Some(**volume);
+            has_room && self.fits(wanted, **volume)
+        });
         let possible = possible.map(|(volume, _)| *volume);
         possible.min_by(|one, other| {
             let by_load = self.cmp_loads(wanted.id, *one, *other);

@@ -109,7 +109,11 @@ impl Core {
             self.live.last_removed.remove(&chain);
             return;
         }
-        self.live.lost_member_ms = self.live.now.boot_ms;
+        // Whoever leaves by itself is there to come back at once.
+        let was_asked = self.live.removals.contains_key(&chain);
+        if was_asked || self.is_away(volume) || change == ChainChange::Left(volume) {
+            self.live.lost_member_ms = self.live.now.boot_ms;
+        }
         self.live.last_removed.insert(chain, volume);
     }
 

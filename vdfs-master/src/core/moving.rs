@@ -11,14 +11,14 @@
 //! gives it to one that has at least one below, in the same group. So nobody crosses his share, and moves
 //! come to an end.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use vdfs_proto::limits::CHAIN_MEMBERS_MAX;
 use vdfs_proto::meta::{
     AdminReply, BalanceStatus, DrainAnswer, DrainStatus, DrainVolume, MoveProgress, PauseBalance,
 };
 use vdfs_proto::{Chain, ChainId, Member, MemberState, Status, VolumeId};
-
-use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::chains::{each_chain, state_of};
 use super::limits::MOVES_MAX;
@@ -172,7 +172,13 @@ impl Core {
     ) -> Option<VolumeId> {
         let leaving = Some(from);
         let last = self.live.last_removed.get(&id).copied();
-        loads.best(Wanted { id, chain, leaving }, |volume| Some(volume) != last)
+        let wanted = Wanted {
+            id,
+            chain,
+            leaving,
+            had: None,
+        };
+        loads.best(wanted, |volume| Some(volume) != last)
     }
 
     /// Copies that are being made, and members that are leaving.
@@ -287,7 +293,9 @@ impl Core {
         let mut hosts = self.hosts_alive();
         hosts.remove(&volume);
         let hosts = hosts.into_values().collect::<BTreeSet<String>>().len() as u32;
-        let replicas = self.copies_possible();
+        // Otherwise the number follows.
+        let is_said = self.state.config.replicas.is_some();
+        let replicas = if is_said { self.copies_possible() } else { 1 };
         match () {
             () if others.count() == 0 => DrainAnswer::NoOther,
             () if hosts < replicas => DrainAnswer::TooFewHosts { hosts, replicas },

@@ -7,15 +7,16 @@
 use std::collections::BTreeSet;
 
 use vdfs_proto::limits::REAP_BATCH_MAX;
+use vdfs_proto::meta::{AdminReply, DropOrphans};
 use vdfs_proto::volume::Command;
-use vdfs_proto::{DataId, Ino, VolumeId};
+use vdfs_proto::{DataId, Ino, Status, VolumeId};
 
-use super::Core;
 use super::limits::BATCH_MAX;
 use super::lingering::Lingering;
-use super::live::{LiveVolume, Sent};
+use super::live::{AfterDurable, LiveVolume, Sent};
 use super::record::Record;
 use super::state::{Applied, State};
+use super::{Core, CoreReply, Ticket};
 
 impl State {
     pub(crate) fn queue_reap(&mut self, data: DataId, applied: &mut Applied) {
@@ -71,6 +72,23 @@ impl Core {
         let ids: Vec<DataId> = live.reap_ready.drain(..count).collect();
         live.reaping = ids.clone();
         self.live.send(volume, Command::Reap { ids }, Sent::Reap);
+    }
+
+    pub(crate) fn drop_orphans(&mut self, ticket: Ticket, DropOrphans { ids }: DropOrphans) {
+        let numbers = &self.state.numbers;
+        let (from, below) = numbers.lost_data;
+        let is_known = |data: &DataId| *data < numbers.data && !(from..below).contains(data);
+        let refusal = match () {
+            () if self.live.log_full.is_some() => Some(Status::Busy),
+            () if ids.len() > REAP_BATCH_MAX || !ids.iter().all(is_known) => Some(Status::Invalid),
+            () => None,
+        };
+        if let Some(status) = refusal {
+            return self.live.reply(ticket, Err(status));
+        }
+        self.log(Record::OrphansFound { ids });
+        let reply = CoreReply::Admin(AdminReply::DropOrphans(()));
+        self.after_sync(AfterDurable::Reply(ticket, reply));
     }
 
     /// The volume has acknowledged its batch.

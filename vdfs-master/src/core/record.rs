@@ -100,6 +100,10 @@ pub(crate) enum Record {
         volume: VolumeId,
         ids: Vec<DataId>,
     },
+    /// Volumes may have something of these, and no file has them.
+    OrphansFound {
+        ids: Vec<DataId>,
+    },
     /// A group of chains for files of which there shall be so many copies; of these volumes.
     GroupMade {
         copies: Copies,

@@ -76,6 +76,7 @@ impl Core {
                 id: *id,
                 chain,
                 leaving,
+                had: None,
             };
             let best = || loads.best(wanted, |_| false);
             let heir = syncing.or_else(best).ok_or(RemoveAnswer::NoOther)?;

@@ -66,6 +66,8 @@ pub(crate) struct Numbers {
     pub(crate) session: SessionId,
     pub(crate) volume: VolumeId,
     pub(crate) fence: u64,
+    /// From here to below there, data ids may be of files that the log has lost.
+    pub(crate) lost_data: (DataId, DataId),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,6 +134,7 @@ impl State {
             session: SessionId(1),
             volume: VolumeId(1),
             fence: 1,
+            lost_data: (DataId(0), DataId(0)),
         };
         let root = root_inode(&config, at);
         let mut state = State {
@@ -200,6 +203,10 @@ impl State {
             Record::ChainsChanged { changes } => self.apply_chains_changed(changes),
             Record::ReplicasSet { replicas } => self.config.replicas = Some(*replicas),
             Record::Reaped { volume, ids } => self.apply_reaped(*volume, ids),
+            Record::OrphansFound { ids } => {
+                ids.iter()
+                    .for_each(|data| self.queue_reap(*data, &mut applied));
+            }
             Record::GroupMade { copies, volumes } => self.apply_group_made(*copies, volumes),
             Record::Draining { volume, is_on } => self.apply_draining(*volume, *is_on),
             Record::VolumeRemoved { volume, heirs } => self.apply_volume_removed(*volume, heirs),

@@ -26,7 +26,8 @@ impl Core {
             AdminRequest::SetReplicas(_)
             | AdminRequest::DrainVolume(_)
             | AdminRequest::RemoveVolume(_)
-            | AdminRequest::PauseBalance(_) => unreachable!("answered when it is durable"),
+            | AdminRequest::PauseBalance(_)
+            | AdminRequest::DropOrphans(_) => unreachable!("answered when it is durable"),
             // The shell's, which has the image and the files.
             AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => {
                 Err(Status::NotSupported)
@@ -46,7 +47,7 @@ impl Core {
             stats: self.stats(),
             ram: self.ram(),
             chunk_bytes: self.state.config.chunk_size.bytes(),
-            replicas: self.state.config.replicas(),
+            replicas: self.state.replicas(),
             chains: self.chain_counts(&found, is_counted),
             groups: self.group_statuses(),
             volumes: self.volume_statuses(&found),

@@ -29,5 +29,6 @@ fn is_order(request: &AdminRequest) -> bool {
             | AdminRequest::DrainVolume(_)
             | AdminRequest::RemoveVolume(_)
             | AdminRequest::PauseBalance(_)
+            | AdminRequest::DropOrphans(_)
     )
 }

@@ -52,7 +52,7 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", value_parser = parse_chunk_size)]
     pub chunk_size: Option<Size>,
     /// Copies of everything, on different hosts: 1 to 3; later changed by `vdfs replicas set`
-    /// [default: 1]
+    /// [default: 1, or 2 while there are volumes on two hosts]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=REPLICAS_MAX))]
     pub replicas: Option<u32>,
     /// RAM that the master may take, for names and all else that it keeps; at the limit nothing new

@@ -30,6 +30,10 @@ pub(crate) async fn follow(
         false => {
             let mut supplied = node.engine.supplied.lock().await;
             supplied.begin(node.store(), &[(chain, epoch)]);
+            // Changed, it would pass for the chain's.
+            if node.store().is_distrusted(chunk) {
+                return Err(Status::NotInSync);
+            }
             let version = node.engine.follow(job, epoch, versions).await?;
             supplied.follows(node.store(), chunk, (chain, epoch));
             version
@@ -100,6 +104,7 @@ pub(crate) async fn check_chunk(node: &Node, asker: &str, check: CheckChunk) -> 
         chain,
         epoch,
         chunk,
+        expected,
     } = check;
     node.engine.look(|core| {
         let membership = core.membership();
@@ -117,16 +122,14 @@ pub(crate) async fn check_chunk(node: &Node, asker: &str, check: CheckChunk) -> 
             false => Err(Status::NotServing),
         }
     })?;
-    match repair::is_whole(node.store(), chunk).await {
-        true => node
-            .store()
-            .copy_of(chunk)
-            .map(drop)
-            .ok_or(Status::NotFound),
-        false => {
-            node.engine.doubt(chunk, chain);
-            Err(Status::Corrupt)
-        }
+    if !repair::is_whole(node.store(), chunk).await {
+        node.engine.doubt(chunk, chain);
+        return Err(Status::Corrupt);
+    }
+    let stocked = node.store().stocked(chunk).ok_or(Status::NotFound)?;
+    match expected.is_none_or(|expected| expected == stocked.content) {
+        true => Ok(()),
+        false => Err(Status::NotFound),
     }
 }
 

@@ -68,10 +68,6 @@ impl Store {
         });
         match changed {
             Ok(()) => outcome,
-            // The ones above have the bytes that it needs.
-            Err(Status::DataLost | Status::Corrupt) if matches!(rule, Rule::Given { .. }) => {
-                Err(Failure::Diverged)
-            }
             Err(status) => Err(Failure::Refused(status)),
         }
     }

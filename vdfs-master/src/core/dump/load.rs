@@ -150,6 +150,7 @@ impl Loader {
                 session: SessionId(numbers.session),
                 volume: VolumeId(numbers.volume),
                 fence: numbers.fence,
+                lost_data: (DataId(numbers.lost_data.0), DataId(numbers.lost_data.1)),
             },
             inodes: Inodes::restoring(counters),
             xattrs: Default::default(),

@@ -71,6 +71,9 @@ pub(super) struct NumbersLine {
     pub(super) volume: u32,
     pub(super) fence: u64,
     pub(super) table_version: u64,
+    /// From here to below there, data ids may be of files that the log has lost.
+    #[serde(default)]
+    pub(super) lost_data: (u64, u64),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -270,6 +273,7 @@ impl NumbersLine {
             volume: numbers.volume.0,
             fence: numbers.fence,
             table_version: state.table.version,
+            lost_data: (numbers.lost_data.0.0, numbers.lost_data.1.0),
         }
     }
 }

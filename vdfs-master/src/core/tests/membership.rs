@@ -316,11 +316,11 @@ fn volumes_on_two_hosts_keep_two_copies_unless_somebody_has_said_how_many() {
                 ..registration(store, 1)
             };
             world.register(&store.to_string(), register);
-            world.core.state.config.replicas()
+            world.core.state.replicas()
         });
         assert_eq!(counts, expected);
         world.restart(true);
-        assert_eq!(world.core.state.config.replicas(), expected[2]);
+        assert_eq!(world.core.state.replicas(), expected[2]);
     }
 }
 
