@@ -174,16 +174,10 @@ fn complete(reply: &mut CoreReply, certificates: &Certificates, metrics: &Metric
 }
 
 fn is_inspection(request: &AdminRequest) -> bool {
-    match request {
-        AdminRequest::GetStatus(_)
-        | AdminRequest::ListLocks(_)
-        | AdminRequest::SetReplicas(_)
-        | AdminRequest::DrainVolume(_)
-        | AdminRequest::RemoveVolume(_)
-        | AdminRequest::PauseBalance(_)
-        | AdminRequest::DropOrphans(_) => false,
-        AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => true,
-    }
+    matches!(
+        request,
+        AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_)
+    )
 }
 
 /// An inspection shows everything, and costs memory.

@@ -91,6 +91,23 @@ operations!(
     }
 );
 
+impl AdminRequest {
+    /// It changes something that is logged; for [`Role::Admin`] alone.
+    pub fn is_order(&self) -> bool {
+        match self {
+            AdminRequest::SetReplicas(_)
+            | AdminRequest::DrainVolume(_)
+            | AdminRequest::RemoveVolume(_)
+            | AdminRequest::PauseBalance(_)
+            | AdminRequest::DropOrphans(_) => true,
+            AdminRequest::GetStatus(_)
+            | AdminRequest::ListLocks(_)
+            | AdminRequest::BeginInspection(_)
+            | AdminRequest::NextInspection(_) => false,
+        }
+    }
+}
+
 /// What kind of inode to create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NewKind {

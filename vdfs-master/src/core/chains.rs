@@ -42,6 +42,12 @@ pub(crate) fn each_chain(table: &ChainTable) -> impl Iterator<Item = (ChainId, &
     chains.map(|(index, chain)| (ChainId(index as u32), chain))
 }
 
+/// Chains of which the volume is a member.
+pub(crate) fn places_in(table: &ChainTable, volume: VolumeId) -> u32 {
+    let is_member = |chain: &&Chain| state_of(chain, volume).is_some();
+    table.chains.iter().filter(is_member).count() as u32
+}
+
 impl State {
     pub(crate) fn apply_volume_registered(&mut self, registered: &VolumeRegistered) {
         let volume = registered.volume;
@@ -96,12 +102,7 @@ impl State {
     /// The store under a volume is another one: its copies are gone.
     fn replace_store(&mut self, volume: VolumeId) {
         Arc::make_mut(&mut self.table).version += 1;
-        let chains = each_chain(&self.table);
-        let of_volume = chains.filter(|(_, chain)| state_of(chain, volume).is_some());
-        let losses: Vec<(ChainId, Option<ChainChange>)> = of_volume
-            .map(|(id, chain)| (id, self.change_at_loss(id, chain, volume)))
-            .collect();
-        for (id, change) in losses {
+        for (id, change) in self.changes_at_loss(volume) {
             match change {
                 Some(change) => self.change_chain(id, change),
                 None => self.lose_data(id, volume),
@@ -114,39 +115,27 @@ impl State {
     /// with its heir.
     pub(super) fn lose_volume(&mut self, volume: VolumeId, heirs: &[(ChainId, VolumeId)]) {
         for (id, heir) in heirs {
-            self.begin_anew(*id, *heir);
+            Arc::make_mut(&mut self.in_sync).remove(id);
+            self.begin_anew(*id, *heir).is_active = false;
         }
-        let chains = each_chain(&self.table);
-        let of_volume = chains.filter(|(_, chain)| state_of(chain, volume).is_some());
-        let changes: Vec<(ChainId, Option<ChainChange>)> = of_volume
-            .map(|(id, chain)| (id, self.change_at_loss(id, chain, volume)))
-            .collect();
-        for (id, change) in changes {
+        for (id, change) in self.changes_at_loss(volume) {
             self.change_chain(id, change.expect("it would have an heir"));
         }
     }
 
-    fn begin_anew(&mut self, id: ChainId, heir: VolumeId) {
-        let (store, mark) = (self.volumes[&heir].store, self.numbers.data);
-        Arc::make_mut(&mut self.in_sync).remove(&id);
-        let chain = &mut Arc::make_mut(&mut self.table).chains[id.0 as usize];
-        chain.members = vec![Member {
-            volume: heir,
-            store,
-            state: MemberState::Serving,
-        }];
-        chain.epoch.0 += 1;
-        chain.lost_below = mark;
-        chain.is_active = false;
-    }
-
     /// Chains of which nobody but the volume has a copy.
     pub(crate) fn chains_alone(&self, volume: VolumeId) -> Vec<ChainId> {
+        let changes = self.changes_at_loss(volume).into_iter();
+        let alone = changes.filter(|(_, change)| change.is_none());
+        alone.map(|(id, _)| id).collect()
+    }
+
+    /// What becomes of all chains that the volume has a place in.
+    fn changes_at_loss(&self, volume: VolumeId) -> Vec<(ChainId, Option<ChainChange>)> {
         let chains = each_chain(&self.table);
         let of_volume = chains.filter(|(_, chain)| state_of(chain, volume).is_some());
         of_volume
-            .filter(|(id, chain)| self.change_at_loss(*id, chain, volume).is_none())
-            .map(|(id, _)| id)
+            .map(|(id, chain)| (id, self.change_at_loss(id, chain, volume)))
             .collect()
     }
 
@@ -162,9 +151,15 @@ impl State {
     }
 
     fn lose_data(&mut self, id: ChainId, volume: VolumeId) {
+        let is_alone = self.table.chains[id.0 as usize].members.len() == 1;
+        // With nobody to take over from, it goes on as it was.
+        self.begin_anew(id, volume).is_active &= is_alone;
+    }
+
+    /// With one member, and without all that it has had.
+    fn begin_anew(&mut self, id: ChainId, volume: VolumeId) -> &mut Chain {
         let (store, mark) = (self.volumes[&volume].store, self.numbers.data);
         let chain = &mut Arc::make_mut(&mut self.table).chains[id.0 as usize];
-        let is_alone = chain.members.len() == 1;
         chain.members = vec![Member {
             volume,
             store,
@@ -172,8 +167,7 @@ impl State {
         }];
         chain.epoch.0 += 1;
         chain.lost_below = mark;
-        // With nobody to take over from, it goes on as it was.
-        chain.is_active &= is_alone;
+        chain
     }
 
     /// Whether others than this volume are in sync, one of them without a place, and their copies are
@@ -206,13 +200,6 @@ impl State {
                 capacity_bytes: stored.capacity_bytes,
             })
             .collect()
-    }
-
-    /// Chains of which the volume is a member.
-    pub(crate) fn places_of(&self, volume: VolumeId) -> u32 {
-        let chains = self.table.chains.iter();
-        let is_member = |chain: &&Chain| state_of(chain, volume).is_some();
-        chains.filter(is_member).count() as u32
     }
 
     pub(crate) fn apply_chains_changed(&mut self, changes: &[(ChainId, ChainChange)]) {

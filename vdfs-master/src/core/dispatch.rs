@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 
 use vdfs_proto::limits::META_SLOTS_PER_SESSION;
-use vdfs_proto::meta::{AdminRequest, Commit, Create, MutateRequest, Mutated, Mutation, NewKind};
+use vdfs_proto::meta::{
+    AdminReply, AdminRequest, Commit, Create, MutateRequest, Mutated, Mutation, NewKind,
+};
 use vdfs_proto::session::{OpenHandle, Right};
 use vdfs_proto::{Ino, OpId, SessionId, Status};
 
 use super::limits::WAITERS_MAX;
-use super::live::{InProgress, Parked, Seat};
+use super::live::{AfterDurable, InProgress, Parked, Seat};
 use super::namespace::Facts;
 use super::record::Record;
 use super::replies::{Novelty, Outcome};
@@ -26,30 +28,34 @@ impl Core {
             CoreRequest::Session(peer, request) => {
                 self.take_session_request(ticket, peer, request);
             }
-            CoreRequest::Admin(AdminRequest::SetReplicas(set)) => {
-                self.set_replicas(ticket, set.replicas);
-            }
-            CoreRequest::Admin(AdminRequest::DrainVolume(drain)) => {
-                self.drain_volume(ticket, drain);
-            }
-            CoreRequest::Admin(AdminRequest::RemoveVolume(remove)) => {
-                self.remove_volume(ticket, remove);
-            }
-            CoreRequest::Admin(AdminRequest::PauseBalance(pause)) => {
-                self.pause_balance(ticket, pause);
-            }
-            CoreRequest::Admin(AdminRequest::DropOrphans(drop)) => {
-                self.drop_orphans(ticket, drop);
-            }
-            CoreRequest::Admin(request) => {
-                let answer = self.answer_admin(&request);
-                let outcome = answer.map(CoreReply::Admin);
-                self.live.reply(ticket, outcome);
-            }
+            CoreRequest::Admin(request) => self.take_admin_request(ticket, request),
             CoreRequest::Volume { node, request } => {
                 self.take_volume_request(ticket, &node, request);
             }
         }
+    }
+
+    fn take_admin_request(&mut self, ticket: Ticket, request: AdminRequest) {
+        if request.is_order() && self.live.log_full.is_some() {
+            return self.live.reply(ticket, Err(Status::Busy));
+        }
+        match request {
+            AdminRequest::SetReplicas(set) => self.set_replicas(ticket, set.replicas),
+            AdminRequest::DrainVolume(drain) => self.drain_volume(ticket, drain),
+            AdminRequest::RemoveVolume(remove) => self.remove_volume(ticket, remove),
+            AdminRequest::PauseBalance(pause) => self.pause_balance(ticket, pause),
+            AdminRequest::DropOrphans(drop) => self.drop_orphans(ticket, drop),
+            question => {
+                let answer = self.answer_admin(&question);
+                self.live.reply(ticket, answer.map(CoreReply::Admin));
+            }
+        }
+    }
+
+    /// Answered when it is on the disk.
+    pub(crate) fn log_order(&mut self, ticket: Ticket, order: Record, reply: AdminReply) {
+        self.log(order);
+        self.after_sync(AfterDurable::Reply(ticket, CoreReply::Admin(reply)));
     }
 
     /// `WrongRole` if the request speaks for a session that another certificate has opened.

@@ -126,12 +126,14 @@ impl Core {
 
     fn is_short(&self, id: ChainId, chain: &Chain, hosts: usize) -> bool {
         let target = hosts.min(self.state.replicas_of(id));
+        chain.members.len() < target && self.is_at_rest(id, chain)
+    }
+
+    /// All its members serve, and nobody is asked to leave.
+    pub(super) fn is_at_rest(&self, id: ChainId, chain: &Chain) -> bool {
         let serves =
             |member: &Member| member.state == MemberState::Serving && self.is_alive(member.volume);
-        chain.is_active
-            && chain.members.len() < target
-            && chain.members.iter().all(serves)
-            && !self.live.removals.contains_key(&id)
+        chain.is_active && chain.members.iter().all(serves) && !self.live.removals.contains_key(&id)
     }
 
     /// Of the volumes that may get places.

@@ -22,7 +22,7 @@ use super::chains::{each_chain, head_of, serving, state_of};
 use super::limits::BATCH_MAX;
 use super::live::AfterDurable;
 use super::record::{ChainChange, Record};
-use super::{Core, CoreReply, Ticket};
+use super::{Core, Ticket};
 
 pub(crate) type Changes = Vec<(ChainId, ChainChange)>;
 
@@ -163,16 +163,10 @@ impl Core {
     }
 
     pub(crate) fn set_replicas(&mut self, ticket: Ticket, replicas: u32) {
-        let refusal = match replicas {
-            _ if self.live.log_full.is_some() => Some(Status::Busy),
-            1.. if replicas as usize <= CHAIN_MEMBERS_MAX => None,
-            _ => Some(Status::Invalid),
-        };
-        if let Some(status) = refusal {
-            return self.live.reply(ticket, Err(status));
+        if !(1..=CHAIN_MEMBERS_MAX).contains(&(replicas as usize)) {
+            return self.live.reply(ticket, Err(Status::Invalid));
         }
-        self.log(Record::ReplicasSet { replicas });
-        let reply = CoreReply::Admin(AdminReply::SetReplicas(()));
-        self.after_sync(AfterDurable::Reply(ticket, reply));
+        let order = Record::ReplicasSet { replicas };
+        self.log_order(ticket, order, AdminReply::SetReplicas(()));
     }
 }

@@ -18,11 +18,11 @@ use vdfs_proto::limits::CHAIN_MEMBERS_MAX;
 use vdfs_proto::meta::{
     AdminReply, BalanceStatus, DrainAnswer, DrainStatus, DrainVolume, MoveProgress, PauseBalance,
 };
-use vdfs_proto::{Chain, ChainId, Member, MemberState, Status, VolumeId};
+use vdfs_proto::{Chain, ChainId, Member, MemberState, VolumeId};
 
-use super::chains::{each_chain, state_of};
+use super::chains::{each_chain, places_in, state_of};
 use super::limits::MOVES_MAX;
-use super::live::{AfterDurable, LiveVolume};
+use super::live::LiveVolume;
 use super::loads::{Loads, Wanted};
 use super::membership::Changes;
 use super::record::{ChainChange, Record};
@@ -153,14 +153,8 @@ impl Core {
 
     /// Chains with which nothing goes on.
     fn settled_chains(&self) -> impl Iterator<Item = (ChainId, &Chain)> {
-        let serves =
-            |member: &Member| member.state == MemberState::Serving && self.is_alive(member.volume);
-        each_chain(&self.state.table).filter(move |(id, chain)| {
-            chain.is_active
-                && !self.state.is_longer(*id, chain)
-                && chain.members.iter().all(serves)
-                && !self.live.removals.contains_key(id)
-        })
+        each_chain(&self.state.table)
+            .filter(|(id, chain)| self.is_at_rest(*id, chain) && !self.state.is_longer(*id, chain))
     }
 
     /// Not the one that has just failed to take it, while there are others.
@@ -204,7 +198,7 @@ impl Core {
         drains.retain(|volume, _| self.is_draining(*volume));
         let volumes = self.state.volumes.iter();
         for (volume, _) in volumes.filter(|(_, stored)| stored.is_draining) {
-            let left = self.state.places_of(*volume);
+            let left = places_in(&self.state.table, *volume);
             let live = self.live.volumes.get(volume);
             let held_bytes = live.map_or(0, |live| live.used_bytes);
             let begun = || Progress::begin(now_ms, left, held_bytes);
@@ -241,7 +235,7 @@ impl Core {
         if !self.is_draining(volume) {
             return None;
         }
-        let left = self.state.places_of(volume);
+        let left = places_in(&self.state.table, volume);
         let begun = Progress::begin(self.live.now.boot_ms, left, live.used_bytes);
         let mut progress = self.live.drains.get(&volume).copied().unwrap_or(begun);
         progress.go_on(left);
@@ -266,17 +260,13 @@ impl Core {
     }
 
     pub(crate) fn drain_volume(&mut self, ticket: Ticket, drain: DrainVolume) {
-        if self.live.log_full.is_some() {
-            return self.live.reply(ticket, Err(Status::Busy));
-        }
         let answer = self.check_drain(drain);
-        let reply = CoreReply::Admin(AdminReply::DrainVolume(answer));
+        let reply = AdminReply::DrainVolume(answer);
         if answer != DrainAnswer::Logged {
-            return self.live.reply(ticket, Ok(reply));
+            return self.live.reply(ticket, Ok(CoreReply::Admin(reply)));
         }
         let DrainVolume { volume, is_on } = drain;
-        self.log(Record::Draining { volume, is_on });
-        self.after_sync(AfterDurable::Reply(ticket, reply));
+        self.log_order(ticket, Record::Draining { volume, is_on }, reply);
     }
 
     fn check_drain(&self, DrainVolume { volume, is_on }: DrainVolume) -> DrainAnswer {
@@ -308,13 +298,9 @@ impl Core {
     }
 
     pub(crate) fn pause_balance(&mut self, ticket: Ticket, pause: PauseBalance) {
-        if self.live.log_full.is_some() {
-            return self.live.reply(ticket, Err(Status::Busy));
-        }
         let PauseBalance { is_paused } = pause;
-        self.log(Record::BalancePaused { is_paused });
-        let reply = CoreReply::Admin(AdminReply::PauseBalance(()));
-        self.after_sync(AfterDurable::Reply(ticket, reply));
+        let order = Record::BalancePaused { is_paused };
+        self.log_order(ticket, order, AdminReply::PauseBalance(()));
     }
 }
 

@@ -13,10 +13,10 @@ use vdfs_proto::{DataId, Ino, Status, VolumeId};
 
 use super::limits::BATCH_MAX;
 use super::lingering::Lingering;
-use super::live::{AfterDurable, LiveVolume, Sent};
+use super::live::{LiveVolume, Sent};
 use super::record::Record;
 use super::state::{Applied, State};
-use super::{Core, CoreReply, Ticket};
+use super::{Core, Ticket};
 
 impl State {
     pub(crate) fn queue_reap(&mut self, data: DataId, applied: &mut Applied) {
@@ -78,17 +78,11 @@ impl Core {
         let numbers = &self.state.numbers;
         let (from, below) = numbers.lost_data;
         let is_known = |data: &DataId| *data < numbers.data && !(from..below).contains(data);
-        let refusal = match () {
-            () if self.live.log_full.is_some() => Some(Status::Busy),
-            () if ids.len() > REAP_BATCH_MAX || !ids.iter().all(is_known) => Some(Status::Invalid),
-            () => None,
-        };
-        if let Some(status) = refusal {
-            return self.live.reply(ticket, Err(status));
+        if ids.len() > REAP_BATCH_MAX || !ids.iter().all(is_known) {
+            return self.live.reply(ticket, Err(Status::Invalid));
         }
-        self.log(Record::OrphansFound { ids });
-        let reply = CoreReply::Admin(AdminReply::DropOrphans(()));
-        self.after_sync(AfterDurable::Reply(ticket, reply));
+        let order = Record::OrphansFound { ids };
+        self.log_order(ticket, order, AdminReply::DropOrphans(()));
     }
 
     /// The volume has acknowledged its batch.

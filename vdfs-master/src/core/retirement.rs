@@ -12,6 +12,7 @@ use std::sync::Arc;
 use vdfs_proto::meta::{AdminReply, RemoveAnswer, RemoveVolume};
 use vdfs_proto::{ChainId, DataId, Status, StoreId, VolumeId};
 
+use super::chains::places_in;
 use super::limits::REMOVED_STORES_MAX;
 use super::live::AfterDurable;
 use super::loads::{Loads, Wanted};
@@ -24,9 +25,6 @@ type Heirs = Vec<(ChainId, VolumeId)>;
 
 impl Core {
     pub(crate) fn remove_volume(&mut self, ticket: Ticket, remove: RemoveVolume) {
-        if self.live.log_full.is_some() {
-            return self.live.reply(ticket, Err(Status::Busy));
-        }
         let planned = self.plan_removal_of(remove);
         let answer = planned.as_ref().err().copied();
         let reply = AdminReply::RemoveVolume(answer.unwrap_or(RemoveAnswer::Removed));
@@ -49,7 +47,7 @@ impl Core {
         if !self.state.volumes.contains_key(&volume) {
             return Err(RemoveAnswer::Unknown);
         }
-        let chains = self.state.places_of(volume);
+        let chains = places_in(&self.state.table, volume);
         let alone = self.state.chains_alone(volume);
         if chains > 0 && self.is_alive(volume) {
             let alone = alone.len() as u32;

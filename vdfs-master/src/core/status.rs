@@ -13,7 +13,7 @@ use vdfs_proto::{
 };
 
 use super::Core;
-use super::chains::{each_chain, head_of, serving, state_of};
+use super::chains::{each_chain, head_of, places_in, serving, state_of};
 use super::groups::Group;
 use super::live::LiveVolume;
 use super::survey::{Found, Subject, Survey, Tally};
@@ -23,15 +23,11 @@ impl Core {
         match request {
             AdminRequest::GetStatus(_) => Ok(AdminReply::GetStatus(Box::new(self.status()))),
             AdminRequest::ListLocks(list) => Ok(AdminReply::ListLocks(self.list_locks(list.ino))),
-            AdminRequest::SetReplicas(_)
-            | AdminRequest::DrainVolume(_)
-            | AdminRequest::RemoveVolume(_)
-            | AdminRequest::PauseBalance(_)
-            | AdminRequest::DropOrphans(_) => unreachable!("answered when it is durable"),
             // The shell's, which has the image and the files.
             AdminRequest::BeginInspection(_) | AdminRequest::NextInspection(_) => {
                 Err(Status::NotSupported)
             }
+            _order => unreachable!("answered when it is durable"),
         }
     }
 
@@ -189,7 +185,7 @@ impl Core {
             capacity_bytes: live.capacity_bytes,
             used_bytes: live.used_bytes,
             membership: self.membership_of(info.id),
-            chains: self.chains_of(info.id),
+            chains: places_in(&self.live.table, info.id),
             drain: self.drain_status(info.id, live),
             waiting_files: waiting.map_or(0, |tally| tally.files),
             waiting_names: waiting.map_or(Vec::new(), |tally| tally.names.clone()),
@@ -205,12 +201,6 @@ impl Core {
         let worst = [MemberState::Waiting, MemberState::Syncing];
         let found = worst.into_iter().find(|state| states.contains(state));
         found.unwrap_or(MemberState::Serving)
-    }
-
-    fn chains_of(&self, volume: VolumeId) -> u32 {
-        let chains = self.live.table.chains.iter();
-        let is_member = |chain: &&Chain| state_of(chain, volume).is_some();
-        chains.filter(is_member).count() as u32
     }
 
     fn session_statuses(&self) -> Vec<SessionStatus> {

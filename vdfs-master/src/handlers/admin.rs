@@ -13,22 +13,11 @@ use crate::dispatch::Admitted;
 pub(crate) fn admit(peer: &PeerIdentity, body: &[u8]) -> Result<Admitted, Status> {
     require_role(peer, &[Role::Admin, Role::Client])?;
     let request: AdminRequest = decode(body)?;
-    if is_order(&request) {
+    if request.is_order() {
         require_role(peer, &[Role::Admin])?;
     }
     Ok(Admitted {
         op: request.name(),
         request: CoreRequest::Admin(request),
     })
-}
-
-fn is_order(request: &AdminRequest) -> bool {
-    matches!(
-        request,
-        AdminRequest::SetReplicas(_)
-            | AdminRequest::DrainVolume(_)
-            | AdminRequest::RemoveVolume(_)
-            | AdminRequest::PauseBalance(_)
-            | AdminRequest::DropOrphans(_)
-    )
 }

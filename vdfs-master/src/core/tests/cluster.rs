@@ -2,14 +2,15 @@
 
 use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::meta::{
-    AdminReply, AdminRequest, DrainAnswer, DrainVolume, RemoveAnswer, RemoveVolume,
+    AdminReply, AdminRequest, DrainAnswer, DrainVolume, RemoveAnswer, RemoveVolume, SetReplicas,
 };
 use vdfs_proto::volume::{
     ChainEvent, ChainNews, Command, Register, Registered, VolumeReply, VolumeRequest,
 };
-use vdfs_proto::{Chain, ChainId, MemberState, Status, VolumeId};
+use vdfs_proto::{Chain, ChainId, Ino, MemberState, SessionId, Status, VolumeId};
 
-use super::world::{World, registration};
+use super::world::{CHUNK_BYTES, WRITE, World, registration};
+use crate::core::chains::places_in;
 use crate::core::{CoreReply, CoreRequest};
 
 /// A chain of any cluster.
@@ -67,6 +68,20 @@ impl Cluster {
         }
     }
 
+    /// A file of one chunk; with its chain.
+    pub(super) fn write_file(&mut self, session: SessionId, name: &str) -> (Ino, ChainId) {
+        let ino = self.world.create_file(session, name);
+        let layout = self.world.open(session, ino, 1, WRITE).layout;
+        let committed = self.world.commit(session, ino, CHUNK_BYTES);
+        committed.expect("commits");
+        (ino, layout.chain(0))
+    }
+
+    pub(super) fn set_replicas(&mut self, replicas: u32) -> Result<(), Status> {
+        self.admin(AdminRequest::SetReplicas(SetReplicas { replicas }))
+            .map(drop)
+    }
+
     pub(super) fn drain(&mut self, index: usize, is_on: bool) -> DrainAnswer {
         let volume = self.lives[index].id;
         let request = AdminRequest::DrainVolume(DrainVolume { volume, is_on });
@@ -89,7 +104,7 @@ impl Cluster {
     pub(super) fn places(&self) -> Vec<u32> {
         let state = &self.world.core.state;
         let lives = self.lives.iter();
-        lives.map(|life| state.places_of(life.id)).collect()
+        lives.map(|life| places_in(&state.table, life.id)).collect()
     }
 
     fn registration(&self, index: usize) -> (String, Register) {

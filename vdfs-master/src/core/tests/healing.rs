@@ -6,7 +6,6 @@ use vdfs_proto::{ChainId, DataId, Status, VolumeId};
 
 use super::cluster::{CHAIN, Cluster};
 use super::volume_life::status;
-use super::world::{CHUNK_BYTES, WRITE};
 
 #[test]
 fn chain_is_healed_by_another_host_when_its_member_stays_away() {
@@ -49,13 +48,7 @@ fn volume_with_a_new_store_is_told_what_others_have_to_drop() {
 fn trim_goes_to_the_new_head_of_its_chain() {
     let mut cluster = Cluster::new(2, 2);
     let session = cluster.world.open_session("a");
-    let ino = cluster.world.create_file(session, "f");
-    let layout = cluster.world.open(session, ino, 1, WRITE).layout;
-    cluster
-        .world
-        .commit(session, ino, CHUNK_BYTES)
-        .expect("commits");
-    let chain = layout.chain(0);
+    let (ino, chain) = cluster.write_file(session, "f");
     let head = cluster.members(chain)[0].0 as usize - 1;
     let ticket = cluster.world.send_truncate(session, ino, 5);
     cluster.world.sync();

@@ -1,7 +1,6 @@
 //! Who is a member: lives, silences, suspicions, waits.
 
 use vdfs_proto::limits::VOLUME_LEASE_MS;
-use vdfs_proto::meta::{AdminRequest, SetReplicas};
 use vdfs_proto::volume::{ChainEvent, Command, Register};
 use vdfs_proto::{ChainId, DataId, Epoch, MemberState, Status, VolumeId};
 
@@ -11,7 +10,6 @@ use super::cluster::Cluster;
 use super::volume_life::status;
 use super::world::{CHUNK_BYTES, World, registration};
 use crate::core::limits::COPIES_WAIT_MS;
-use crate::core::{CoreReply, CoreRequest};
 
 #[test]
 fn volumes_of_two_hosts_form_chains_of_two_members_that_are_active() {
@@ -324,29 +322,19 @@ fn volumes_on_two_hosts_keep_two_copies_unless_somebody_has_said_how_many() {
     }
 }
 
-fn set_replicas(cluster: &mut Cluster, replicas: u32) -> Result<(), Status> {
-    let request = AdminRequest::SetReplicas(SetReplicas { replicas });
-    let ticket = cluster.world.send(CoreRequest::Admin(request));
-    match cluster.world.reply(ticket).expect("durable") {
-        Ok(CoreReply::Admin(_)) => Ok(()),
-        Err(status) => Err(status),
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn copies_are_made_and_dropped_when_their_number_is_changed() {
     let mut cluster = Cluster::new(3, 1);
-    assert_eq!(set_replicas(&mut cluster, 0), Err(Status::Invalid));
-    assert_eq!(set_replicas(&mut cluster, 4), Err(Status::Invalid));
-    assert_eq!(set_replicas(&mut cluster, 3), Ok(()));
+    assert_eq!(cluster.set_replicas(0), Err(Status::Invalid));
+    assert_eq!(cluster.set_replicas(4), Err(Status::Invalid));
+    assert_eq!(cluster.set_replicas(3), Ok(()));
     let report = status(&mut cluster.world);
     assert_eq!((report.replicas, report.chains.short), (3, 256));
     cluster.settle(5_000);
     assert_eq!(status(&mut cluster.world).chains.whole, 256);
     cluster.world.restart(true);
     cluster.settle(1_000);
-    assert_eq!(set_replicas(&mut cluster, 1), Ok(()));
+    assert_eq!(cluster.set_replicas(1), Ok(()));
     cluster.settle(5_000);
     let chains = &cluster.world.core.live.table.chains;
     assert!(

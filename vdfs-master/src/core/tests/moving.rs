@@ -1,7 +1,7 @@
 //! Volumes that are drained, that come, and that go for good: what moves, and how much of it.
 
 use vdfs_proto::limits::CHAIN_MEMBERS_MAX;
-use vdfs_proto::meta::{AdminRequest, DrainAnswer, PauseBalance, RemoveAnswer, SetReplicas};
+use vdfs_proto::meta::{AdminRequest, DrainAnswer, PauseBalance, RemoveAnswer};
 use vdfs_proto::{Chain, DataId, MemberState, Status, VolumeId};
 
 use super::cluster::Cluster;
@@ -44,11 +44,6 @@ fn settle_watching(cluster: &mut Cluster, ms: u64, copies_min: usize) {
             assert!(serving >= copies_min, "{chain:?}");
         }
     }
-}
-
-fn set_replicas(cluster: &mut Cluster, replicas: u32) {
-    let set = AdminRequest::SetReplicas(SetReplicas { replicas });
-    cluster.admin(set).expect("sets");
 }
 
 #[test]
@@ -112,11 +107,11 @@ fn drain_is_refused_where_nobody_can_take_what_is_there() {
     assert_eq!(cluster.drain(1, true), DrainAnswer::Logged);
     assert_eq!(cluster.drain(0, true), DrainAnswer::NoOther, "drained too");
     cluster.drain(1, false);
-    set_replicas(&mut cluster, 2);
+    cluster.set_replicas(2).expect("sets");
     let (hosts, replicas) = (1, 2);
     let refused = DrainAnswer::TooFewHosts { hosts, replicas };
     assert_eq!(cluster.drain(0, true), refused);
-    set_replicas(&mut cluster, 1);
+    cluster.set_replicas(1).expect("sets");
     let live = cluster.world.core.live.volumes.get_mut(&VolumeId(2));
     live.expect("there").used_bytes = 9 * CHUNK_BYTES;
     let held_bytes = 20 * CHUNK_BYTES;
@@ -276,13 +271,7 @@ fn volume_without_places_is_removed_and_its_store_is_refused_for_ever() {
 fn only_copy_is_lost_with_its_volume_only_if_that_is_said() {
     let mut cluster = Cluster::new(2, 1);
     let session = cluster.world.open_session("a");
-    let ino = cluster.world.create_file(session, "f");
-    let layout = cluster.world.open(session, ino, 1, WRITE).layout;
-    cluster
-        .world
-        .commit(session, ino, CHUNK_BYTES)
-        .expect("commits");
-    let chain = layout.chain(0);
+    let (_, chain) = cluster.write_file(session, "f");
     let victim = cluster.members(chain)[0].0 as usize - 1;
     let serves = RemoveAnswer::Serves {
         chains: 128,
