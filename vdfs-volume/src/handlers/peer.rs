@@ -109,15 +109,10 @@ pub(crate) async fn check_chunk(node: &Node, asker: &str, check: CheckChunk) -> 
     node.engine.look(|core| {
         let membership = core.membership();
         membership.serving_place(chain, epoch)?;
-        let members = &membership
-            .table()
-            .chain(chain)
-            .ok_or(Status::NotServing)?
-            .members;
-        let mut nodes = members
-            .iter()
-            .filter_map(|of| membership.table().volume(of.volume));
-        match nodes.any(|volume| volume.node == asker) {
+        let table = membership.table();
+        let row = table.chain(chain).ok_or(Status::NotServing)?;
+        let mut members = row.members.iter().filter_map(|of| table.volume(of.volume));
+        match members.any(|volume| volume.node == asker) {
             true => Ok(()),
             false => Err(Status::NotServing),
         }

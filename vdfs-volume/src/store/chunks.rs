@@ -68,6 +68,11 @@ impl Body {
             charged: 0,
         }
     }
+
+    /// Whose it is; none of a file whose record is missing.
+    pub(super) fn known_chain(&self) -> Option<ChainId> {
+        self.entry.map(|_| self.chain)
+    }
 }
 
 type Chunks = BTreeMap<ChunkId, Arc<Chunk>>;

@@ -3,7 +3,7 @@
 use vdfs_proto::ChunkId;
 use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::data::{Content, StockedChunk};
-use vdfs_proto::sums::crc32c;
+use vdfs_proto::sums::payload_sum;
 
 use super::Store;
 use super::chunks::Condition;
@@ -31,14 +31,13 @@ impl Store {
                 count: body.state.len().div_ceil(BLOCK_BYTES),
             },
         );
-        let sums: Vec<u8> = sums.into_iter().flat_map(u32::to_le_bytes).collect();
         Some(StockedChunk {
             chunk: id,
-            chain: body.entry.map(|_| body.chain),
+            chain: body.known_chain(),
             content: Content {
                 version: body.state.version(),
                 len: body.state.len(),
-                sum: crc32c(&sums),
+                sum: payload_sum(&sums),
             },
             is_bad,
         })

@@ -40,20 +40,15 @@ impl Store {
     /// Whose the chunk is; none if that is not known, or there is no such chunk.
     pub(crate) fn chain_of(&self, id: ChunkId) -> Option<ChainId> {
         let chunk = self.chunks.find(id)?;
-        let body = chunk.attached()?;
-        body.entry.map(|_| body.chain)
+        chunk.attached()?.known_chain()
     }
 
     /// As [`Store::copies_behind`], for whoever gives this volume what it lacks: of a chunk that is
     /// damaged nobody knows what it is.
     pub(crate) fn trusted_behind(&self, after: Option<ChunkId>, count: usize) -> Vec<ChunkCopy> {
-        let mut copies = self.copies_behind(after, count);
-        for copy in &mut copies {
-            if self.is_distrusted(copy.chunk) {
-                copy.op = None;
-            }
-        }
-        copies
+        let ids = self.chunks.ids_behind(after);
+        let trusted = ids.filter_map(|id| self.whole(id, trusted_copy_of));
+        trusted.take(count).collect()
     }
 
     pub(crate) fn is_distrusted(&self, id: ChunkId) -> bool {
@@ -70,12 +65,13 @@ impl Store {
 
     /// What is here of a chunk; none if it is not there, or only to come.
     pub(crate) fn copy_of(&self, id: ChunkId) -> Option<ChunkCopy> {
+        self.whole(id, copy_of)
+    }
+
+    fn whole(&self, id: ChunkId, copy_of: impl Fn(&Body) -> ChunkCopy) -> Option<ChunkCopy> {
         let chunk = self.chunks.find(id)?;
         let body = chunk.attached()?;
-        if body.condition != Condition::Whole {
-            return None;
-        }
-        Some(copy_of(&body))
+        (body.condition == Condition::Whole).then(|| copy_of(&body))
     }
 
     /// Bytes of the chunk are here, or were and are lost: others may have the only copy.
@@ -87,12 +83,8 @@ impl Store {
 
     /// All that is here of these chains, whole or not, with the chain of each.
     pub(crate) fn chunks_of(&self, is_of: impl Fn(ChainId) -> bool) -> Vec<(ChunkId, ChainId)> {
-        let chain_of = |id| {
-            let chunk = self.chunks.find(id)?;
-            let body = chunk.attached()?;
-            body.entry.map(|_| (id, body.chain))
-        };
-        let all = self.chunks.ids_behind(None).filter_map(chain_of);
+        let all = self.chunks.ids_behind(None);
+        let all = all.filter_map(|id| Some((id, self.chain_of(id)?)));
         all.filter(|(_, chain)| is_of(*chain)).collect()
     }
 
@@ -103,7 +95,7 @@ impl Store {
             let chunk = self.chunks.find(id)?;
             let body = chunk.attached()?;
             let is_bad = body.condition == Condition::Bad;
-            is_bad.then(|| body.entry.map(|_| body.chain))
+            is_bad.then(|| body.known_chain())
         };
         self.chunks.ids_behind(None).filter_map(chain_of).collect()
     }
@@ -239,5 +231,13 @@ fn copy_of(body: &Body) -> ChunkCopy {
         version: body.state.version(),
         len: body.state.len(),
         op: body.state.op(),
+    }
+}
+
+fn trusted_copy_of(body: &Body) -> ChunkCopy {
+    let copy = copy_of(body);
+    ChunkCopy {
+        op: copy.op.filter(|_| !body.is_distrusted),
+        ..copy
     }
 }
