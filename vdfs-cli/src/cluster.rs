@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use vdfs_net::address::named_by;
 use vdfs_net::{Carrier, Connector, Identity, QuicConfig, QuicEndpoint, Target};
-use vdfs_proto::VolumeInfo;
 use vdfs_proto::handshake::Role;
+use vdfs_proto::meta::{VolumeState, VolumeStatus};
+use vdfs_proto::{Status, VolumeInfo};
 
 use crate::args::ClusterArgs;
 use crate::places;
@@ -22,6 +24,10 @@ use vdfs_program::{Blame, Failure, masters};
 pub(crate) const MASTER_WAIT: Duration = Duration::from_secs(3);
 /// How long a command waits for its connections to close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// For what clients are refused.
+pub(crate) const AS_ADMIN: &str =
+    "use --identity with an identity of the role admin, or --state of the master";
 
 const FOUR_WAYS: &str = "name it with --master ADDR --identity DIR, with --state DIR, in \
     /etc/vdfs/client.toml, or start the default one: vdfs up DIR";
@@ -136,6 +142,20 @@ impl Line {
             role: Role::Volume,
             node: Some(volume.node.clone()),
         })
+    }
+
+    /// Asks each volume that is not away; that one serves nothing.
+    pub(crate) async fn ask_volumes<T>(
+        &self,
+        cluster: &Cluster,
+        volumes: &[VolumeStatus],
+        ask: impl AsyncFn(Arc<dyn Carrier>) -> Result<T, Status>,
+    ) -> Vec<Result<T, Status>> {
+        join_all(volumes.iter().map(async |volume| match volume.state {
+            VolumeState::Away => Err(Status::NotServing),
+            VolumeState::Serving => ask(self.way_to(cluster, &volume.info)).await,
+        }))
+        .await
     }
 
     /// What to say when none of the cluster's masters answers.

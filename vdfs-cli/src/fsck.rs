@@ -15,7 +15,7 @@ use vdfs_proto::{DataId, Status, VolumeId};
 
 use crate::args::FsckArgs;
 use crate::client::paths::paths_of;
-use crate::cluster::Cluster;
+use crate::cluster::{AS_ADMIN, Cluster};
 use crate::output::Output;
 use compare::{Finding, Kind, compare};
 use stock::Stocks;
@@ -213,9 +213,7 @@ fn judge(look: &Look, is_repairing: bool) -> Result<(), Failure> {
     if let Some((name, status)) = look.unasked.first() {
         let failure = Failure::new(format!("volume {name}"), status);
         return Err(match status {
-            Status::WrongRole => failure.way_out(
-                "use --identity with an identity of the role admin, or --state of the master",
-            ),
+            Status::WrongRole => failure.way_out(AS_ADMIN),
             _ => failure.way_out("vdfs status says how it is"),
         });
     }

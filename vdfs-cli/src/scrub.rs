@@ -2,21 +2,22 @@
 
 mod damage;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use serde::Serialize;
+use vdfs_net::Carrier;
 use vdfs_net::rpc::call_operation;
 use vdfs_program::{Failure, human};
 use vdfs_proto::data::{Scrub, ScrubReport, ScrubState};
 use vdfs_proto::frame::Method;
-use vdfs_proto::meta::{VolumeState, VolumeStatus};
+use vdfs_proto::meta::VolumeStatus;
 use vdfs_proto::{Status, VolumeInfo};
 
 use crate::args::ScrubArgs;
 use crate::client::connection::runtime;
 use crate::client::progress::Progress;
-use crate::cluster::{Cluster, Line, MASTER_WAIT};
+use crate::cluster::{AS_ADMIN, Cluster, Line, MASTER_WAIT};
 use crate::output::Output;
 use crate::status;
 use damage::{Damage, find_damage};
@@ -80,25 +81,16 @@ async fn ask_all(
     volumes: &[VolumeStatus],
     ask: Scrub,
 ) -> Vec<VolumeScrub> {
-    join_all(volumes.iter().map(|volume| async move {
-        VolumeScrub {
-            volume: volume.info.clone(),
-            report: match volume.state {
-                VolumeState::Away => Err(Status::NotServing),
-                VolumeState::Serving => ask_one((cluster, line), &volume.info, ask).await,
-            },
-        }
-    }))
-    .await
-}
-
-async fn ask_one(
-    (cluster, line): (&Cluster, &Line),
-    volume: &VolumeInfo,
-    ask: Scrub,
-) -> Result<ScrubReport, Status> {
-    let carrier = line.way_to(cluster, volume);
-    call_operation(&*carrier, Method::Data, ask, MASTER_WAIT).await
+    let ask_one = async |volume: Arc<dyn Carrier>| {
+        call_operation(&*volume, Method::Data, ask, MASTER_WAIT).await
+    };
+    let reports = line.ask_volumes(cluster, volumes, ask_one).await;
+    let asked = volumes.iter().zip(reports);
+    let scrub = asked.map(|(volume, report)| VolumeScrub {
+        volume: volume.info.clone(),
+        report,
+    });
+    scrub.collect()
 }
 
 impl VolumeScrub {
@@ -211,7 +203,7 @@ fn judge(scrubs: &[VolumeScrub]) -> Result<(), Failure> {
             format!("volume {name}"),
             "only an administrator may have it scrubbed",
         )
-        .way_out("use --identity with an identity of the role admin, or --state of the master")),
+        .way_out(AS_ADMIN)),
         Some((name, status)) => {
             Err(Failure::new(format!("volume {name}"), status)
                 .way_out("vdfs status says how it is"))

@@ -30,6 +30,11 @@ impl Layout {
         self.chain_at(self.position(index))
     }
 
+    /// The chains of the first chunks, `count` of them: a group has 256, what follows repeats them.
+    pub fn chains(&self, count: u32) -> impl Iterator<Item = ChainId> {
+        (0..count.min(CHAINS_PER_GROUP)).map(|index| self.chain(index))
+    }
+
     /// The place of chunk `index`'s chain in the group.
     pub fn position(&self, index: u32) -> u8 {
         (self.seed.wrapping_add(index) % CHAINS_PER_GROUP) as u8

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vdfs_client::Fs;
 use vdfs_proto::limits::READDIR_ENTRIES_MAX;
 use vdfs_proto::meta::ListingEntry;
-use vdfs_proto::{Attr, FileKind, Ino, Status};
+use vdfs_proto::{Attr, ChainTable, FileKind, Ino, Layout, Status};
 
 /// Names looked at at once.
 const AT_ONCE: usize = 64;
@@ -74,6 +74,17 @@ pub(crate) async fn look_at_every_file(
         }
     }
     Ok(())
+}
+
+/// What says where a file lies; none if somebody has removed it meanwhile.
+pub(crate) async fn locate(
+    fs: &Fs,
+    ino: Ino,
+) -> Result<Option<(Attr, Layout, ChainTable)>, Status> {
+    match fs.locate(ino).await {
+        Err(Status::StaleInode | Status::NotFound) => Ok(None),
+        located => located.map(Some),
+    }
 }
 
 /// Counts names, where a person can see it.

@@ -11,7 +11,7 @@ use vdfs_proto::{Attr, FileKind, FileName, Ino, Status};
 
 use crate::args::ForgetLostArgs;
 use crate::client::connection::{self, Connection};
-use crate::client::every_file::{Named, bar, look_at_every_file};
+use crate::client::every_file::{Named, bar, locate, look_at_every_file};
 use crate::output::Output;
 
 #[derive(Debug, Serialize)]
@@ -103,18 +103,10 @@ async fn is_lost(fs: &Fs, attr: &Attr) -> Result<bool, Status> {
     if attr.kind != FileKind::Regular || attr.size == 0 {
         return Ok(false);
     }
-    let (attr, layout, table) = match fs.locate(attr.ino).await {
-        // Somebody has removed it meanwhile.
-        Err(Status::StaleInode | Status::NotFound) => return Ok(false),
-        located => located?,
+    let Some((attr, layout, table)) = locate(fs, attr.ino).await? else {
+        return Ok(false);
     };
     let count = attr.size.div_ceil(u64::from(fs.chunk_size().bytes())) as u32;
-    // A group has 256 chains: what follows would only repeat them.
-    let chains = (0..count.min(vdfs_proto::limits::CHAINS_PER_GROUP)).map(|i| layout.chain(i));
-    let lost = |chain| {
-        table
-            .chain(chain)
-            .is_some_and(|row| layout.data < row.lost_below)
-    };
-    Ok(chains.into_iter().any(lost))
+    let mut rows = layout.chains(count).filter_map(|id| table.chain(id));
+    Ok(rows.any(|row| layout.data < row.lost_below))
 }

@@ -8,7 +8,7 @@ use vdfs_program::{Blame, Failure};
 use vdfs_proto::{DataId, FileKind, Ino, Status};
 
 use super::connection::{self, Connection};
-use super::every_file::{Named, bar, look_at_every_file};
+use super::every_file::{Named, bar, locate, look_at_every_file};
 use crate::cluster::Cluster;
 
 /// A name of each file that has one; looks at every file, unless `data` is empty. `what` is the command.
@@ -39,17 +39,12 @@ async fn find(
         if named.entry.kind != FileKind::Regular {
             return Ok(());
         }
-        match fs.locate(named.entry.ino).await {
-            Ok((_, layout, _)) => {
-                if data.contains(&layout.data) {
-                    paths.borrow_mut().insert(layout.data, named.path());
-                }
-                Ok(())
-            }
-            // Somebody has removed it meanwhile.
-            Err(Status::StaleInode | Status::NotFound) => Ok(()),
-            Err(status) => Err(status),
+        let located = locate(fs, named.entry.ino).await?;
+        let own = located.map(|(_, layout, _)| layout.data);
+        if let Some(own) = own.filter(|own| data.contains(own)) {
+            paths.borrow_mut().insert(own, named.path());
         }
+        Ok(())
     };
     look_at_every_file(fs, (Ino::ROOT, Path::new("/")), look).await?;
     bar.finish_and_clear();

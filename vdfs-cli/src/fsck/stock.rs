@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use vdfs_net::Carrier;
 use vdfs_net::rpc::call_operation;
 use vdfs_program::Failure;
 use vdfs_proto::data::{Inventory, StockedChunk};
 use vdfs_proto::frame::Method;
-use vdfs_proto::meta::{VolumeState, VolumeStatus};
+use vdfs_proto::meta::VolumeStatus;
 use vdfs_proto::{ChunkId, Status, VolumeId, VolumeInfo};
 
 use crate::client::connection::runtime;
@@ -35,13 +34,7 @@ impl Stocks {
     pub(super) fn take(cluster: &Cluster) -> Result<Stocks, Failure> {
         let volumes = status::ask_of(cluster)?.volumes;
         let line = Line::open(cluster)?;
-        let asked =
-            runtime()?.block_on(join_all(volumes.iter().map(
-                async |volume| match volume.state {
-                    VolumeState::Away => Err(Status::NotServing),
-                    VolumeState::Serving => stock_of(&line.way_to(cluster, &volume.info)).await,
-                },
-            )));
+        let asked = runtime()?.block_on(line.ask_volumes(cluster, &volumes, stock_of));
         line.close();
         Ok(Stocks::of_answers(&volumes, asked))
     }
@@ -68,12 +61,12 @@ impl Stocks {
     }
 }
 
-async fn stock_of(volume: &Arc<dyn Carrier>) -> Result<Stock, Status> {
+async fn stock_of(volume: Arc<dyn Carrier>) -> Result<Stock, Status> {
     let mut all = Stock::new();
     let mut after = None;
     loop {
         let ask = Inventory { after };
-        let part = call_operation(&**volume, Method::Data, ask, PART_WAIT).await?;
+        let part = call_operation(&*volume, Method::Data, ask, PART_WAIT).await?;
         let Some(last) = part.chunks.last() else {
             return Ok(all);
         };

@@ -13,7 +13,7 @@ use vdfs_proto::meta::{BeginInspection, Inspection, InspectionPiece, NextInspect
 
 use super::slots::SlotsBar;
 use crate::client::connection::runtime;
-use crate::cluster::{Cluster, Line, MASTER_WAIT};
+use crate::cluster::{AS_ADMIN, Cluster, Line, MASTER_WAIT};
 
 /// A piece is made in less; a master that is busy answers later.
 const PIECE_WAIT: Duration = Duration::from_secs(20);
@@ -88,8 +88,9 @@ async fn pieces(
 fn refusal(cluster: &Cluster, status: Status) -> Failure {
     let what = format!("master {}", cluster.masters_text());
     match status {
-        Status::WrongRole => Failure::new(what, "only an administrator may inspect it")
-            .way_out("use --identity with an identity of the role admin, or --state of the master"),
+        Status::WrongRole => {
+            Failure::new(what, "only an administrator may inspect it").way_out(AS_ADMIN)
+        }
         Status::NotFound => Failure::new(what, "the inspection has ended before its end")
             .way_out("try again when less is changed, or give the master more --ram"),
         status => Failure::new(what, status),

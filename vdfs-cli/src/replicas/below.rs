@@ -7,7 +7,6 @@ use std::path::Path;
 use serde::Serialize;
 use vdfs_client::Fs;
 use vdfs_program::{Blame, Failure, human};
-use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::{Attr, Chain, ChainTable, Copies, FileKind, Ino, Layout, MemberState, Status};
 
 use crate::args::ReplicasArgs;
@@ -128,9 +127,9 @@ pub(super) async fn asked_by(fs: &Fs, directory: Ino) -> Result<Option<Copies>, 
 /// Of the chunk that has the fewest.
 fn copies_of(fs: &Fs, attr: &Attr, layout: &Layout, table: &ChainTable) -> u32 {
     let chunks = attr.size.div_ceil(u64::from(fs.chunk_size().bytes()));
-    let chains = chunks.clamp(1, u64::from(CHAINS_PER_GROUP)) as u32;
-    let serving = |index| table.chain(layout.chain(index)).map_or(0, serving);
-    (0..chains).map(serving).min().unwrap_or(0)
+    let chains = layout.chains(chunks.clamp(1, u64::from(u32::MAX)) as u32);
+    let serving = chains.map(|id| table.chain(id).map_or(0, serving));
+    serving.min().unwrap_or(0)
 }
 
 fn serving(chain: &Chain) -> u32 {

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 
 use vdfs_client::Fs;
 use vdfs_program::{Blame, Failure};
-use vdfs_proto::limits::CHAINS_PER_GROUP;
 use vdfs_proto::meta::ListingEntry;
 use vdfs_proto::{Chain, ChainTable, FileKind, Ino, Layout, MemberState, Status, VolumeId};
 
 use crate::client::connection;
-use crate::client::every_file::{Named, bar, look_at_every_file};
+use crate::client::every_file::{Named, bar, locate, look_at_every_file};
 use crate::cluster::Cluster;
 
 /// The files that are lost with the volume, by their paths.
@@ -58,26 +57,17 @@ async fn bytes_if_lost(
     if entry.kind != FileKind::Regular {
         return Ok(None);
     }
-    match fs.locate(entry.ino).await {
-        Ok((attr, layout, table)) => {
-            let count = attr.size.div_ceil(u64::from(fs.chunk_size().bytes())) as u32;
-            let is_lost = lies_alone(&layout, count, &table, volume);
-            Ok(is_lost.then_some(attr.size))
-        }
-        // Somebody has removed it meanwhile.
-        Err(Status::StaleInode | Status::NotFound) => Ok(None),
-        Err(status) => Err(status),
-    }
+    let located = locate(fs, entry.ino).await?;
+    Ok(located.and_then(|(attr, layout, table)| {
+        let count = attr.size.div_ceil(u64::from(fs.chunk_size().bytes())) as u32;
+        lies_alone(&layout, count, &table, volume).then_some(attr.size)
+    }))
 }
 
 /// The volume has the only copy of one of the chunks, of which there are `count`.
 fn lies_alone(layout: &Layout, count: u32, table: &ChainTable, volume: VolumeId) -> bool {
-    // A group has 256 chains: what follows would only repeat them.
-    let mut chains = (0..count.min(CHAINS_PER_GROUP)).map(|index| layout.chain(index));
-    chains.any(|id| {
-        let chain = table.chain(id);
-        chain.is_some_and(|chain| is_alone(chain, volume))
-    })
+    let mut chains = layout.chains(count).filter_map(|id| table.chain(id));
+    chains.any(|chain| is_alone(chain, volume))
 }
 
 fn is_alone(chain: &Chain, volume: VolumeId) -> bool {
