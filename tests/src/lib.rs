@@ -6,6 +6,7 @@
 //! fixed time.
 
 pub mod cgroup;
+pub mod chunk_files;
 pub mod cluster;
 pub mod deadline;
 pub mod differential;

@@ -1,5 +1,9 @@
 //! Bytes that say where they belong, so that a misplaced, lost or zeroed one is recognised.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
 /// Fills `buffer` with the bytes that belong at `offset` of the file numbered `seed`: every 8 bytes
 /// are a mix of their own offset and the seed, never zero.
 pub fn fill(seed: u64, offset: u64, buffer: &mut [u8]) {
@@ -13,6 +17,13 @@ pub fn bytes(seed: u64, offset: u64, len: usize) -> Vec<u8> {
     let mut buffer = vec![0; len];
     fill(seed, offset, &mut buffer);
     buffer
+}
+
+/// Makes a file of `len` bytes of the pattern, and syncs it.
+pub fn write_file(path: &Path, seed: u64, len: usize) {
+    let mut file = File::create(path).expect("makes a file");
+    file.write_all(&bytes(seed, 0, len)).expect("writes");
+    file.sync_all().expect("syncs");
 }
 
 /// Panics, naming the first wrong offset, unless `buffer` is what belongs at `offset`.

@@ -73,10 +73,26 @@ impl Replicated {
         self.status()["chains"].take()
     }
 
-    /// Epochs of the chains of a file; its path is as `vdfs` knows it.
-    pub fn epochs(&self, path: &str) -> BTreeMap<u64, u64> {
+    /// Where the chunks of a file lie; its path is as `vdfs` knows it.
+    fn chunks(&self, path: &str) -> Vec<Value> {
         let location = self.json(&["locate", path, "--json"]);
-        let chunks = location["chunks"].as_array().expect("a list of chunks");
+        let chunks = location["chunks"].as_array().cloned();
+        chunks.expect("a list of chunks")
+    }
+
+    /// Names of the volumes that each chunk is on, head first.
+    pub fn members(&self, path: &str) -> Vec<Vec<String>> {
+        let name = |member: &Value| member["volume"].as_str().expect("a name").to_owned();
+        let of_chunk = |chunk: &Value| {
+            let members = chunk["members"].as_array().expect("a list of members");
+            members.iter().map(name).collect()
+        };
+        self.chunks(path).iter().map(of_chunk).collect()
+    }
+
+    /// Epochs of the chains of a file.
+    pub fn epochs(&self, path: &str) -> BTreeMap<u64, u64> {
+        let chunks = self.chunks(path);
         let number = |chunk: &Value, key: &str| chunk[key].as_u64().expect("a number");
         chunks
             .iter()

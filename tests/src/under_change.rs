@@ -1,8 +1,7 @@
 //! Programs on the mounts of a cluster whose volumes change under them: what they have been told is there
 //! must be there.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -31,10 +30,7 @@ pub fn write_files(dir: &Path, seed: u64, is_over: &AtomicBool) -> Load {
     while !is_over.load(Ordering::Relaxed) {
         let len = 1 + (number as usize * 7919) % 300_000;
         let begun = Instant::now();
-        let mut file = File::create(dir.join(number.to_string())).expect("makes a file");
-        file.write_all(&pattern::bytes(number, 0, len))
-            .expect("writes");
-        file.sync_all().expect("syncs");
+        pattern::write_file(&dir.join(number.to_string()), number, len);
         load.longest = load.longest.max(begun.elapsed());
         load.written.push((number, len));
         thread::sleep(Duration::from_millis(5));

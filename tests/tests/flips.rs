@@ -2,12 +2,13 @@
 //! whatever somebody has noticed is made good from the other copy.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use vdfs_tests::chunk_files::chunk_files;
 use vdfs_tests::{Replicated, eventually, mount_tests_skipped, pattern};
 
 /// From damage that somebody has noticed to none.
@@ -37,9 +38,7 @@ fn len_of(number: u64) -> usize {
 
 fn write_files(dir: &Path) {
     for number in 0..FILES {
-        let path = dir.join(number.to_string());
-        fs::write(&path, pattern::bytes(number, 0, len_of(number))).expect("writes");
-        File::open(path).expect("opens").sync_all().expect("syncs");
+        pattern::write_file(&dir.join(number.to_string()), number, len_of(number));
     }
 }
 
@@ -67,11 +66,6 @@ fn assert_right(cluster: &Replicated) {
     }
 }
 
-fn children(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).expect("lists");
-    entries.map(|entry| entry.expect("a name").path()).collect()
-}
-
 fn ram(cluster: &Replicated) -> PathBuf {
     cluster.volume_state(BAD).join("ram")
 }
@@ -89,13 +83,9 @@ fn flip(path: &Path, places: impl IntoIterator<Item = u64>) {
 
 /// Flips a bit in every chunk file; gives how many there are.
 fn flip_chunks(cluster: &Replicated) -> usize {
-    let mut pending = vec![ram(cluster).join("chunks")];
+    let files = chunk_files(&ram(cluster));
     let mut count = 0;
-    while let Some(path) = pending.pop() {
-        if path.is_dir() {
-            pending.extend(children(&path));
-            continue;
-        }
+    for path in files {
         let len = fs::metadata(&path).expect("is there").len();
         let places = BTreeSet::from([len / 2, len - 1]);
         count += usize::from(len > 0);
@@ -131,14 +121,7 @@ fn damaged(cluster: &Replicated) -> (BTreeSet<String>, BTreeSet<String>) {
 /// Files with a chunk on the bad volume.
 fn files_there(cluster: &Replicated) -> BTreeSet<String> {
     let name = format!("volume-{}", BAD + 1);
-    let is_there = |path: &String| {
-        let location = cluster.json(&["locate", path, "--json"]);
-        let chunks = location["chunks"].as_array().expect("a list").clone();
-        let mut members = chunks
-            .iter()
-            .flat_map(|chunk| chunk["members"].as_array().expect("a list"));
-        members.any(|member| member["volume"] == name.as_str())
-    };
+    let is_there = |path: &String| cluster.members(path).concat().contains(&name);
     let paths = (0..FILES).map(|number| format!("/{number}"));
     paths.filter(is_there).collect()
 }

@@ -2,7 +2,7 @@
 //! a good copy.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vdfs_proto::sums::crc32c;
+use vdfs_tests::chunk_files::chunk_files;
 use vdfs_tests::programs::shell;
 use vdfs_tests::under_change::{check_files, write_files};
 use vdfs_tests::{Options, Replicated, eventually, mount_tests_skipped, pattern};
@@ -49,13 +50,6 @@ fn expected<const N: usize>(flaws: [(&str, &str); N]) -> BTreeSet<(String, Strin
     flaws.map(|(kind, path)| (kind.into(), path.into())).into()
 }
 
-fn write(path: &Path, seed: u64, len: usize) {
-    let mut file = File::create(path).expect("makes a file");
-    file.write_all(&pattern::bytes(seed, 0, len))
-        .expect("writes");
-    file.sync_all().expect("syncs");
-}
-
 #[test]
 fn fsck_finds_nothing_in_a_sound_filesystem_that_is_written_to() {
     if mount_tests_skipped() {
@@ -73,7 +67,7 @@ fn fsck_finds_nothing_in_a_sound_filesystem_that_is_written_to() {
             let mut number = 0_u64;
             while !is_over.load(Ordering::Relaxed) {
                 let path = there.join(format!("short-lived-{}", number % 7));
-                write(&path, number, 1 + number as usize * 777 % 100_000);
+                pattern::write_file(&path, number, 1 + number as usize * 777 % 100_000);
                 if number.is_multiple_of(3) {
                     fs::remove_file(path).expect("removes");
                 }
@@ -110,16 +104,11 @@ fn copy_ram(from: &Path, to: &Path) {
 
 /// A chunk file in the RAM of a volume that begins as `bytes` do.
 fn chunk_file(ram: &Path, bytes: &[u8]) -> PathBuf {
-    let mut pending = vec![ram.join("chunks")];
-    while let Some(path) = pending.pop() {
-        if path.is_dir() {
-            let entries = fs::read_dir(path).expect("lists");
-            pending.extend(entries.map(|entry| entry.expect("a name").path()));
-        } else if fs::read(&path).expect("reads").starts_with(bytes) {
-            return path;
-        }
-    }
-    panic!("no chunk begins so");
+    let begins = |path: &PathBuf| fs::read(path).expect("reads").starts_with(bytes);
+    chunk_files(ram)
+        .into_iter()
+        .find(begins)
+        .expect("a chunk begins so")
 }
 
 /// The volume comes back with RAM of an earlier time, and without a chunk that it had then.
@@ -132,10 +121,10 @@ fn fsck_finds_what_an_earlier_ram_lacks_and_drops_what_it_has_too_much() {
     let (here, there) = (cluster.mounts[0].dir(), cluster.mounts[1].dir());
     let ram = cluster.volume_state(0).join("ram");
     let saved = cluster.volume_state(0).join("saved");
-    write(&here.join("sound"), 1, 100_000);
-    write(&here.join("shorter"), 2, 1_000);
-    write(&here.join("damaged"), 3, 10_000);
-    write(&here.join("removed"), 4, 3_000_000);
+    pattern::write_file(&here.join("sound"), 1, 100_000);
+    pattern::write_file(&here.join("shorter"), 2, 1_000);
+    pattern::write_file(&here.join("damaged"), 3, 10_000);
+    pattern::write_file(&here.join("removed"), 4, 3_000_000);
     cluster.volumes[0].kill9();
     copy_ram(&ram, &saved);
     cluster.volumes[0].start();
@@ -143,7 +132,7 @@ fn fsck_finds_what_an_earlier_ram_lacks_and_drops_what_it_has_too_much() {
     let longer = longer.as_mut().expect("opens");
     longer.write_all(&[7; 5_000]).expect("appends");
     longer.sync_all().expect("syncs");
-    write(&here.join("later"), 5, 10_000);
+    pattern::write_file(&here.join("later"), 5, 10_000);
     let used = |cluster: &Replicated| {
         let used = cluster.status()["volumes"][0]["used_bytes"].as_u64();
         used.expect("a number")
@@ -182,18 +171,9 @@ fn fsck_finds_what_an_earlier_ram_lacks_and_drops_what_it_has_too_much() {
     for name in ["shorter", "later", "damaged"] {
         let read = fs::read(there.join(name)).expect_err("it is not there");
         assert_eq!(read.raw_os_error(), Some(libc::EIO), "{name}");
-        write(&here.join(name), 6, 10_000);
+        pattern::write_file(&here.join(name), 6, 10_000);
     }
     assert_eq!(fsck(&cluster, &[]).0, Some(0));
-}
-
-/// Head first.
-fn members(cluster: &Replicated, path: &str) -> Vec<String> {
-    let location = cluster.json(&["locate", path, "--json"]);
-    let members = location["chunks"][0]["members"].as_array().cloned();
-    let members = members.expect("a list");
-    let names = members.iter().map(|member| member["volume"].as_str());
-    names.map(|name| name.expect("a name").to_owned()).collect()
 }
 
 /// Changes a block, and its sum alike, so that nothing but the other copy shows it.
@@ -224,10 +204,10 @@ fn fsck_finds_copies_that_differ_and_has_one_made_again() {
     let (here, there) = (cluster.mounts[0].dir(), cluster.mounts[1].dir());
     let seeds = 1..20;
     for seed in seeds.clone() {
-        write(&here.join(seed.to_string()), seed, 20_000);
+        pattern::write_file(&here.join(seed.to_string()), seed, 20_000);
     }
     // What readers have been shown is the last one's.
-    let is_first = |seed: &u64| members(&cluster, &format!("/{seed}"))[0] == "volume-1";
+    let is_first = |seed: &u64| cluster.members(&format!("/{seed}"))[0][0] == "volume-1";
     let forged: Vec<u64> = seeds.clone().filter(is_first).take(3).collect();
     assert!(!forged.is_empty());
     for seed in &forged {

@@ -184,9 +184,7 @@ fn ask_for(value: &str, path: &Path) -> bool {
 
 /// Members of the chain of a file's first chunk.
 fn copies_of(cluster: &Replicated, path: &str) -> usize {
-    let places = cluster.json(&["locate", path, "--json"]);
-    let members = places["chunks"][0]["members"].as_array();
-    members.expect("there is a chunk").len()
+    cluster.members(path)[0].len()
 }
 
 fn replicas_of(cluster: &Cluster, path: &str) -> Value {

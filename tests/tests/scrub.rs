@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+use vdfs_tests::chunk_files::{children, chunk_files};
 use vdfs_tests::{Filesystem, Options, Way, eventually, on_up_and_on_a_cluster, pattern};
 
 on_up_and_on_a_cluster!(
@@ -42,33 +43,18 @@ fn sum(json: &Value, key: &str) -> u64 {
         .sum()
 }
 
-fn chunk_files(vdfs: &Filesystem) -> Vec<PathBuf> {
-    let mut pending: Vec<PathBuf> = vdfs
-        .ram_dirs()
-        .iter()
-        .flat_map(|dir| chunk_dirs(dir))
-        .collect();
-    let mut files = Vec::new();
-    while let Some(path) = pending.pop() {
-        match path.is_dir() {
-            true => pending.extend(children(&path)),
-            false => files.push(path),
-        }
-    }
-    files
+fn all_chunk_files(vdfs: &Filesystem) -> Vec<PathBuf> {
+    let dirs = vdfs.ram_dirs();
+    let volumes = dirs.iter().flat_map(|dir| volumes_in(dir));
+    volumes.flat_map(|ram| chunk_files(&ram)).collect()
 }
 
-/// A volume alone has them in its directory, several of an `up` have a directory each.
-fn chunk_dirs(ram: &Path) -> Vec<PathBuf> {
+/// A volume alone has its RAM in the directory, several of an `up` have a directory each.
+fn volumes_in(ram: &Path) -> Vec<PathBuf> {
     let mut dirs = vec![ram.to_owned()];
     dirs.extend(children(ram));
     dirs.retain(|dir| dir.join("chunks").is_dir());
-    dirs.into_iter().map(|dir| dir.join("chunks")).collect()
-}
-
-fn children(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).expect("lists");
-    entries.map(|entry| entry.expect("a name").path()).collect()
+    dirs
 }
 
 fn flip(file: &File, at: u64) {
@@ -100,7 +86,7 @@ fn damage_is_found_and_named(way: Way) {
     assert!(sum(&sound, "checked_bytes") as usize > len, "{sound}");
     assert!(sum(&sound, "checked_chunks") >= 54, "{sound}");
 
-    let large: Vec<PathBuf> = chunk_files(&vdfs)
+    let large: Vec<PathBuf> = all_chunk_files(&vdfs)
         .into_iter()
         .filter(|path| fs::metadata(path).expect("is there").len() == CHUNK_BYTES)
         .collect();

@@ -2,8 +2,7 @@
 //! they must.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,21 +55,13 @@ fn volume_of(cluster: &Replicated, name: &str) -> Option<Value> {
 
 /// Names of the volumes that hold a file.
 fn holders(cluster: &Replicated, path: &str) -> BTreeSet<String> {
-    let located = done(cluster.vdfs(&["locate", path, "--json"]));
-    let located: Value = serde_json::from_str(&located).expect("JSON");
-    let chunks = located["chunks"].as_array().expect("chunks").iter();
-    let members = chunks.flat_map(|chunk| chunk["members"].as_array().expect("members"));
-    let names = members.map(|member| member["volume"].as_str().expect("a name").to_owned());
-    names.collect()
+    cluster.members(path).into_iter().flatten().collect()
 }
 
 /// Files of some MiB, so that moving takes a while.
 fn write_large(dir: &Path) {
     for number in 0..40 {
-        let bytes = pattern::bytes(number, 0, 4 * MIB);
-        let mut file = File::create(dir.join(format!("large-{number}"))).expect("makes");
-        file.write_all(&bytes).expect("writes");
-        file.sync_all().expect("syncs");
+        pattern::write_file(&dir.join(format!("large-{number}")), number, 4 * MIB);
     }
 }
 
