@@ -1,8 +1,8 @@
 //! What the parts of one running volume share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::watch;
 use vdfs_proto::Status;
 
 use crate::engine::Engine;
@@ -15,7 +15,7 @@ use crate::store::Store;
 pub(crate) struct Node {
     pub(crate) engine: Arc<Engine>,
     pub(crate) scrubs: Scrubs,
-    stopping: AtomicBool,
+    has_ended: watch::Sender<bool>,
 }
 
 impl Node {
@@ -23,7 +23,7 @@ impl Node {
         Arc::new(Node {
             engine: Engine::new(store),
             scrubs: Scrubs::new(panic_hook),
-            stopping: AtomicBool::new(false),
+            has_ended: watch::Sender::new(false),
         })
     }
 
@@ -32,13 +32,20 @@ impl Node {
     }
 
     pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.has_ended.send_replace(true);
     }
 
     pub(crate) fn check_running(&self) -> Result<(), Status> {
-        if self.stopping.load(Ordering::Relaxed) {
+        if *self.has_ended.borrow() {
             return Err(Status::ShuttingDown);
         }
         Ok(())
+    }
+
+    /// Returns when the volume has ended.
+    pub(crate) async fn ended(&self) {
+        let mut ended = self.has_ended.subscribe();
+        let ended = ended.wait_for(|has_ended| *has_ended).await;
+        ended.expect("the sender is this node's");
     }
 }

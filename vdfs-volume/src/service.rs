@@ -45,10 +45,12 @@ impl Service for DataService {
         let node = self.node.clone();
         let panic_hook = self.panic_hook.clone();
         async move {
-            let work = AssertUnwindSafe(dispatch(&node, &peer, request));
-            match work.catch_unwind().await {
-                Ok(outcome) => outcome,
-                Err(_) => panic_hook.abort(),
+            let work = AssertUnwindSafe(dispatch(&node, &peer, request)).catch_unwind();
+            tokio::select! {
+                biased;
+                outcome = work => outcome.unwrap_or_else(|_| panic_hook.abort()),
+                // What it waits for may never come.
+                () = node.ended() => Err(Status::ShuttingDown),
             }
         }
         .boxed()

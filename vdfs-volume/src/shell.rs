@@ -176,8 +176,8 @@ impl Volume {
         self.link.pulse.ask().await;
     }
 
-    /// Refuses requests from now on, ends the threads, and lets go of the store, unless a service
-    /// is still held by somebody. The chunks stay in RAM.
+    /// Requests from now on, and those that wait, are answered `ShuttingDown`. Ends the threads, and lets
+    /// go of the store, unless a service is still held by somebody. The chunks stay in RAM.
     pub fn stop(mut self) {
         self.end();
     }

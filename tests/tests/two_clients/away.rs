@@ -38,7 +38,7 @@ async fn file_on(fs: &Fs, index: usize, name: &str) -> HandleId {
 #[test]
 fn writer_to_a_living_volume_keeps_its_pace_while_another_is_away() {
     runtime().block_on(async {
-        let mut cluster = Cluster::start();
+        let mut cluster = Cluster::start().await;
         let fs = cluster.client("a").await;
         let living = file_on(&fs, 0, "living").await;
         let mut dead = Vec::new();

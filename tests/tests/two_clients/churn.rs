@@ -30,7 +30,7 @@ fn clients_agree_after_churn_while_servers_return() {
 }
 
 async fn run(seed: u64, with_faults: bool) {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::start().await;
     let clients = [cluster.client("a").await, cluster.client("b").await];
     let mut inos = Vec::new();
     for index in 0..FILES {

@@ -15,7 +15,7 @@ use vdfs_net::{Connector, PeerIdentity, Target};
 use vdfs_proto::handshake::Role;
 use vdfs_proto::meta::NewKind;
 use vdfs_proto::{ChunkSize, ClusterId, FileName, Ino};
-use vdfs_volume::{PanicHook, PeerWays, Ram, Volume, VolumeConfig};
+use vdfs_volume::{PanicHook, PeerWays, Ram, Registration, Volume, VolumeConfig};
 
 pub(crate) const VOLUMES: usize = 2;
 const CLUSTER: ClusterId = ClusterId(7);
@@ -34,11 +34,13 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn start() -> Cluster {
-        Cluster::start_with(None)
+    pub(crate) async fn start() -> Cluster {
+        Cluster::start_with(None).await
     }
 
-    pub(crate) fn start_with(checkpoint_log_bytes: Option<u64>) -> Cluster {
+    /// Both volumes have their chains before there is a client: one that came later would get its own in
+    /// the course of time.
+    pub(crate) async fn start_with(checkpoint_log_bytes: Option<u64>) -> Cluster {
         let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in RAM");
         let mut cluster = Cluster {
             dir,
@@ -49,6 +51,9 @@ impl Cluster {
         };
         cluster.start_master();
         (0..VOLUMES).for_each(|index| cluster.start_volume(index));
+        for volume in cluster.volumes.iter().flatten() {
+            assert_eq!(volume.wait_registered().await, Registration::Done);
+        }
         cluster
     }
 

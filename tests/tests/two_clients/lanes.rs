@@ -31,7 +31,7 @@ fn writers_of_neighbouring_bytes_lose_none_while_servers_return() {
 }
 
 async fn run(seed: u64, with_faults: bool) {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::start().await;
     let clients = [cluster.client("a").await, cluster.client("b").await];
     let ino = clients[0].create(regular("file")).await.expect("made").ino;
     let stop = Arc::new(AtomicBool::new(false));

@@ -60,7 +60,7 @@ fn waits_that_are_dropped_at_any_moment_leave_what_was_held_before() {
 
 async fn run(seed: u64) {
     let mut rng = rng(seed);
-    let cluster = Cluster::start();
+    let cluster = Cluster::start().await;
     let first = cluster.client("first").await;
     let ino = first.create(regular("f")).await.expect("made").ino;
     let holder = Locker::new(&cluster, "holder", ino).await;

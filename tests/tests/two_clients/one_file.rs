@@ -71,7 +71,7 @@ impl Scenario {
     }
 
     async fn start(seed: u64) -> Scenario {
-        let cluster = Cluster::start();
+        let cluster = Cluster::start().await;
         let maker = cluster.client("maker").await;
         let ino = maker.create(regular("file")).await.expect("made").ino;
         let mut peers = Vec::new();

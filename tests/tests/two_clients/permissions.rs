@@ -53,7 +53,7 @@ async fn make(fs: &Fs, parent: Ino, name: &str, kind: NewKind) -> Attr {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn path_walk_and_checks_go_by_the_acl() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::start().await;
     let (fs, other) = (cluster.client("one").await, cluster.client("two").await);
     let dir = make(&fs, Ino::ROOT, "dir", NewKind::Directory).await;
     make(&fs, dir.ino, "file", NewKind::Regular).await;

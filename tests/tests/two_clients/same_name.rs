@@ -14,7 +14,7 @@ const PEACE: Duration = Duration::from_secs(3);
 #[test]
 fn later_client_of_a_name_stays_and_the_earlier_one_is_told_that_it_has_ended() {
     runtime().block_on(async {
-        let cluster = Cluster::start();
+        let cluster = Cluster::start().await;
         let earlier = cluster.client("twin").await;
         let ino = earlier.create(regular("file")).await.expect("made").ino;
         let later = cluster.client("twin").await;

@@ -27,7 +27,7 @@ struct Scene {
 }
 
 async fn scene() -> Scene {
-    let cluster = Cluster::start();
+    let cluster = Cluster::start().await;
     let wires = Wires::through(cluster.connector(Role::Client, "a"));
     let a = cluster
         .client_through("a", std::sync::Arc::new(wires.clone()))
