@@ -227,7 +227,9 @@ fn admit_method(peer: &PeerIdentity, caller: &Peer, request: &Request) -> Result
         Method::Session => handlers::session::admit(peer, caller, &request.body),
         Method::Admin => handlers::admin::admit(peer, &request.body),
         Method::Volume => handlers::volume::admit(peer, &request.body),
-        Method::Data | Method::Peer | Method::PeerBehind => Err(Status::NotSupported),
+        Method::Data | Method::Peer | Method::PeerBehind | Method::PeerEarly => {
+            Err(Status::NotSupported)
+        }
     }
 }
 

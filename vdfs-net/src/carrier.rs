@@ -54,7 +54,26 @@ pub type Outcome = Result<Response, Status>;
 pub trait Carrier: Debug + Send + Sync + 'static {
     /// Ends with `DeadlineExceeded` after `deadline`. Dropping the future ends only the wait.
     fn call(&self, request: Request, deadline: Duration) -> BoxFuture<'_, Outcome>;
+
+    /// Sends the payload of a request at once, then polls `message` for its body; `deadline` counts from when
+    /// it gives that. If it gives none, or the future is dropped before, the service never hears of it. The
+    /// peer may refuse it before.
+    fn call_early(
+        &self,
+        request: Request,
+        message: LateMessage,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Outcome> {
+        async move {
+            let body = message.await.ok_or(Status::Disconnected)?;
+            self.call(Request { body, ..request }, deadline).await
+        }
+        .boxed()
+    }
 }
+
+/// The body of a request whose payload is known before.
+pub type LateMessage = BoxFuture<'static, Option<Bytes>>;
 
 /// Who is at the other end, as its certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]

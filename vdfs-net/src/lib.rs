@@ -24,7 +24,8 @@ pub mod state_dir;
 mod sys;
 
 pub use carrier::{
-    Begun, Carrier, Connector, Outcome, PeerIdentity, Request, Response, Service, Target,
+    Begun, Carrier, Connector, LateMessage, Outcome, PeerIdentity, Request, Response, Service,
+    Target,
 };
 pub use identity::{Authority, Identity, IdentityError, Issuer};
 pub use quic::{DialFailure, Profile, QuicConfig, QuicEndpoint, StartError};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vdfs_proto::Status;
@@ -75,6 +76,27 @@ where
 {
     let exchanged = exchange(carrier, method, operation, payload, deadline);
     exchanged.await.map(|(reply, _)| reply)
+}
+
+/// The same for an operation that is known later than its bytes.
+pub async fn call_peer_early<O>(
+    carrier: &dyn Carrier,
+    operation: impl Future<Output = Option<O>> + Send + 'static,
+    payload: Bytes,
+    deadline: Duration,
+) -> Result<O::Reply, Status>
+where
+    O: Operation<Request = PeerRequest, Envelope = PeerReply> + Send + 'static,
+{
+    let request = Request {
+        method: Method::PeerEarly,
+        body: Bytes::new(),
+        payload,
+        purpose: Purpose::Bulk,
+    };
+    let message = async move { Some(encode(&operation.await?.wrap())) };
+    let response = carrier.call_early(request, message.boxed(), deadline);
+    O::unwrap(decode(&response.await?.body)?).ok_or(Status::Malformed)
 }
 
 async fn exchange<O>(

@@ -48,6 +48,9 @@ pub enum Method {
     /// The same from a later member, who waits for nobody but the last one: it has room of its own there,
     /// so that members never wait for one another in a circle.
     PeerBehind = 8,
+    /// The same, of which the payload comes first: a frame without a body, the payload, and a frame with the
+    /// body when that is known.
+    PeerEarly = 9,
 }
 
 impl Method {
@@ -61,6 +64,7 @@ impl Method {
             6 => Ok(Method::Data),
             7 => Ok(Method::Peer),
             8 => Ok(Method::PeerBehind),
+            9 => Ok(Method::PeerEarly),
             _ => Err(Status::Malformed),
         }
     }

@@ -401,7 +401,11 @@ impl Fake {
             Method::Query => encode(&self.state.lock().query(decode(body)?)?),
             Method::Session => encode(&self.session(decode(body)?).await?),
             Method::Data => return self.data(decode(body)?, request.payload.clone()).await,
-            Method::Admin | Method::Volume | Method::Peer | Method::PeerBehind => {
+            Method::Admin
+            | Method::Volume
+            | Method::Peer
+            | Method::PeerBehind
+            | Method::PeerEarly => {
                 return Err(Status::NotSupported);
             }
         };
@@ -483,7 +487,9 @@ fn name_of(request: &Request) -> Result<&'static str, Status> {
         Method::Query => decode::<QueryRequest>(body)?.query.name(),
         Method::Session => decode::<SessionRequest>(body)?.name(),
         Method::Data => decode::<DataRequest>(body)?.name(),
-        Method::Admin | Method::Volume | Method::Peer | Method::PeerBehind => "other",
+        Method::Admin | Method::Volume | Method::Peer | Method::PeerBehind | Method::PeerEarly => {
+            "other"
+        }
     })
 }
 

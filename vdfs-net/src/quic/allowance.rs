@@ -20,19 +20,20 @@ use crate::carrier::PeerIdentity;
 type Holder = (Role, String);
 
 /// A pool for each distance from the client: what waits for the next volume never takes the room of
-/// what the next volume waits for.
+/// what the next volume waits for. What comes early waits for whatever comes before it, and has its own.
 #[derive(Debug)]
-pub(super) struct Allowances([Allowance; 3]);
+pub(super) struct Allowances([Allowance; 4]);
 
 /// What one connection may take of each pool.
 #[derive(Clone, Debug)]
-pub(super) struct Parts([Part; 3]);
+pub(super) struct Parts([Part; 4]);
 
 impl Allowances {
-    /// `bytes` for those who ask for themselves, and half as much for each distance behind them.
+    /// `bytes` for those who ask for themselves, half as much for each distance behind them, and for what
+    /// comes early.
     pub(super) fn new(bytes: usize, wait: Duration) -> Allowances {
         let behind = (bytes / 2).max(2 * PAYLOAD_BYTES_MAX);
-        Allowances([bytes, behind, behind].map(|bytes| Allowance::new(bytes, wait)))
+        Allowances([bytes, behind, behind, behind].map(|bytes| Allowance::new(bytes, wait)))
     }
 
     pub(super) fn parts_of(&self, peer: &PeerIdentity) -> Parts {
@@ -45,6 +46,7 @@ impl Parts {
         match method {
             Method::Peer => &self.0[1],
             Method::PeerBehind => &self.0[2],
+            Method::PeerEarly => &self.0[3],
             _ => &self.0[0],
         }
     }

@@ -1,19 +1,19 @@
 //! Transfers: each request on a stream of its own, header, body, payload, end; and the response the
-//! same way back.
+//! same way back. Of an early request the payload is before the frame with the body, which may take a while.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use quinn::{Connection, RecvStream, SendStream};
+use futures::{FutureExt, StreamExt};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use vdfs_proto::Status;
 use vdfs_proto::codec::encode;
-use vdfs_proto::frame::{FrameKind, Method};
+use vdfs_proto::frame::{FrameHeader, FrameKind, Method};
 use vdfs_proto::handshake::Purpose;
 use vdfs_proto::limits::{FRAME_BODY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
@@ -22,13 +22,14 @@ use super::close::CloseReason;
 use super::frames::{put_frame, read_answer};
 use super::server::{Door, joined, told_to_stop};
 use super::transfer::{Break, Inflow, Outflow};
-use crate::carrier::{Outcome, PeerIdentity, Request, Response};
+use crate::carrier::{LateMessage, Outcome, PeerIdentity, Request, Response};
 use crate::limits::BULK_STREAMS_MAX;
 
 /// One call on its way to the connection's task.
-#[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) request: Request,
+    /// The body of an early one.
+    pub(super) message: Option<LateMessage>,
     /// Dropped by the caller: cancelled.
     pub(super) reply: oneshot::Sender<Outcome>,
 }
@@ -40,28 +41,99 @@ pub(super) async fn run_transfers(
     stall: Duration,
 ) -> CloseReason {
     let mut running = FuturesUnordered::new();
+    let mut streams = Streams::of(connection, stall);
+    let mut next: Option<Transfer> = None;
     loop {
-        let has_room = running.len() < BULK_STREAMS_MAX as usize;
+        let has_room = running.len() < BULK_STREAMS_MAX as usize && next.is_none();
         tokio::select! {
             Some(reason) = running.next() => if let Some(reason) = reason {
                 return reason;
             },
             transfer = transfers.recv(), if has_room => match transfer {
-                Some(transfer) => running.push(run_transfer(connection, transfer, stall)),
+                Some(early) if early.message.is_some() => match streams.open_if_more() {
+                    Some(stream) => running.push(run_transfer(stream, early, stall)),
+                    // Nobody may wait any more.
+                    None => drop(early.reply.send(Err(Status::Busy))),
+                },
+                Some(transfer) => next = Some(transfer),
                 None => return CloseReason::Done,
             },
+            stream = streams.open(), if next.is_some() => {
+                let Ok(stream) = stream else { return CloseReason::Done };
+                let transfer = next.take().expect("one waits");
+                running.push(run_transfer(stream, transfer, stall));
+            }
         }
+    }
+}
+
+type Stream = (Outflow, RecvStream);
+
+/// Streams of a connection, in the order in which they are opened: the peer takes one that is not used for
+/// one that has stalled as soon as a later one is.
+struct Streams<'a> {
+    connection: &'a Connection,
+    stall: Duration,
+    /// For whoever comes next.
+    spare: Option<Stream>,
+}
+
+impl<'a> Streams<'a> {
+    fn of(connection: &'a Connection, stall: Duration) -> Self {
+        Streams {
+            connection,
+            stall,
+            spare: None,
+        }
+    }
+
+    /// Waits until the peer takes one more.
+    async fn open(&mut self) -> Result<Stream, ConnectionError> {
+        match self.spare.take() {
+            Some(stream) => Ok(stream),
+            None => self.open_new().await,
+        }
+    }
+
+    /// None if the peer takes no more than one now: what waits on an early transfer for its body must not
+    /// keep others from being sent.
+    fn open_if_more(&mut self) -> Option<Stream> {
+        let spare = self.spare.take();
+        let first = spare.or_else(|| self.open_now())?;
+        match self.open_now() {
+            Some(second) => {
+                self.spare = Some(second);
+                Some(first)
+            }
+            None => {
+                self.spare = Some(first);
+                None
+            }
+        }
+    }
+
+    fn open_now(&self) -> Option<Stream> {
+        self.open_new().now_or_never()?.ok()
+    }
+
+    async fn open_new(&self) -> Result<Stream, ConnectionError> {
+        let (send, recv) = self.connection.open_bi().await?;
+        Ok((Outflow::new(send, self.stall), recv))
     }
 }
 
 /// Gives the outcome to the caller; the result is what it means for the connection.
 async fn run_transfer(
-    connection: &Connection,
-    Transfer { request, mut reply }: Transfer,
+    stream: Stream,
+    Transfer {
+        request,
+        message,
+        mut reply,
+    }: Transfer,
     stall: Duration,
 ) -> Option<CloseReason> {
     let outcome = tokio::select! {
-        outcome = exchange(connection, request, stall) => outcome,
+        outcome = exchange(stream, request, message, stall) => outcome,
         () = reply.closed() => return None,
     };
     let (outcome, reason) = match outcome {
@@ -74,24 +146,40 @@ async fn run_transfer(
 }
 
 async fn exchange(
-    connection: &Connection,
+    (mut outflow, recv): Stream,
     request: Request,
+    message: Option<LateMessage>,
     stall: Duration,
 ) -> Result<Outcome, Break> {
-    let (send, recv) = connection.open_bi().await.map_err(|_| Break::Gone)?;
-    let mut outflow = Outflow::new(send, stall);
-    let head = head(
-        FrameKind::Request,
-        Some(request.method),
-        &request.body,
-        &request.payload,
-    );
-    match outflow.send(head, request.payload).await {
+    let sent = match message {
+        Some(message) => send_early(&mut outflow, request, message).await,
+        None => {
+            let head = request_head(request.method, &request.body, &request.payload);
+            outflow.send(head, request.payload).await
+        }
+    };
+    match sent {
         // A peer that wants no more of it says why.
         Ok(()) | Err(Break::Gone) => {}
         Err(broken) => return Err(broken),
     }
     read_response(Inflow::new(recv, Duration::MAX), stall).await
+}
+
+async fn send_early(
+    outflow: &mut Outflow,
+    request: Request,
+    message: LateMessage,
+) -> Result<(), Break> {
+    let head = request_head(request.method, &[], &request.payload);
+    outflow.send_part(head, request.payload).await?;
+    let body = tokio::select! {
+        body = message => body.ok_or(Break::GivenUp)?,
+        () = outflow.until_stopped() => return Err(Break::Gone),
+    };
+    outflow.hurry()?;
+    let head = request_head(request.method, &body, &[]);
+    outflow.send(head, Bytes::new()).await
 }
 
 /// The first byte may take as long as the operation does; then the rest must follow.
@@ -100,6 +188,7 @@ async fn read_response(mut inflow: Inflow, stall: Duration) -> Result<Outcome, B
     inflow.set_stall(stall);
     let (header, body) = inflow.frame(FRAME_BODY_BYTES_MAX).await?;
     let payload = inflow.payload(&header).await?;
+    inflow.expect_end().await?;
     let outcome = read_answer(&header, body).map_err(Break::Violation)?;
     Ok(outcome.map(|response| Response {
         payload,
@@ -175,17 +264,18 @@ impl Host {
 
     /// `Ok(Err(_))`: there is no room for the payload, and it is not read.
     async fn read_request(&self, mut inflow: Inflow) -> Result<Result<Loaded, Status>, Break> {
-        let (header, body) = inflow.frame(FRAME_BODY_BYTES_MAX).await?;
-        if header.kind != FrameKind::Request {
-            return Err(Break::Violation(Status::Malformed));
-        }
-        let method = Method::from_wire(header.method).map_err(Break::Violation)?;
+        let (method, header, body) = read_request_head(&mut inflow).await?;
         let payload_bytes = header.payload_bytes().map_err(Break::Violation)?;
         let taken = match self.parts.of(method).take(payload_bytes).await {
             Ok(taken) => taken,
             Err(status) => return Ok(Err(status)),
         };
         let payload = inflow.payload(&header).await?;
+        let body = match method {
+            Method::PeerEarly => late_body(&mut inflow, &body).await?,
+            _ => body,
+        };
+        inflow.expect_end().await?;
         let request = Request {
             method,
             body,
@@ -216,6 +306,26 @@ impl Host {
     }
 }
 
+async fn read_request_head(inflow: &mut Inflow) -> Result<(Method, FrameHeader, Bytes), Break> {
+    let (header, body) = inflow.frame(FRAME_BODY_BYTES_MAX).await?;
+    if header.kind != FrameKind::Request {
+        return Err(Break::Violation(Status::Malformed));
+    }
+    let method = Method::from_wire(header.method).map_err(Break::Violation)?;
+    Ok((method, header, body))
+}
+
+/// The body behind the payload, of which there is none before it.
+async fn late_body(inflow: &mut Inflow, before: &Bytes) -> Result<Bytes, Break> {
+    let (method, header, body) = read_request_head(inflow).await?;
+    let fits = before.is_empty() && method == Method::PeerEarly && header.tag == 0;
+    if fits {
+        Ok(body)
+    } else {
+        Err(Break::Violation(Status::Malformed))
+    }
+}
+
 /// A request, and the memory that its payload lies in.
 struct Loaded {
     request: Request,
@@ -243,6 +353,10 @@ fn check_response(response: Response) -> Outcome {
         return Err(Status::Internal);
     }
     Ok(response)
+}
+
+fn request_head(method: Method, body: &[u8], payload: &[u8]) -> Bytes {
+    head(FrameKind::Request, Some(method), body, payload)
 }
 
 /// Header and body; the payload follows them on the stream.

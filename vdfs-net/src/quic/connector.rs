@@ -1,19 +1,21 @@
 //! From a target to its carrier.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use vdfs_proto::Status;
 use vdfs_proto::handshake::Purpose;
 
 use super::link::Link;
 use super::reactor::Shared;
-use crate::carrier::{Carrier, Connector, Outcome, Request, Target};
+use crate::carrier::{Carrier, Connector, LateMessage, Outcome, Request, Target};
 use crate::limits::CARRIERS_IDLE_MAX;
 
 /// Remembers the carrier of each target, so that all who reach for one peer share its connections.
@@ -73,6 +75,38 @@ impl QuicCarrier {
         };
         link.channel().await?.call(request).await
     }
+
+    async fn transfer_early(
+        &self,
+        request: Request,
+        message: LateMessage,
+        deadline: Duration,
+    ) -> Outcome {
+        request.check_bounds()?;
+        let (tell, message_came) = oneshot::channel();
+        let message = async move {
+            let body = message.await;
+            // Nobody listens if the call was dropped.
+            tell.send(()).ok();
+            body
+        };
+        let message = message.boxed();
+        let transfer = async {
+            self.bulk
+                .channel()
+                .await?
+                .call_early(request, message)
+                .await
+        };
+        let mut transfer = pin!(transfer);
+        tokio::select! {
+            refused = &mut transfer => return refused,
+            // If it never will, the transfer has ended.
+            _ = message_came => {}
+        }
+        let ended = timeout(deadline, transfer).await;
+        ended.unwrap_or(Err(Status::DeadlineExceeded))
+    }
 }
 
 impl Carrier for QuicCarrier {
@@ -82,5 +116,14 @@ impl Carrier for QuicCarrier {
             ended.unwrap_or(Err(Status::DeadlineExceeded))
         }
         .boxed()
+    }
+
+    fn call_early(
+        &self,
+        request: Request,
+        message: LateMessage,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Outcome> {
+        self.transfer_early(request, message, deadline).boxed()
     }
 }

@@ -26,7 +26,7 @@ use super::reactor::Shared;
 use super::tls::TlsError;
 use super::wire::Wire;
 use crate::address;
-use crate::carrier::{Outcome, Request, Target};
+use crate::carrier::{LateMessage, Outcome, Request, Target};
 use crate::identity::dns_name;
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, BULK_STREAMS_MAX, CONNECT_TIMEOUT, CONTROL_LANES};
 
@@ -153,14 +153,33 @@ impl Channel {
                     .call(request)
                     .await
             }
-            Channel::Bulk(transfers) => {
-                let (reply, outcome) = oneshot::channel();
-                let sent = transfers.send(Transfer { request, reply }).await;
-                sent.map_err(|_| Status::Disconnected)?;
-                outcome.await.unwrap_or(Err(Status::Disconnected))
-            }
+            Channel::Bulk(transfers) => transfer(transfers, request, None).await,
         }
     }
+
+    /// Of a bulk connection: lanes carry no payload.
+    pub(super) async fn call_early(&self, request: Request, message: LateMessage) -> Outcome {
+        match self {
+            Channel::Lanes(_) => Err(Status::NotSupported),
+            Channel::Bulk(transfers) => transfer(transfers, request, Some(message)).await,
+        }
+    }
+}
+
+async fn transfer(
+    transfers: &mpsc::Sender<Transfer>,
+    request: Request,
+    message: Option<LateMessage>,
+) -> Outcome {
+    let (reply, outcome) = oneshot::channel();
+    let transfer = Transfer {
+        request,
+        message,
+        reply,
+    };
+    let sent = transfers.send(transfer).await;
+    sent.map_err(|_| Status::Disconnected)?;
+    outcome.await.unwrap_or(Err(Status::Disconnected))
 }
 
 impl Drop for Channel {
@@ -178,7 +197,7 @@ impl Drop for Channel {
 fn lane_index(method: Method) -> usize {
     match method {
         Method::Mutate | Method::Query => 0,
-        Method::Data | Method::Peer | Method::PeerBehind => 0,
+        Method::Data | Method::Peer | Method::PeerBehind | Method::PeerEarly => 0,
         Method::Session | Method::Admin | Method::Volume => 1,
     }
 }

@@ -20,6 +20,8 @@ const SEGMENTS: usize = 32;
 pub(super) enum Break {
     /// The peer gave the stream up, or the connection is gone.
     Gone,
+    /// This end gave the stream up.
+    GivenUp,
     /// The peer sent nothing, or read nothing, for too long.
     Stalled,
     /// The peer sent what it must not.
@@ -30,7 +32,7 @@ impl Break {
     /// What it means for the connection; `None` if it can go on.
     pub(super) fn close_reason(self) -> Option<CloseReason> {
         match self {
-            Break::Gone => None,
+            Break::Gone | Break::GivenUp => None,
             Break::Stalled => Some(CloseReason::Stalled),
             Break::Violation(status) => Some(CloseReason::of_violation(status)),
         }
@@ -88,12 +90,10 @@ impl Inflow {
         Ok((header, body))
     }
 
-    /// The payload that `header` announces, and the end behind it.
+    /// The payload that `header` announces.
     pub(super) async fn payload(&mut self, header: &FrameHeader) -> Result<Bytes, Break> {
         let len = header.payload_bytes().map_err(Break::Violation)?;
-        let payload = self.exact(len).await?;
-        self.expect_end().await?;
-        Ok(payload)
+        self.exact(len).await
     }
 
     async fn exact(&mut self, len: usize) -> Result<Bytes, Break> {
@@ -110,7 +110,7 @@ impl Inflow {
         Ok(gathered.freeze())
     }
 
-    async fn expect_end(&mut self) -> Result<(), Break> {
+    pub(super) async fn expect_end(&mut self) -> Result<(), Break> {
         match self.segment().await? {
             None => Ok(()),
             Some(_) => Err(Break::Violation(Status::Malformed)),
@@ -156,6 +156,19 @@ impl Outflow {
 
     /// Writes `head` and `payload`, without a copy, and the end.
     pub(super) async fn send(&mut self, head: Bytes, payload: Bytes) -> Result<(), Break> {
+        self.send_part(head, payload).await?;
+        self.stream.finish().map_err(|_| Break::Gone)?;
+        self.is_whole = true;
+        Ok(())
+    }
+
+    /// What follows leaves before whatever waits on other streams of the connection.
+    pub(super) fn hurry(&self) -> Result<(), Break> {
+        self.stream.set_priority(1).map_err(|_| Break::Gone)
+    }
+
+    /// The same without the end.
+    pub(super) async fn send_part(&mut self, head: Bytes, payload: Bytes) -> Result<(), Break> {
         let mut pieces = pieces(head, payload);
         let mut rest = pieces.as_mut_slice();
         while !rest.is_empty() {
@@ -165,8 +178,6 @@ impl Outflow {
                 .map_err(|_| Break::Stalled)?;
             rest = &mut rest[written.map_err(|_| Break::Gone)?.chunks..];
         }
-        self.stream.finish().map_err(|_| Break::Gone)?;
-        self.is_whole = true;
         Ok(())
     }
 

@@ -78,6 +78,122 @@ async fn transfers_cancelled_on_the_way_leave_the_connection_whole() {
     assert_eq!(server.counters().frames_malformed.get(), 0);
 }
 
+fn early(payload: Bytes) -> Request {
+    Request {
+        method: Method::PeerEarly,
+        ..bulk("", payload)
+    }
+}
+
+#[tokio::test]
+async fn early_payload_is_the_request_of_its_later_body() {
+    let (echo, _watch) = Echo::new();
+    let cluster = Cluster::new();
+    let (server, client) = (cluster.serve_volume(echo.clone()), cluster.client());
+    let carrier = carrier(&client, &server);
+    for len in [1, 64 << 10, 4 * MIB] {
+        let payload = pattern(len);
+        let (tell_sent, sent) = oneshot::channel();
+        let (order, ordered) = oneshot::channel();
+        let message = async move {
+            tell_sent.send(()).expect("it is waited for");
+            ordered.await.ok()
+        };
+        let call = carrier.call_early(early(payload.clone()), message.boxed(), LONG);
+        let later = async {
+            sent.await.expect("the payload is sent without a body");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(echo.peers.lock().is_empty(), "nothing is known of it");
+            order.send("body".into()).expect("it waits");
+        };
+        let (answer, ()) = tokio::join!(call, later);
+        let answer = answer.expect("answered");
+        assert_eq!(answer.body, "body");
+        assert!(answer.payload == payload, "{len} bytes");
+        echo.peers.lock().clear();
+    }
+}
+
+#[tokio::test]
+async fn early_payloads_without_a_body_are_forgotten_and_the_connection_stays() {
+    let (echo, _watch) = Echo::new();
+    let cluster = Cluster::new();
+    let (server, client) = (cluster.serve_volume(echo.clone()), cluster.client());
+    let carrier = carrier(&client, &server);
+    // More than there are streams, or room.
+    for round in 0..3 * crate::limits::BULK_STREAMS_MAX {
+        let nothing = std::future::ready(None).boxed();
+        let given_up = carrier.call_early(early(pattern(4 * MIB)), nothing, LONG);
+        assert_eq!(given_up.await.err(), Some(Status::Disconnected));
+        let never = std::future::pending().boxed();
+        let dropped = carrier.call_early(early(pattern(MIB)), never, LONG);
+        let deadline = Duration::from_micros(200 * round as u64);
+        assert!(tokio::time::timeout(deadline, dropped).await.is_err());
+    }
+    assert!(echo.peers.lock().is_empty());
+    let answer = carrier.call(bulk("body", pattern(4 * MIB)), LONG).await;
+    assert!(answer.expect("answered").payload == pattern(4 * MIB));
+    assert_eq!(client.counters().dials.get(), 1);
+    assert_eq!(server.counters().frames_malformed.get(), 0);
+}
+
+#[tokio::test]
+async fn early_payloads_leave_room_to_those_that_come_with_their_bodies() {
+    let (echo, _watch) = Echo::new();
+    let cluster = Cluster::new();
+    let (server, client) = (cluster.serve_volume(echo), cluster.client());
+    let carrier = carrier(&client, &server);
+    // As many as may be, of which some find no room.
+    let wait = || {
+        carrier.call_early(
+            early(pattern(4 * MIB)),
+            std::future::pending().boxed(),
+            LONG,
+        )
+    };
+    let waiting =
+        futures::future::join_all((0..crate::limits::BULK_STREAMS_MAX / 2).map(|_| wait()));
+    let others = async {
+        for method in [Method::Peer, Method::PeerBehind, Method::Data] {
+            let request = Request {
+                method,
+                ..bulk("body", pattern(4 * MIB))
+            };
+            let answer = carrier.call(request, LONG).await;
+            assert!(answer.expect("answered").payload == pattern(4 * MIB));
+        }
+    };
+    tokio::select! {
+        _ = waiting => panic!("nobody has told them their bodies"),
+        () = others => {}
+    }
+}
+
+#[tokio::test]
+async fn early_payloads_leave_a_stream_to_others_however_few_there_are() {
+    let cluster = Cluster::new();
+    let config = QuicConfig {
+        socket_buffer_bytes: 256 << 10,
+        ..QuicConfig::default()
+    };
+    let identity = cluster.identity(Role::Volume, "v-1");
+    let server = serve_as(&identity, LOCALHOST, Echo::new().0, config);
+    let client = cluster.client();
+    let carrier = carrier(&client, &server);
+    let wait = || carrier.call_early(early(pattern(4096)), std::future::pending().boxed(), LONG);
+    for _ in 0..3 {
+        let early = async {
+            futures::future::join_all((0..crate::limits::BULK_STREAMS_MAX).map(|_| wait())).await;
+            std::future::pending::<()>().await;
+        };
+        let other = carrier.call(bulk("body", pattern(MIB)), Duration::from_secs(5));
+        tokio::select! {
+            () = early => {}
+            answer = other => assert!(answer.expect("answered").payload == pattern(MIB)),
+        }
+    }
+}
+
 /// Sends and fetches 256 MiB; gives both ends' counters (sent, lost).
 async fn losses(config: QuicConfig) -> [(u64, u64); 2] {
     let cluster = Cluster::new();

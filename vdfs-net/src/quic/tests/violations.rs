@@ -150,6 +150,27 @@ async fn transfer_with_more_or_fewer_bytes_than_it_said_closes_its_connection() 
 }
 
 #[tokio::test]
+async fn early_payload_with_another_body_than_one_behind_it_closes_its_connection() {
+    let scene = Scene::new().await;
+    let early = Method::PeerEarly as u16;
+    let before = |body: &[u8]| {
+        let head = frame(FrameKind::Request, early, 3, body);
+        [head.as_slice(), b"abc"].concat()
+    };
+    let behind = |method, tag| frame(FrameKind::Request, method, tag, b"body");
+    let transfers = [
+        [before(b"body"), behind(early, 0)],
+        [before(b""), behind(DATA, 0)],
+        [before(b""), behind(early, 1)],
+    ];
+    for bytes in transfers.map(|parts| parts.concat()) {
+        scene
+            .assert_closed(Purpose::Bulk, &bytes, "malformed")
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn garbage_after_the_tls_handshake_closes_its_connection() {
     let scene = Scene::new().await;
     let peer = RawPeer::connect(&scene.cluster, &scene.master).await;
