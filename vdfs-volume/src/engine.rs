@@ -27,6 +27,8 @@ use vdfs_proto::{
 use crate::chain::{
     Effect, Failure, Input, Member, Order, Outcome, PassedOn, Place, Reading, Reply, Rule,
 };
+use crate::early::Interest;
+use crate::pace::Pace;
 use crate::peers::Peers;
 use crate::repair::Doubts;
 use crate::store::{Job, Store};
@@ -53,6 +55,7 @@ pub struct Engine {
     pub(crate) supplied: tokio::sync::Mutex<Supplied>,
     /// Chunks that may be damaged here.
     doubts: Doubts,
+    pace: Pace,
     /// Of the volume's own changes.
     next_seq: AtomicU64,
     me: Weak<Engine>,
@@ -72,6 +75,7 @@ struct Tidings {
 pub struct BegunChange<'a> {
     store: &'a Store,
     answer: oneshot::Receiver<Result<Version, Status>>,
+    _early: Option<Interest<'a>>,
 }
 
 impl BegunChange<'_> {
@@ -100,6 +104,7 @@ impl Engine {
             peers: OnceLock::new(),
             supplied: tokio::sync::Mutex::default(),
             doubts: Doubts::default(),
+            pace: Pace::default(),
             next_seq,
             me: me.clone(),
         })
@@ -116,6 +121,10 @@ impl Engine {
 
     pub(crate) fn peers(&self) -> Option<&Peers> {
         self.peers.get()
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     pub(crate) fn doubts(&self) -> &Doubts {
@@ -145,6 +154,7 @@ impl Engine {
         }
         let (caller, answer) = oneshot::channel();
         let order = order(job);
+        let job = order.body.clone();
         self.take(Input::Request {
             order,
             epoch,
@@ -153,7 +163,17 @@ impl Engine {
         Ok(BegunChange {
             store: &self.store,
             answer,
+            _early: self.send_early(&job),
         })
+    }
+
+    /// If the change waits for its turn, its bytes need not.
+    fn send_early(&self, job: &Job) -> Option<Interest<'_>> {
+        let (Job::Write { payload, .. }, op) = (job, job.op()) else {
+            return None;
+        };
+        let to = self.look(|core| core.waits_to_pass_on(op))?;
+        self.peers()?.send_early(self, (op, to), payload)
     }
 
     /// Takes a change in that the predecessor passes on. Ends when it is applied from here on, or not.

@@ -6,10 +6,12 @@
 
 pub mod chain;
 mod departed;
+mod early;
 pub mod engine;
 mod handlers;
 pub mod limits;
 mod node;
+mod pace;
 mod panics;
 mod peers;
 pub mod program;

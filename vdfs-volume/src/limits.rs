@@ -21,8 +21,8 @@ pub const BUDGET_BYTES_MIN: u64 = 4 << 20;
 /// Part of the budget left to transfers: one 32nd, at most this many bytes. They are enforced as
 /// [`payloads_bytes`], half of it again in buffers that are kept for the next, and what peers may send
 /// ahead, at most 8 MiB. Below a budget of 1 GiB, of which that would be too large a part, they may
-/// together exceed their part by at most 20 MiB. What other volumes pass on has as much again for its
-/// payloads, at least four of the longest.
+/// together exceed their part by at most 20 MiB. What other volumes pass on has half as much again three
+/// times for its payloads, at least two of the longest each.
 pub const BUFFERS_BYTES_MAX: u64 = 32 << 20;
 /// Payloads in flight of a volume with a budget of `budget_bytes`, in bytes: half of its part for
 /// transfers, but always two of the longest.
@@ -54,6 +54,16 @@ pub const CALLERS_PER_CHANGE_MAX: usize = 16;
 /// Changes that wait for one chunk, each with its bytes: all that one client has in flight to a
 /// volume. Beyond it the answer is `Busy`.
 pub const CHANGES_PER_CHUNK_MAX: usize = 64;
+/// Changes whose bytes are on their way to one successor before their turns have come: more than a link
+/// carries in the time that a change takes.
+pub const EARLY_MAX: usize = 8;
+/// Fewer bytes are sent with their order, which costs less than to wait for it.
+pub const EARLY_BYTES_MIN: usize = 64 << 10;
+/// Pieces of chunks that a volume gives to others at once, of 1 MiB: a link of 10 Gbit/s is full while
+/// some of them are read, stored or answered.
+pub const PIECES_AT_ONCE: usize = 8;
+/// The same beside clients that read or write.
+pub const PIECES_BESIDE_CLIENTS: usize = 2;
 /// Readers that wait for one closed chunk; beyond it they ask again at once.
 pub const READERS_PER_CHUNK_MAX: usize = 1024;
 /// How long after a lost message a change is passed on again, in milliseconds.

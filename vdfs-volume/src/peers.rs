@@ -1,8 +1,8 @@
 //! The ways to the other volumes: passes changes on to successors, and gives a successor that is
 //! syncing what it lacks.
 //!
-//! One thread. What waits for another volume is a task there; it brings the answer back to the engine
-//! and performs what follows.
+//! One thread. What is passed on to another volume is a task, there or on the network's thread; it brings
+//! the answer back to the engine and performs what follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,10 +21,11 @@ use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
 use vdfs_proto::peer::{Forward, PassedChange};
 use vdfs_proto::volume::ChainEvent;
-use vdfs_proto::{Status, Version, VolumeId};
+use vdfs_proto::{OpId, Status, Version, VolumeId};
 
 use crate::chain::PassedOn;
 use crate::departed;
+use crate::early::{Early, Interest};
 use crate::engine::Engine;
 use crate::limits::TICK_MS;
 use crate::repair;
@@ -32,12 +33,15 @@ use crate::store::Job;
 use crate::supply::{self, Chains};
 
 /// After which a message that was passed on counts as lost; it is passed on again.
-const FORWARD_DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const FORWARD_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How other volumes are reached.
 #[derive(Clone, Debug)]
 pub struct PeerWays {
     pub connector: Arc<dyn Connector>,
+    /// Where what waits for others runs: best on the connector's own thread, so that a change meets no hop
+    /// between threads. None: on one of the volume.
+    pub tasks: Option<Handle>,
     /// Where the master is: a volume that says it is on its own machine is there.
     pub master: IpAddr,
 }
@@ -47,16 +51,19 @@ pub(crate) struct Peers {
     /// None when the volume has ended: where the parts share a process, the ways lead back to it.
     ways: Mutex<Option<PeerWays>>,
     tasks: Handle,
+    early: Early,
     /// Whom tasks of this volume are supplying.
     supplied: Mutex<BTreeSet<VolumeId>>,
     changed: Notify,
 }
 
 impl Peers {
-    pub(crate) fn new(ways: PeerWays, tasks: Handle) -> Self {
+    /// `own` is the runtime of the volume's own thread for peers.
+    pub(crate) fn new(ways: PeerWays, own: Handle) -> Self {
         Peers {
+            tasks: ways.tasks.clone().unwrap_or(own),
             ways: Mutex::new(Some(ways)),
-            tasks,
+            early: Early::default(),
             supplied: Mutex::default(),
             changed: Notify::new(),
         }
@@ -87,6 +94,17 @@ impl Peers {
         }))
     }
 
+    /// Sends the bytes of a change ahead that is to be passed on later.
+    pub(crate) fn send_early(
+        &self,
+        engine: &Engine,
+        (op, to): (OpId, VolumeId),
+        bytes: &Bytes,
+    ) -> Option<Interest<'_>> {
+        let carrier = self.carrier(engine, to).ok()?;
+        self.early.send((op, to), bytes, &carrier, &self.tasks)
+    }
+
     /// Passes a change on, and brings the answer back.
     pub(crate) fn pass_on(&self, engine: Arc<Engine>, passed: PassedOn<Arc<Job>>) {
         self.tasks.spawn(async move {
@@ -101,7 +119,6 @@ impl Peers {
 
 async fn forward(engine: &Engine, passed: &PassedOn<Arc<Job>>) -> Result<Version, Status> {
     let peers = engine.peers().ok_or(Status::NotServing)?;
-    let carrier = peers.carrier(engine, passed.to)?;
     let (change, payload) = on_the_wire(&passed.order.body);
     let message = Forward {
         epoch: passed.epoch,
@@ -109,6 +126,11 @@ async fn forward(engine: &Engine, passed: &PassedOn<Arc<Job>>) -> Result<Version
         version: passed.version,
         change,
     };
+    let sent = (passed.order.op, passed.to);
+    if let Some(answer) = peers.early.order(sent, &message).await {
+        return Ok(answer?.version);
+    }
+    let carrier = peers.carrier(engine, passed.to)?;
     let is_head = engine
         .place(passed.order.chain)
         .is_some_and(|place| place.is_head);

@@ -79,7 +79,9 @@ async fn dispatch(node: &Arc<Node>, peer: &PeerIdentity, request: Request) -> Ou
     node.check_running()?;
     match request.method {
         Method::Data => dispatch_data(node, peer, request).await,
-        Method::Peer | Method::PeerBehind => dispatch_peer(node, peer, request).await,
+        Method::Peer | Method::PeerBehind | Method::PeerEarly => {
+            dispatch_peer(node, peer, request).await
+        }
         _ => Err(Status::NotSupported),
     }
 }
@@ -144,6 +146,9 @@ async fn dispatch_data(node: &Arc<Node>, peer: &PeerIdentity, request: Request) 
     );
     if is_for_admins && peer.role != Role::Admin {
         return Err(Status::WrongRole);
+    }
+    if matches!(message, DataRequest::Read(_) | DataRequest::Write(_)) {
+        node.engine.pace().note_client();
     }
     let operation = message.name();
     let outcome = execute(node, message, request.payload).await;

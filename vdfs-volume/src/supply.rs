@@ -25,6 +25,8 @@ use vdfs_proto::{ChainId, ChunkId, Epoch, OpId, Status, VolumeId};
 
 use crate::chain::Refusal;
 use crate::engine::Engine;
+use crate::limits::PIECES_AT_ONCE;
+use crate::pace::Pace;
 use crate::store::Piece;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -32,8 +34,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Before a chunk that is being changed is looked at again.
 const CLOSED_PAUSE: Duration = Duration::from_millis(10);
-/// Chunks that are copied at once: hides the round trips, and leaves the others their turn.
-const CHUNKS_AT_ONCE: usize = 4;
 
 /// In which a successor is supplied, each in its epoch.
 pub(crate) type Chains = BTreeMap<ChainId, Epoch>;
@@ -118,7 +118,7 @@ async fn give_all(
         let place = (copy.chain, chains[&copy.chain]);
         Ok(async move { receiver.give(copy.chunk, place).await })
     });
-    let all = stream::iter(given).try_buffer_unordered(CHUNKS_AT_ONCE);
+    let all = stream::iter(given).try_buffer_unordered(PIECES_AT_ONCE);
     all.try_collect().await
 }
 
@@ -191,7 +191,10 @@ impl<'a> Receiver<'a> {
             let is_closed = self.engine.look(|core| core.is_closed(chunk));
             let given = match is_closed {
                 true => Err(Status::NotInSync),
-                false => self.give_closed(chunk, place).await,
+                false => {
+                    let pace = Some(self.engine.pace());
+                    self.give_pieces(chunk, place, pace).await
+                }
             };
             match given {
                 Err(Status::NotInSync) => tokio::time::sleep(CLOSED_PAUSE).await,
@@ -209,11 +212,21 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    /// Gives a chunk that stays as it is meanwhile; `NotInSync` if it did not.
+    /// Gives a chunk that is closed: somebody waits for it.
     pub(crate) async fn give_closed(
         &self,
         chunk: ChunkId,
         place: (ChainId, Epoch),
+    ) -> Result<(), Status> {
+        self.give_pieces(chunk, place, None).await
+    }
+
+    /// Gives a chunk that stays as it is meanwhile; `NotInSync` if it did not.
+    async fn give_pieces(
+        &self,
+        chunk: ChunkId,
+        place: (ChainId, Epoch),
+        pace: Option<&Pace>,
     ) -> Result<(), Status> {
         let Some(copy) = self.engine.store().copy_of(chunk) else {
             return self.drop_chunk(chunk, place).await;
@@ -221,6 +234,10 @@ impl<'a> Receiver<'a> {
         let stream = next_stream();
         let mut offset = 0;
         loop {
+            let _turn = match pace {
+                Some(pace) => Some(pace.turn().await),
+                None => None,
+            };
             let piece = self.engine.store().piece(&copy, offset)?;
             let is_first = offset == 0;
             offset = piece.offset + piece.bytes.len() as u32;

@@ -94,6 +94,7 @@ impl Cluster {
         let carrier = connector.carrier(&master_target());
         let ways = PeerWays {
             connector,
+            tasks: None,
             master: master_target().addr.ip(),
         };
         let volume = Volume::start(config, carrier, ways).expect("the volume starts");

@@ -94,6 +94,7 @@ impl Servers {
         let master = connector.carrier(&self.master_target());
         let ways = PeerWays {
             connector,
+            tasks: None,
             master: self.master_addr.ip(),
         };
         let volume = Volume::start(config, master, ways).map_err(Failure::of)?;

@@ -106,10 +106,11 @@ fn base() -> TransportConfig {
     transport
 }
 
-/// The default of 25 ms before an ack makes every retransmission late.
+/// The default of 25 ms before an ack makes every retransmission late. What comes in a row is acknowledged
+/// in some tens: an ack costs both ends as much as a batch of packets.
 fn ack_frequency() -> AckFrequencyConfig {
     let mut ack = AckFrequencyConfig::default();
-    ack.ack_eliciting_threshold(VarInt::from_u32(8))
+    ack.ack_eliciting_threshold(VarInt::from_u32(24))
         .max_ack_delay(Some(Duration::from_millis(2)))
         .reordering_threshold(VarInt::from_u32(2));
     ack

@@ -349,6 +349,17 @@ impl<B: Clone, C> Member<B, C> {
         self.writes.closed_by(chunk).is_some()
     }
 
+    /// Who is to be passed a change on that waits for its turn at the chunk.
+    pub fn waits_to_pass_on(&self, op: OpId) -> Option<VolumeId> {
+        let write = self.writes.get(slot_of(op))?;
+        if write.order.op != op || write.phase != Phase::Queued {
+            return None;
+        }
+        let place = self.membership.current(write.order.chain)?;
+        let serves = |of: &vdfs_proto::Member| of.state == MemberState::Serving;
+        Some(place.successor.filter(serves)?.volume)
+    }
+
     /// Changes of a chain that have begun and not ended.
     pub fn underway(&self, chain: ChainId) -> Vec<OpId> {
         self.writes.closing(chain)

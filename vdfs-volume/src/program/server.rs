@@ -104,6 +104,7 @@ impl Server {
         };
         let ways = PeerWays {
             connector: door.connector(),
+            tasks: Some(door.runtime()),
             master: config.masters[0].ip(),
         };
         let volume = Volume::start(volume_config, Arc::new(carrier), ways).map_err(Failure::of)?;

@@ -50,6 +50,7 @@ impl Home {
 pub(crate) fn no_peers() -> PeerWays {
     PeerWays {
         connector: Arc::new(Nobody),
+        tasks: None,
         master: [127, 0, 0, 1].into(),
     }
 }

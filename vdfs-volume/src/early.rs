@@ -1,0 +1,249 @@
+//! Bytes of changes that wait for their turns at a chunk, on their way to the successor already.
+//!
+//! A chunk is closed for one change at a time until the successor has made it. The bytes of those behind it
+//! travel meanwhile, so that only the order is left to be passed on when a change's turn has come. The
+//! successor knows nothing of a change before its order.
+//!
+//! Nothing depends on it: what finds no room, or no order in time, is given up, and passed on whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use vdfs_net::carrier::Carrier;
+use vdfs_net::rpc;
+use vdfs_proto::peer::{Forward, Forwarded};
+use vdfs_proto::{OpId, Status, VolumeId};
+
+use crate::limits::{EARLY_BYTES_MIN, EARLY_MAX};
+use crate::peers::FORWARD_DEADLINE;
+
+/// How long the successor keeps bytes for which no order comes: it may need the room for others.
+const ORDER_WAIT: Duration = Duration::from_secs(2);
+/// How long an order waits for its bytes to be sent, as there may be no room for them.
+const BYTES_WAIT: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    changes: Mutex<HashMap<OpId, Begun>>,
+}
+
+/// Bytes on their way.
+#[derive(Debug)]
+struct Begun {
+    to: VolumeId,
+    /// The bytes were sent.
+    sent: oneshot::Receiver<()>,
+    order: oneshot::Sender<Forward>,
+    answer: oneshot::Receiver<Result<Forwarded, Status>>,
+}
+
+/// Who waits for the change; without him nothing is sent early.
+#[derive(Debug)]
+pub(crate) struct Interest<'a> {
+    early: &'a Early,
+    op: OpId,
+}
+
+impl Drop for Interest<'_> {
+    fn drop(&mut self) {
+        self.early.changes.lock().remove(&self.op);
+    }
+}
+
+impl Early {
+    /// Sends the bytes of a change to the volume that it is to be passed on to. None if so few are not
+    /// worth it, or too many are on their way there.
+    pub(crate) fn send(
+        &self,
+        (op, to): (OpId, VolumeId),
+        bytes: &Bytes,
+        carrier: &Arc<dyn Carrier>,
+        tasks: &tokio::runtime::Handle,
+    ) -> Option<Interest<'_>> {
+        let mut changes = self.changes.lock();
+        let underway = changes.values().filter(|begun| begun.to == to).count();
+        if bytes.len() < EARLY_BYTES_MIN || underway >= EARLY_MAX || changes.contains_key(&op) {
+            return None;
+        }
+        let (tell_sent, sent) = oneshot::channel();
+        let (order, ordered) = oneshot::channel();
+        let (tell, answer) = oneshot::channel();
+        let ordered = async move {
+            tell_sent.send(()).ok()?;
+            timeout(ORDER_WAIT, ordered).await.ok()?.ok()
+        };
+        tasks.spawn(carry(carrier.clone(), bytes.clone(), ordered, tell));
+        let begun = Begun {
+            to,
+            sent,
+            order,
+            answer,
+        };
+        changes.insert(op, begun);
+        Some(Interest { early: self, op })
+    }
+
+    /// Passes the change on whose bytes were sent. None if they were not, or found no room: it is to be
+    /// passed on whole.
+    pub(crate) async fn order(
+        &self,
+        (op, to): (OpId, VolumeId),
+        forward: &Forward,
+    ) -> Option<Result<Forwarded, Status>> {
+        let begun = self.changes.lock().remove(&op)?;
+        if begun.to != to || begun.order.send(forward.clone()).is_err() {
+            return None;
+        }
+        timeout(BYTES_WAIT, begun.sent).await.ok()?.ok()?;
+        match begun.answer.await {
+            Ok(Err(Status::Busy)) | Err(_) => None,
+            Ok(answer) => Some(answer),
+        }
+    }
+}
+
+async fn carry(
+    carrier: Arc<dyn Carrier>,
+    bytes: Bytes,
+    ordered: impl Future<Output = Option<Forward>> + Send + 'static,
+    mut tell: oneshot::Sender<Result<Forwarded, Status>>,
+) {
+    let answer = tokio::select! {
+        answer = rpc::call_peer_early(&*carrier, ordered, bytes, FORWARD_DEADLINE) => answer,
+        () = tell.closed() => return,
+    };
+    // Nobody may wait any more.
+    tell.send(answer).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use vdfs_net::carrier::{LateMessage, Outcome, Request, Response};
+    use vdfs_proto::codec::{decode, encode};
+    use vdfs_proto::peer::{CutChunk, PassedChange, PeerReply, PeerRequest};
+    use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, SessionId, Version};
+
+    use super::*;
+
+    const TO: VolumeId = VolumeId(2);
+
+    /// A successor that makes every change, refuses early ones, or has no room to read their bytes.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Successor {
+        Makes,
+        Refuses,
+        ReadsNothing,
+    }
+
+    impl Carrier for Successor {
+        fn call(&self, request: Request, _: Duration) -> BoxFuture<'_, Outcome> {
+            let message: PeerRequest = decode(&request.body).expect("a message");
+            let PeerRequest::Forward(forward) = message else {
+                panic!("{message:?}")
+            };
+            assert_eq!(request.payload.len(), EARLY_BYTES_MIN);
+            let version = forward.version;
+            let body = encode(&PeerReply::Forward(Forwarded { version }));
+            let payload = Bytes::new();
+            std::future::ready(Ok(Response { body, payload })).boxed()
+        }
+
+        fn call_early(
+            &self,
+            request: Request,
+            message: LateMessage,
+            deadline: Duration,
+        ) -> BoxFuture<'_, Outcome> {
+            async move {
+                match self {
+                    Successor::Makes => {
+                        let body = message.await.ok_or(Status::Disconnected)?;
+                        self.call(Request { body, ..request }, deadline).await
+                    }
+                    Successor::Refuses => Err(Status::Busy),
+                    Successor::ReadsNothing => std::future::pending().await,
+                }
+            }
+            .boxed()
+        }
+    }
+
+    fn op(seq: u64) -> OpId {
+        OpId {
+            session: SessionId(1),
+            slot: seq as u16,
+            seq,
+        }
+    }
+
+    fn forward(op: OpId) -> Forward {
+        let (epoch, version) = (Epoch(1), Version::default());
+        let (chain, index) = (ChainId(0), 0);
+        let data = DataId(1);
+        let chunk = ChunkId { data, index };
+        Forward {
+            epoch,
+            base: version,
+            version,
+            change: PassedChange::Cut(CutChunk {
+                chain,
+                epoch,
+                chunk,
+                op,
+                len: 0,
+            }),
+        }
+    }
+
+    fn send(early: &Early, op: OpId, successor: Successor) -> Option<Interest<'_>> {
+        let carrier: Arc<dyn Carrier> = Arc::new(successor);
+        let tasks = tokio::runtime::Handle::current();
+        let bytes = Bytes::from(vec![0; EARLY_BYTES_MIN]);
+        early.send((op, TO), &bytes, &carrier, &tasks)
+    }
+
+    #[tokio::test]
+    async fn early_change_needs_only_its_order() {
+        let early = Early::default();
+        let _interest = send(&early, op(1), Successor::Makes).expect("sent");
+        let ordered = early.order((op(1), TO), &forward(op(1))).await;
+        assert_eq!(ordered.expect("it was sent").map(|_| ()), Ok(()));
+        let again = early.order((op(1), TO), &forward(op(1))).await;
+        assert!(again.is_none(), "once");
+    }
+
+    #[tokio::test]
+    async fn change_goes_whole_if_its_early_bytes_went_elsewhere_or_nowhere() {
+        let early = Early::default();
+        for (seq, successor) in [(1, Successor::Refuses), (2, Successor::ReadsNothing)] {
+            let _interest = send(&early, op(seq), successor).expect("sent");
+            let ordered = early.order((op(seq), TO), &forward(op(seq))).await;
+            assert!(ordered.is_none(), "{successor:?}");
+        }
+        let _interest = send(&early, op(3), Successor::Makes).expect("sent");
+        let elsewhere = early.order((op(3), VolumeId(7)), &forward(op(3))).await;
+        assert!(elsewhere.is_none());
+    }
+
+    #[tokio::test]
+    async fn early_bytes_are_bounded_and_go_with_those_who_wait() {
+        let early = Early::default();
+        let sent: Vec<_> = (0..)
+            .map_while(|seq| send(&early, op(seq), Successor::Makes))
+            .collect();
+        assert_eq!(sent.len(), EARLY_MAX);
+        assert!(
+            send(&early, op(0), Successor::Makes).is_none(),
+            "it is on its way"
+        );
+        drop(sent);
+        assert!(early.changes.lock().is_empty());
+    }
+}
