@@ -260,7 +260,7 @@ class LinkMeter:
 
 
 class Reader:
-    """Reads files of one copy over and over; counts the bytes."""
+    """Reads files over and over; counts the bytes."""
 
     def __init__(self, paths):
         self.paths, self.bytes, self.stop = paths, 0, False
