@@ -14,7 +14,7 @@ use vdfs_proto::handshake::{Purpose, Role};
 use vdfs_proto::operation::Operation;
 use vdfs_proto::peer::{PeerReply, PeerRequest};
 
-use crate::carrier::{Carrier, PeerIdentity, Request};
+use crate::carrier::{Carrier, PeerIdentity, Request, Response};
 
 /// Sends one message over a control lane and decodes the reply as `R`.
 pub async fn call<Q: Serialize, R: DeserializeOwned>(
@@ -96,7 +96,7 @@ where
     };
     let message = async move { Some(encode(&operation.await?.wrap())) };
     let response = carrier.call_early(request, message.boxed(), deadline);
-    O::unwrap(decode(&response.await?.body)?).ok_or(Status::Malformed)
+    reply_in::<O>(&response.await?)
 }
 
 async fn exchange<O>(
@@ -118,8 +118,16 @@ where
         purpose: Purpose::Bulk,
     };
     let response = carrier.call(request, deadline).await?;
-    let reply = O::unwrap(decode(&response.body)?).ok_or(Status::Malformed)?;
-    Ok((reply, response.payload))
+    Ok((reply_in::<O>(&response)?, response.payload))
+}
+
+/// The operation's own reply, out of the envelope.
+fn reply_in<O>(response: &Response) -> Result<O::Reply, Status>
+where
+    O: Operation,
+    O::Envelope: DeserializeOwned,
+{
+    O::unwrap(decode(&response.body)?).ok_or(Status::Malformed)
 }
 
 /// The check at the door of every service: `WrongRole` unless the peer has one of `roles`.

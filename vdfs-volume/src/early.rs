@@ -19,7 +19,7 @@ use vdfs_net::rpc;
 use vdfs_proto::peer::{Forward, Forwarded};
 use vdfs_proto::{OpId, Status, VolumeId};
 
-use crate::limits::{EARLY_BYTES_MIN, EARLY_MAX};
+use crate::limits::EARLY_MAX;
 use crate::peers::FORWARD_DEADLINE;
 
 /// How long the successor keeps bytes for which no order comes: it may need the room for others.
@@ -56,8 +56,8 @@ impl Drop for Interest<'_> {
 }
 
 impl Early {
-    /// Sends the bytes of a change to the volume that it is to be passed on to. None if so few are not
-    /// worth it, or too many are on their way there.
+    /// Sends the bytes of a change to the volume that it is to be passed on to. None if too many are on
+    /// their way there, or these are.
     pub(crate) fn send(
         &self,
         (op, to): (OpId, VolumeId),
@@ -67,7 +67,7 @@ impl Early {
     ) -> Option<Interest<'_>> {
         let mut changes = self.changes.lock();
         let underway = changes.values().filter(|begun| begun.to == to).count();
-        if bytes.len() < EARLY_BYTES_MIN || underway >= EARLY_MAX || changes.contains_key(&op) {
+        if underway >= EARLY_MAX || changes.contains_key(&op) {
             return None;
         }
         let (tell_sent, sent) = oneshot::channel();
@@ -134,44 +134,44 @@ mod tests {
 
     const TO: VolumeId = VolumeId(2);
 
-    /// A successor that makes every change, refuses early ones, or has no room to read their bytes.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Successor {
-        Makes,
-        Refuses,
-        ReadsNothing,
-    }
+    /// Bytes of a change in these tests.
+    const BYTES: usize = 1000;
 
-    impl Carrier for Successor {
+    /// A successor that makes every change.
+    #[derive(Debug)]
+    struct Willing;
+
+    impl Carrier for Willing {
         fn call(&self, request: Request, _: Duration) -> BoxFuture<'_, Outcome> {
             let message: PeerRequest = decode(&request.body).expect("a message");
             let PeerRequest::Forward(forward) = message else {
                 panic!("{message:?}")
             };
-            assert_eq!(request.payload.len(), EARLY_BYTES_MIN);
+            assert_eq!(request.payload.len(), BYTES);
             let version = forward.version;
             let body = encode(&PeerReply::Forward(Forwarded { version }));
             let payload = Bytes::new();
             std::future::ready(Ok(Response { body, payload })).boxed()
         }
+    }
 
-        fn call_early(
-            &self,
-            request: Request,
-            message: LateMessage,
-            deadline: Duration,
-        ) -> BoxFuture<'_, Outcome> {
-            async move {
-                match self {
-                    Successor::Makes => {
-                        let body = message.await.ok_or(Status::Disconnected)?;
-                        self.call(Request { body, ..request }, deadline).await
-                    }
-                    Successor::Refuses => Err(Status::Busy),
-                    Successor::ReadsNothing => std::future::pending().await,
-                }
+    /// A successor that refuses early bytes, or has no room to read them.
+    #[derive(Clone, Copy, Debug)]
+    enum Full {
+        Refuses,
+        ReadsNothing,
+    }
+
+    impl Carrier for Full {
+        fn call(&self, request: Request, _: Duration) -> BoxFuture<'_, Outcome> {
+            panic!("{request:?} is not early")
+        }
+
+        fn call_early(&self, _: Request, _: LateMessage, _: Duration) -> BoxFuture<'_, Outcome> {
+            match self {
+                Full::Refuses => std::future::ready(Err(Status::Busy)).boxed(),
+                Full::ReadsNothing => std::future::pending().boxed(),
             }
-            .boxed()
         }
     }
 
@@ -202,17 +202,17 @@ mod tests {
         }
     }
 
-    fn send(early: &Early, op: OpId, successor: Successor) -> Option<Interest<'_>> {
+    fn send(early: &Early, op: OpId, successor: impl Carrier) -> Option<Interest<'_>> {
         let carrier: Arc<dyn Carrier> = Arc::new(successor);
         let tasks = tokio::runtime::Handle::current();
-        let bytes = Bytes::from(vec![0; EARLY_BYTES_MIN]);
+        let bytes = Bytes::from(vec![0; BYTES]);
         early.send((op, TO), &bytes, &carrier, &tasks)
     }
 
     #[tokio::test]
     async fn early_change_needs_only_its_order() {
         let early = Early::default();
-        let _interest = send(&early, op(1), Successor::Makes).expect("sent");
+        let _interest = send(&early, op(1), Willing).expect("sent");
         let ordered = early.order((op(1), TO), &forward(op(1))).await;
         assert_eq!(ordered.expect("it was sent").map(|_| ()), Ok(()));
         let again = early.order((op(1), TO), &forward(op(1))).await;
@@ -222,12 +222,12 @@ mod tests {
     #[tokio::test]
     async fn change_goes_whole_if_its_early_bytes_went_elsewhere_or_nowhere() {
         let early = Early::default();
-        for (seq, successor) in [(1, Successor::Refuses), (2, Successor::ReadsNothing)] {
+        for (seq, successor) in [(1, Full::Refuses), (2, Full::ReadsNothing)] {
             let _interest = send(&early, op(seq), successor).expect("sent");
             let ordered = early.order((op(seq), TO), &forward(op(seq))).await;
             assert!(ordered.is_none(), "{successor:?}");
         }
-        let _interest = send(&early, op(3), Successor::Makes).expect("sent");
+        let _interest = send(&early, op(3), Willing).expect("sent");
         let elsewhere = early.order((op(3), VolumeId(7)), &forward(op(3))).await;
         assert!(elsewhere.is_none());
     }
@@ -236,13 +236,10 @@ mod tests {
     async fn early_bytes_are_bounded_and_go_with_those_who_wait() {
         let early = Early::default();
         let sent: Vec<_> = (0..)
-            .map_while(|seq| send(&early, op(seq), Successor::Makes))
+            .map_while(|seq| send(&early, op(seq), Willing))
             .collect();
         assert_eq!(sent.len(), EARLY_MAX);
-        assert!(
-            send(&early, op(0), Successor::Makes).is_none(),
-            "it is on its way"
-        );
+        assert!(send(&early, op(0), Willing).is_none(), "it is on its way");
         drop(sent);
         assert!(early.changes.lock().is_empty());
     }

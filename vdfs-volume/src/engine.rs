@@ -28,6 +28,7 @@ use crate::chain::{
     Effect, Failure, Input, Member, Order, Outcome, PassedOn, Place, Reading, Reply, Rule,
 };
 use crate::early::Interest;
+use crate::limits::EARLY_BYTES_MIN;
 use crate::pace::Pace;
 use crate::peers::Peers;
 use crate::repair::Doubts;
@@ -172,6 +173,9 @@ impl Engine {
         let (Job::Write { payload, .. }, op) = (job, job.op()) else {
             return None;
         };
+        if payload.len() < EARLY_BYTES_MIN {
+            return None;
+        }
         let to = self.look(|core| core.waits_to_pass_on(op))?;
         self.peers()?.send_early(self, (op, to), payload)
     }

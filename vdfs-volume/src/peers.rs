@@ -126,8 +126,8 @@ async fn forward(engine: &Engine, passed: &PassedOn<Arc<Job>>) -> Result<Version
         version: passed.version,
         change,
     };
-    let sent = (passed.order.op, passed.to);
-    if let Some(answer) = peers.early.order(sent, &message).await {
+    let way = (passed.order.op, passed.to);
+    if let Some(answer) = peers.early.order(way, &message).await {
         return Ok(answer?.version);
     }
     let carrier = peers.carrier(engine, passed.to)?;

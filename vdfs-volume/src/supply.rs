@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::OptionFuture;
 use futures::{TryStreamExt, stream};
 use vdfs_net::carrier::Carrier;
 use vdfs_net::rpc;
@@ -234,10 +235,7 @@ impl<'a> Receiver<'a> {
         let stream = next_stream();
         let mut offset = 0;
         loop {
-            let _turn = match pace {
-                Some(pace) => Some(pace.turn().await),
-                None => None,
-            };
+            let _turn = OptionFuture::from(pace.map(Pace::turn)).await;
             let piece = self.engine.store().piece(&copy, offset)?;
             let is_first = offset == 0;
             offset = piece.offset + piece.bytes.len() as u32;

@@ -75,38 +75,6 @@ impl QuicCarrier {
         };
         link.channel().await?.call(request).await
     }
-
-    async fn transfer_early(
-        &self,
-        request: Request,
-        message: LateMessage,
-        deadline: Duration,
-    ) -> Outcome {
-        request.check_bounds()?;
-        let (tell, message_came) = oneshot::channel();
-        let message = async move {
-            let body = message.await;
-            // Nobody listens if the call was dropped.
-            tell.send(()).ok();
-            body
-        };
-        let message = message.boxed();
-        let transfer = async {
-            self.bulk
-                .channel()
-                .await?
-                .call_early(request, message)
-                .await
-        };
-        let mut transfer = pin!(transfer);
-        tokio::select! {
-            refused = &mut transfer => return refused,
-            // If it never will, the transfer has ended.
-            _ = message_came => {}
-        }
-        let ended = timeout(deadline, transfer).await;
-        ended.unwrap_or(Err(Status::DeadlineExceeded))
-    }
 }
 
 impl Carrier for QuicCarrier {
@@ -124,6 +92,26 @@ impl Carrier for QuicCarrier {
         message: LateMessage,
         deadline: Duration,
     ) -> BoxFuture<'_, Outcome> {
-        self.transfer_early(request, message, deadline).boxed()
+        async move {
+            request.check_bounds()?;
+            let (tell, message_came) = oneshot::channel();
+            let message = async move {
+                let body = message.await;
+                // Nobody listens if the call was dropped.
+                tell.send(()).ok();
+                body
+            };
+            let message = message.boxed();
+            let channel = self.bulk.channel();
+            let mut transfer = pin!(async { channel.await?.call_early(request, message).await });
+            tokio::select! {
+                refused = &mut transfer => return refused,
+                // If it never will, the transfer has ended.
+                _ = message_came => {}
+            }
+            let ended = timeout(deadline, transfer).await;
+            ended.unwrap_or(Err(Status::DeadlineExceeded))
+        }
+        .boxed()
     }
 }
