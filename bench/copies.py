@@ -59,6 +59,14 @@ class Cluster:
         return self.path("id-" + name)
 
     def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def start(self):
         up = [HOSTS, "up", "5", str(self.mtu)] + ([self.rate] if self.rate else [])
         subprocess.run(up, check=True)
         self.begin(1, "master", self.program("vdfs-master"), "--state", self.path("master"),
@@ -74,7 +82,6 @@ class Cluster:
         for copies in (1, 2):
             os.mkdir(self.dir(copies))
             os.setxattr(self.dir(copies), "user.vdfs.replicas", str(copies).encode())
-        return self
 
     def dir(self, copies):
         return self.path(f"mnt/{copies}")
@@ -161,7 +168,7 @@ class WarmRam:
             os.unlink(self.path)
 
 
-def watch_recovery(cluster, begun, held, warm, reader):
+def watch_recovery(cluster, begun, held, on_short):
     """(seconds, bytes that have one copy only), from a kill at `begun` until all chains are whole again."""
     total = cluster.status()["chains"]["total"]
     samples = []
@@ -172,10 +179,8 @@ def watch_recovery(cluster, begun, held, warm, reader):
         # The killed one had two thirds of the chains.
         samples.append((at, short * held / (total * 2 / 3)))
         if short:
-            warm.release()
-            reader.mark_begin()
+            on_short()
         if short == 0 and any(of for _, of in samples):
-            reader.mark_end()
             return samples
         if at > 120:
             sys.exit("copies.py: the chains stay short")
@@ -183,12 +188,17 @@ def watch_recovery(cluster, begun, held, warm, reader):
         time.sleep(0.3)
 
 
-def kill_and_watch(cluster, held, reader=None):
+def kill_and_watch(cluster, held, on_short=lambda: None):
     warm = WarmRam(held)
+
+    def went_short():
+        warm.release()
+        on_short()
+
     try:
         begun = time.monotonic()
         cluster.kill(VOLUMES[0])
-        return watch_recovery(cluster, begun, held, warm, reader or Reader([]))
+        return watch_recovery(cluster, begun, held, went_short)
     finally:
         warm.release()
 
@@ -235,7 +245,7 @@ class LinkMeter:
     def __init__(self, cluster):
         self.pids = [cluster.running[volume].pid for volume in VOLUMES[1:]]
         self.samples, self.stop = [(time.monotonic(), self.sent())], False
-        self.thread = threading.Thread(target=self.run)
+        self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def sent(self):
@@ -264,20 +274,16 @@ class Reader:
 
     def __init__(self, paths):
         self.paths, self.bytes, self.stop = paths, 0, False
-        self.beside = []
-        self.thread = threading.Thread(target=self.run)
+        self.marks = []
+        self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
-    def mark_begin(self):
-        if not self.beside:
-            self.beside.append((time.monotonic(), self.bytes))
-
-    def mark_end(self):
-        self.beside.append((time.monotonic(), self.bytes))
+    def mark(self):
+        self.marks.append((time.monotonic(), self.bytes))
 
     def run(self):
         buffer = memoryview(bytearray(2**20))
-        while self.paths and not self.stop:
+        while not self.stop:
             for path in self.paths:
                 # No cache: every byte comes over the wire.
                 file = os.open(path, os.O_RDONLY)
@@ -293,7 +299,8 @@ class Reader:
 
     def end(self):
         self.stop = True
-        self.thread.join()
+        # A read that nobody answers holds up no clean-up.
+        self.thread.join(timeout=5)
 
 
 def wire(programs, _, __):
@@ -311,9 +318,10 @@ def wire(programs, _, __):
             held = fill(cluster, 3072)
             reader = Reader([f"{cluster.dir(2)}/{number}" for number in range(12)])
             alone = reader.rate(6)
-            samples = kill_and_watch(cluster, held, reader)
+            kill_and_watch(cluster, held, reader.mark)
+            reader.mark()
             reader.end()
-            (begun, before), (ended, after) = reader.beside
+            (begun, before), (ended, after) = reader.marks[0], reader.marks[-1]
             took = ended - begun
             beside = (after - before) / took
             print(f"MTU {mtu}, {WIRE}, beside a reader: it keeps {beside / alone:.0%} of {alone / 1e6:.0f} MB/s; "
