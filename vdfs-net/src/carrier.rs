@@ -56,8 +56,8 @@ pub trait Carrier: Debug + Send + Sync + 'static {
     fn call(&self, request: Request, deadline: Duration) -> BoxFuture<'_, Outcome>;
 
     /// Sends the payload of a request at once, then polls `message` for its body; `deadline` counts from when
-    /// it gives that. If it gives none, or the future is dropped before, the service never hears of it. The
-    /// peer may refuse it before.
+    /// it gives that. If it gives none, or one beyond `FRAME_BODY_BYTES_MAX`, or the future is dropped before,
+    /// the service never hears of it. The peer may refuse it before: it does if it has no room now.
     fn call_early(
         &self,
         request: Request,

@@ -12,24 +12,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 use vdfs_net::carrier::Carrier;
 use vdfs_net::rpc;
 use vdfs_proto::peer::{Forward, Forwarded};
 use vdfs_proto::{OpId, Status, VolumeId};
 
-use crate::limits::EARLY_MAX;
+use crate::limits::EARLY_BYTES_MAX;
 use crate::peers::FORWARD_DEADLINE;
 
 /// How long the successor keeps bytes for which no order comes: it may need the room for others.
-const ORDER_WAIT: Duration = Duration::from_secs(2);
-/// How long an order waits for its bytes to be sent, as there may be no room for them.
+const ORDER_WAIT: Duration = Duration::from_millis(300);
+/// How long an order waits for its bytes to be sent, as the successor may not read them.
 const BYTES_WAIT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(crate) struct Early {
     changes: Mutex<HashMap<OpId, Begun>>,
+    /// Room for bytes on their way to each successor.
+    rooms: Mutex<HashMap<VolumeId, Arc<Semaphore>>>,
 }
 
 /// Bytes on their way.
@@ -66,10 +68,10 @@ impl Early {
         tasks: &tokio::runtime::Handle,
     ) -> Option<Interest<'_>> {
         let mut changes = self.changes.lock();
-        let underway = changes.values().filter(|begun| begun.to == to).count();
-        if underway >= EARLY_MAX || changes.contains_key(&op) {
+        if changes.contains_key(&op) {
             return None;
         }
+        let room = self.take_room(to, bytes.len())?;
         let (tell_sent, sent) = oneshot::channel();
         let (order, ordered) = oneshot::channel();
         let (tell, answer) = oneshot::channel();
@@ -77,7 +79,11 @@ impl Early {
             tell_sent.send(()).ok()?;
             timeout(ORDER_WAIT, ordered).await.ok()?.ok()
         };
-        tasks.spawn(carry(carrier.clone(), bytes.clone(), ordered, tell));
+        let carried = carry(carrier.clone(), bytes.clone(), ordered, tell);
+        tasks.spawn(async move {
+            let _room = room;
+            carried.await;
+        });
         let begun = Begun {
             to,
             sent,
@@ -86,6 +92,13 @@ impl Early {
         };
         changes.insert(op, begun);
         Some(Interest { early: self, op })
+    }
+
+    fn take_room(&self, to: VolumeId, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let mut rooms = self.rooms.lock();
+        let new = || Arc::new(Semaphore::new(EARLY_BYTES_MAX));
+        let room = rooms.entry(to).or_insert_with(new).clone();
+        room.try_acquire_many_owned(bytes as u32).ok()
     }
 
     /// Passes the change on whose bytes were sent. None if they were not, or found no room: it is to be
@@ -135,7 +148,7 @@ mod tests {
     const TO: VolumeId = VolumeId(2);
 
     /// Bytes of a change in these tests.
-    const BYTES: usize = 1000;
+    const BYTES: usize = 64 << 10;
 
     /// A successor that makes every change.
     #[derive(Debug)]
@@ -238,9 +251,22 @@ mod tests {
         let sent: Vec<_> = (0..)
             .map_while(|seq| send(&early, op(seq), Willing))
             .collect();
-        assert_eq!(sent.len(), EARLY_MAX);
-        assert!(send(&early, op(0), Willing).is_none(), "it is on its way");
+        assert_eq!(sent.len(), EARLY_BYTES_MAX / BYTES);
         drop(sent);
         assert!(early.changes.lock().is_empty());
+        let wait = async {
+            while send(&early, op(1), Willing).is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let room = timeout(Duration::from_secs(5), wait).await;
+        room.expect("what was given up leaves its room");
+    }
+
+    #[tokio::test]
+    async fn early_change_is_sent_once() {
+        let early = Early::default();
+        let _interest = send(&early, op(1), Willing).expect("sent");
+        assert!(send(&early, op(1), Willing).is_none(), "it is on its way");
     }
 }

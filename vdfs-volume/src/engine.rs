@@ -29,7 +29,7 @@ use crate::chain::{
 };
 use crate::early::Interest;
 use crate::limits::EARLY_BYTES_MIN;
-use crate::pace::Pace;
+use crate::pace::Traffic;
 use crate::peers::Peers;
 use crate::repair::Doubts;
 use crate::store::{Job, Store};
@@ -56,7 +56,7 @@ pub struct Engine {
     pub(crate) supplied: tokio::sync::Mutex<Supplied>,
     /// Chunks that may be damaged here.
     doubts: Doubts,
-    pace: Pace,
+    traffic: Traffic,
     /// Of the volume's own changes.
     next_seq: AtomicU64,
     me: Weak<Engine>,
@@ -105,7 +105,7 @@ impl Engine {
             peers: OnceLock::new(),
             supplied: tokio::sync::Mutex::default(),
             doubts: Doubts::default(),
-            pace: Pace::default(),
+            traffic: Traffic::default(),
             next_seq,
             me: me.clone(),
         })
@@ -124,8 +124,8 @@ impl Engine {
         self.peers.get()
     }
 
-    pub(crate) fn pace(&self) -> &Pace {
-        &self.pace
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     pub(crate) fn doubts(&self) -> &Doubts {

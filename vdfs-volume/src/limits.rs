@@ -54,9 +54,10 @@ pub const CALLERS_PER_CHANGE_MAX: usize = 16;
 /// Changes that wait for one chunk, each with its bytes: all that one client has in flight to a
 /// volume. Beyond it the answer is `Busy`.
 pub const CHANGES_PER_CHUNK_MAX: usize = 64;
-/// Changes whose bytes are on their way to one successor before their turns have come: more than a link
-/// carries in the time that a change takes.
-pub const EARLY_MAX: usize = 8;
+/// Bytes of changes that one successor is sent before their turns have come, in bytes, until it has made
+/// them: what it has room for from one volume at least, and more than a link carries in the time that a
+/// change takes.
+pub const EARLY_BYTES_MAX: usize = vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 /// Fewer bytes are sent with their order, which costs less than to wait for it.
 pub const EARLY_BYTES_MIN: usize = 64 << 10;
 /// Pieces of chunks that a volume gives to others at once, of 1 MiB: a link of 10 Gbit/s is full while

@@ -148,7 +148,7 @@ async fn dispatch_data(node: &Arc<Node>, peer: &PeerIdentity, request: Request) 
         return Err(Status::WrongRole);
     }
     if matches!(message, DataRequest::Read(_) | DataRequest::Write(_)) {
-        node.engine.pace().note_client();
+        node.engine.traffic().note();
     }
     let operation = message.name();
     let outcome = execute(node, message, request.payload).await;

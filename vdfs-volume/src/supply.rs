@@ -127,13 +127,18 @@ async fn give_all(
 pub(crate) struct Receiver<'a> {
     engine: &'a Arc<Engine>,
     carrier: Arc<dyn Carrier>,
+    pace: Pace,
 }
 
 impl<'a> Receiver<'a> {
     pub(crate) fn new(engine: &'a Arc<Engine>, peer: VolumeId) -> Result<Self, Status> {
         let peers = engine.peers().ok_or(Status::NotServing)?;
         let carrier = peers.carrier(engine, peer)?;
-        Ok(Receiver { engine, carrier })
+        Ok(Receiver {
+            engine,
+            carrier,
+            pace: Pace::default(),
+        })
     }
 
     /// Tells it what ops of a chain were answered.
@@ -193,7 +198,7 @@ impl<'a> Receiver<'a> {
             let given = match is_closed {
                 true => Err(Status::NotInSync),
                 false => {
-                    let pace = Some(self.engine.pace());
+                    let pace = Some(&self.pace);
                     self.give_pieces(chunk, place, pace).await
                 }
             };
@@ -235,7 +240,8 @@ impl<'a> Receiver<'a> {
         let stream = next_stream();
         let mut offset = 0;
         loop {
-            let _turn = OptionFuture::from(pace.map(Pace::turn)).await;
+            let turn = pace.map(|pace| pace.turn(self.engine.traffic()));
+            let _turn = OptionFuture::from(turn).await;
             let piece = self.engine.store().piece(&copy, offset)?;
             let is_first = offset == 0;
             offset = piece.offset + piece.bytes.len() as u32;

@@ -1,7 +1,8 @@
 //! Memory for payloads that a server reads or answers: taken before the first byte of it.
 //!
-//! Of each pool the connections of one certificate hold at most half. A transfer waits its turn, in the order in which they came, but not for ever: then it is refused with `Busy`,
-//! was not executed, and its caller comes again.
+//! Of each pool the connections of one certificate hold at most half. A transfer waits its turn, in the order in
+//! which they came, but not for ever: then it is refused with `Busy`, was not executed, and its caller comes
+//! again. What comes early does not wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -124,6 +125,17 @@ impl Part {
         assert!(of.is_some(), "no pool is ever closed");
         Ok(Taken { _of: of })
     }
+
+    /// The same for those that had better come in another way than wait: `Busy` if there is no room now.
+    pub(super) fn take_now(&self, bytes: usize) -> Result<Taken, Status> {
+        let permits = bytes as u32;
+        let own = self.own.clone().try_acquire_many_owned(permits);
+        let of_all = self.pool.clone().try_acquire_many_owned(permits);
+        let both = own.ok().zip(of_all.ok()).ok_or(Status::Busy)?;
+        Ok(Taken {
+            _of: Some(both.into()),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -158,5 +170,16 @@ mod tests {
         assert_eq!(third.take(1).await.expect_err("all"), Status::Busy);
         taken.clear();
         third.take(PAYLOAD_BYTES_MAX).await.expect("given back");
+    }
+
+    #[test]
+    fn take_now_never_waits_and_leaves_what_it_does_not_get() {
+        let allowance = Allowance::new(2 * PAYLOAD_BYTES_MAX, Duration::from_secs(60));
+        let [one, other, third] = ["a", "b", "c"].map(|node| allowance.part_of(&peer(node)));
+        let _first = one.take_now(1).expect("room");
+        assert_eq!(one.take_now(PAYLOAD_BYTES_MAX).err(), Some(Status::Busy));
+        let _second = other.take_now(PAYLOAD_BYTES_MAX).expect("its half");
+        assert_eq!(third.take_now(PAYLOAD_BYTES_MAX).err(), Some(Status::Busy));
+        let _rest = third.take_now(PAYLOAD_BYTES_MAX - 1).expect("what is left");
     }
 }

@@ -50,6 +50,7 @@ pub(super) async fn run_transfers(
                 return reason;
             },
             transfer = transfers.recv(), if has_room => match transfer {
+                Some(given_up) if given_up.reply.is_closed() => {}
                 Some(early) if early.message.is_some() => match streams.open_if_more() {
                     Some(stream) => running.push(run_transfer(stream, early, stall)),
                     // Nobody may wait any more.
@@ -133,8 +134,9 @@ async fn run_transfer(
     stall: Duration,
 ) -> Option<CloseReason> {
     let outcome = tokio::select! {
-        outcome = exchange(stream, request, message, stall) => outcome,
+        biased;
         () = reply.closed() => return None,
+        outcome = exchange(stream, request, message, stall) => outcome,
     };
     let (outcome, reason) = match outcome {
         Ok(outcome) => (outcome, None),
@@ -266,7 +268,13 @@ impl Host {
     async fn read_request(&self, mut inflow: Inflow) -> Result<Result<Loaded, Status>, Break> {
         let (method, header, body) = read_request_head(&mut inflow).await?;
         let payload_bytes = header.payload_bytes().map_err(Break::Violation)?;
-        let taken = match self.parts.of(method).take(payload_bytes).await {
+        let part = self.parts.of(method);
+        let taken = match method {
+            // Whoever sends it waits for nothing.
+            Method::PeerEarly => part.take_now(payload_bytes),
+            _ => part.take(payload_bytes).await,
+        };
+        let taken = match taken {
             Ok(taken) => taken,
             Err(status) => return Ok(Err(status)),
         };

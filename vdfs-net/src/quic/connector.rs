@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use vdfs_proto::Status;
 use vdfs_proto::handshake::Purpose;
+use vdfs_proto::limits::FRAME_BODY_BYTES_MAX;
 
 use super::link::Link;
 use super::reactor::Shared;
@@ -99,7 +100,7 @@ impl Carrier for QuicCarrier {
                 let body = message.await;
                 // Nobody listens if the call was dropped.
                 tell.send(()).ok();
-                body
+                body.filter(|body| body.len() <= FRAME_BODY_BYTES_MAX)
             };
             let message = message.boxed();
             let channel = self.bulk.channel();

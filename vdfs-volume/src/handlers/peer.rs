@@ -21,6 +21,7 @@ pub(crate) async fn follow(
     forward: Forward,
     payload: Bytes,
 ) -> Result<Forwarded, Status> {
+    node.engine.traffic().note();
     let job = job_of(forward.change, payload);
     let (chain, _) = job.chain();
     let (chunk, epoch) = (job.chunk(), forward.epoch);
