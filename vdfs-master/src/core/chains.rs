@@ -178,7 +178,7 @@ impl State {
     }
 
     /// Of a chain that is not active; those whose stores are there yet.
-    fn in_sync_of(&self, id: ChainId) -> impl Iterator<Item = &Member> {
+    pub(crate) fn in_sync_of(&self, id: ChainId) -> impl Iterator<Item = &Member> {
         let members = self.in_sync.get(&id).into_iter().flatten();
         members.filter(|member| {
             let stored = self.volumes.get(&member.volume);

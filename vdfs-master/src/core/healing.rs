@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vdfs_proto::{Chain, ChainId, Member, MemberState, VolumeId};
 
 use super::Core;
-use super::chains::{each_chain, serving, state_of};
+use super::chains::{each_chain, head_of, serving, state_of};
 use super::limits::{COPIES_WAIT_MS, HEAL_AFTER_MS};
 use super::loads::{Loads, Wanted};
 use super::membership::Changes;
@@ -25,6 +25,7 @@ impl Core {
         }
         let mut changes = self.places_of_the_gone();
         changes.extend(self.ends_of_waits());
+        changes.extend(self.chains_that_go_back());
         self.change_chains(&changes);
         let mut loads = Loads::of(self);
         self.drop_surplus(&loads);
@@ -48,6 +49,19 @@ impl Core {
             );
         }
         changes
+    }
+
+    /// Chains whose head went before it had taken over, and of which another member in sync is there: nobody
+    /// has been told anything under this head.
+    fn chains_that_go_back(&self) -> Changes {
+        let goes_back = |(id, chain): &(ChainId, &Chain)| {
+            let are_away = serving(chain).all(|volume| self.is_away(volume));
+            let is_headless = head_of(chain).is_some() && are_away;
+            let mut in_sync = self.state.in_sync_of(*id);
+            !chain.is_active && is_headless && in_sync.any(|of| self.is_alive(of.volume))
+        };
+        let chains = each_chain(&self.state.table).filter(goes_back);
+        chains.map(|(id, _)| (id, ChainChange::Suspended)).collect()
     }
 
     /// Chains whose members had all gone, and of which enough are back.

@@ -722,6 +722,7 @@ impl Master {
         for chain in chains() {
             self.remove_the_gone(office, chain);
             self.end_wait(office, chain);
+            self.go_back(office, chain);
         }
         if self.lost_member_us + HEAL_AFTER_US <= office.now_us {
             for chain in chains() {
@@ -736,6 +737,21 @@ impl Master {
             if self.volumes[volume].is_away && self.may_lose(row, volume) {
                 self.change(office, chain, Change::Removed(volume));
             }
+        }
+    }
+
+    /// A head that went before it had taken over leaves the chain to others in sync.
+    fn go_back(&mut self, office: &mut Office<'_>, chain: ChainId) {
+        let row = self.state.row(chain);
+        let heads: Vec<usize> = serving(row).collect();
+        let is_headless = !heads.is_empty() && heads.iter().all(|of| self.volumes[*of].is_away);
+        let mut in_sync = self.state.in_sync.get(&chain).into_iter().flatten();
+        let is_there = in_sync.any(|of| self.is_alive(Node::index_of(of.volume)));
+        if !row.is_active && is_headless && is_there {
+            office
+                .counts
+                .hit("chains that go back from a head that is away");
+            self.change(office, chain, Change::Suspended);
         }
     }
 

@@ -201,6 +201,24 @@ fn head_that_ends_before_its_epoch_is_active_waits_for_those_in_sync() {
 }
 
 #[test]
+fn head_that_goes_for_good_before_its_epoch_is_active_leaves_the_chain_to_those_in_sync() {
+    let (mut cluster, chain) = tail_then_head();
+    cluster.respawn(1, false);
+    cluster.register(1);
+    assert_eq!(cluster.members(chain), [(1, Serving)], "it may be alive");
+    cluster.pass_lease();
+    cluster.pass(1_000);
+    assert_eq!(cluster.members(chain), [(1, Waiting), (2, Waiting)]);
+    cluster.pass(COPIES_WAIT_MS);
+    assert_eq!(cluster.members(chain), [(2, Serving)]);
+    assert_eq!(cluster.chain(chain).lost_below, DataId(0));
+    cluster.respawn(0, false);
+    cluster.register(0);
+    cluster.settle(5_000);
+    assert_eq!(status(&mut cluster.world).chains.whole, 256);
+}
+
+#[test]
 fn head_whose_store_is_lost_before_its_epoch_is_active_leaves_the_data_to_those_in_sync() {
     let (mut cluster, chain) = tail_then_head();
     cluster.replace(0);
