@@ -115,9 +115,10 @@ async fn give_all(
     copies: Vec<ChunkCopy>,
     chains: &Chains,
 ) -> Result<(), Status> {
+    let pace = &Pace::default();
     let given = copies.into_iter().map(|copy| {
         let place = (copy.chain, chains[&copy.chain]);
-        Ok(async move { receiver.give(copy.chunk, place).await })
+        Ok(async move { receiver.give(copy.chunk, place, pace).await })
     });
     let all = stream::iter(given).try_buffer_unordered(PIECES_AT_ONCE);
     all.try_collect().await
@@ -127,18 +128,13 @@ async fn give_all(
 pub(crate) struct Receiver<'a> {
     engine: &'a Arc<Engine>,
     carrier: Arc<dyn Carrier>,
-    pace: Pace,
 }
 
 impl<'a> Receiver<'a> {
     pub(crate) fn new(engine: &'a Arc<Engine>, peer: VolumeId) -> Result<Self, Status> {
         let peers = engine.peers().ok_or(Status::NotServing)?;
         let carrier = peers.carrier(engine, peer)?;
-        Ok(Receiver {
-            engine,
-            carrier,
-            pace: Pace::default(),
-        })
+        Ok(Receiver { engine, carrier })
     }
 
     /// Tells it what ops of a chain were answered.
@@ -191,16 +187,18 @@ impl<'a> Receiver<'a> {
     }
 
     /// Gives a chunk as it is, when nobody changes it.
-    async fn give(&self, chunk: ChunkId, place: (ChainId, Epoch)) -> Result<(), Status> {
+    async fn give(
+        &self,
+        chunk: ChunkId,
+        place: (ChainId, Epoch),
+        pace: &Pace,
+    ) -> Result<(), Status> {
         loop {
             self.check(place)?;
             let is_closed = self.engine.look(|core| core.is_closed(chunk));
             let given = match is_closed {
                 true => Err(Status::NotInSync),
-                false => {
-                    let pace = Some(&self.pace);
-                    self.give_pieces(chunk, place, pace).await
-                }
+                false => self.give_pieces(chunk, place, Some(pace)).await,
             };
             match given {
                 Err(Status::NotInSync) => tokio::time::sleep(CLOSED_PAUSE).await,

@@ -58,9 +58,10 @@ impl Core {
             let are_away = serving(chain).all(|volume| self.is_away(volume));
             let is_headless = head_of(chain).is_some() && are_away;
             let mut in_sync = self.state.in_sync_of(*id);
-            !chain.is_active && is_headless && in_sync.any(|of| self.is_alive(of.volume))
+            is_headless && in_sync.any(|of| self.is_alive(of.volume))
         };
-        let chains = each_chain(&self.state.table).filter(goes_back);
+        let chains = each_chain(&self.state.table).filter(|(_, chain)| !chain.is_active);
+        let chains = chains.filter(goes_back);
         chains.map(|(id, _)| (id, ChainChange::Suspended)).collect()
     }
 

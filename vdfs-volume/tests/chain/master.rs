@@ -594,8 +594,7 @@ impl Master {
     ) -> Option<Option<Change>> {
         let mut others = serving(row).filter(|other| *other != volume).peekable();
         if others.peek().is_none() {
-            let mut in_sync = self.state.in_sync.get(&chain).into_iter().flatten();
-            if in_sync.any(|of| Node::index_of(of.volume) != volume) {
+            if self.state.in_sync_of(chain).any(|of| of != volume) {
                 return Some(Some(Change::Suspended));
             }
             let mut members = row.members.iter().map(|of| Node::index_of(of.volume));
@@ -745,8 +744,7 @@ impl Master {
         let row = self.state.row(chain);
         let heads: Vec<usize> = serving(row).collect();
         let is_headless = !heads.is_empty() && heads.iter().all(|of| self.volumes[*of].is_away);
-        let mut in_sync = self.state.in_sync.get(&chain).into_iter().flatten();
-        let is_there = in_sync.any(|of| self.is_alive(Node::index_of(of.volume)));
+        let is_there = self.state.in_sync_of(chain).any(|of| self.is_alive(of));
         if !row.is_active && is_headless && is_there {
             office
                 .counts
@@ -913,6 +911,12 @@ impl State {
 
     fn row(&self, chain: ChainId) -> &Chain {
         &self.table.chains[chain.0 as usize]
+    }
+
+    /// Of a chain that is not active.
+    fn in_sync_of(&self, chain: ChainId) -> impl Iterator<Item = usize> {
+        let members = self.in_sync.get(&chain).into_iter().flatten();
+        members.map(|of| Node::index_of(of.volume))
     }
 }
 
