@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vdfs_tests::chunk_files::chunk_files;
+use vdfs_tests::part::Part;
 use vdfs_tests::{Replicated, eventually, mount_tests_skipped, pattern};
 
 /// From damage that somebody has noticed to none.
@@ -223,5 +224,35 @@ fn flipped_bits_in_records_of_one_copy_are_read_by_nobody() {
     cluster.volumes[BAD].start();
     assert_right(&cluster);
     cluster.wait_until_whole();
+    assert_right(&cluster);
+}
+
+/// Each has what the other has lost: no copy is right as a whole.
+#[test]
+fn chunks_that_each_volume_has_lost_while_all_were_down_are_taken_from_the_other() {
+    let Some(mut cluster) = start() else { return };
+    cluster.volumes.iter_mut().for_each(Part::kill9);
+    for (index, _) in cluster.volumes.iter().enumerate() {
+        let files = chunk_files(&cluster.volume_state(index).join("ram"));
+        let with_bytes = files
+            .iter()
+            .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.len() > 0));
+        let names = with_bytes.map(|path| path.file_name().expect("a name"));
+        let names: BTreeSet<_> = names.collect();
+        let lost = names.iter().skip(index).step_by(2);
+        let lost: BTreeSet<_> = lost.collect();
+        assert!(lost.len() > 1, "{names:?}");
+        for path in &files {
+            if lost.contains(&path.file_name().expect("a name")) {
+                fs::remove_file(path).expect("removes");
+            }
+        }
+    }
+    cluster
+        .volumes
+        .iter_mut()
+        .for_each(|volume| drop(volume.start()));
+    assert_right(&cluster);
+    wait_until_repaired(&cluster);
     assert_right(&cluster);
 }

@@ -78,6 +78,19 @@ where
     exchanged.await.map(|(reply, _)| reply)
 }
 
+/// The same for one that is answered with bytes.
+pub async fn fetch_from_peer<O>(
+    carrier: &dyn Carrier,
+    method: Method,
+    operation: O,
+    deadline: Duration,
+) -> Result<(O::Reply, Bytes), Status>
+where
+    O: Operation<Request = PeerRequest, Envelope = PeerReply>,
+{
+    exchange(carrier, method, operation, Bytes::new(), deadline).await
+}
+
 /// The same for an operation that is known later than its bytes.
 pub async fn call_peer_early<O>(
     carrier: &dyn Carrier,

@@ -77,6 +77,8 @@ pub const CHAIN_MEMBERS_MAX: usize = 3;
 pub const CHUNKS_PER_STOCK_MAX: usize = 4096;
 /// Chunks in one answer to [`crate::peer::ListChunks`]: keeps it within a frame body.
 pub const CHUNKS_PER_LIST_MAX: usize = 8192;
+/// Blocks in one [`crate::peer::FetchBlocks`]: 1 MiB of them.
+pub const BLOCKS_PER_FETCH_MAX: u32 = 256;
 /// Replies in one [`crate::peer::LearnReplies`]: likewise.
 pub const REPLIES_PER_LESSON_MAX: usize = 8192;
 /// News of chains in one `NextCommands`: likewise.

@@ -1,6 +1,7 @@
 //! What volumes ask of one another: changes that are passed down a chain, and chunks for a member
-//! that is not in step yet. The asker is the predecessor, the asked its successor. A request's bytes
-//! travel behind it as the payload of a bulk transfer.
+//! that is not in step yet. The asker is the predecessor, the asked its successor; or the
+//! head of a chain whose members had all gone, and one that waits with it. A request's bytes travel behind
+//! it as the payload of a bulk transfer.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ operations!(
         PutChunk -> PutReply,
         DropChunk -> (),
         CheckChunk -> (),
+        FetchBlocks -> FetchedBlocks,
     }
 );
 
@@ -69,10 +71,11 @@ pub struct LearnReplies {
     pub is_last: bool,
 }
 
-/// Asks which chunks the successor has, of all chains, in an order of its own.
+/// Asks which chunks a successor that is syncing has, or a member that waits, of all chains, in an order of
+/// its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListChunks {
-    /// It is about to be supplied in these.
+    /// It is about to be supplied in these, or asked for better copies.
     pub chains: Vec<(ChainId, Epoch)>,
     /// Those behind this one.
     pub after: Option<ChunkId>,
@@ -123,6 +126,26 @@ pub struct DropChunk {
     pub chain: ChainId,
     pub epoch: Epoch,
     pub chunk: ChunkId,
+}
+
+/// Asks a member that waits for what a copy of it has in adjacent blocks, as far as the head has not.
+/// `NotInSync` if it has another copy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FetchBlocks {
+    /// Of the chain.
+    pub epoch: Epoch,
+    pub copy: ChunkCopy,
+    /// Number of the first one.
+    pub first: u32,
+    /// CRC32C of each block at the head, at most `BLOCKS_PER_FETCH_MAX`; none of an absent one.
+    pub sums: Vec<Option<u32>>,
+}
+
+/// The payload has the bytes of the blocks that are there and have other sums than the head's, in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FetchedBlocks {
+    /// Of each block; none of an absent one.
+    pub sums: Vec<Option<u32>>,
 }
 
 /// Asks another member that serves whether all of its copy matches its sums: `Corrupt` if not, `NotFound`

@@ -38,9 +38,6 @@ pub struct Register {
     pub used_bytes: u64,
     /// The highest data id in the store: one above the master's mark means lost history.
     pub data_id_max: DataId,
-    /// The process before was killed within a change, and its bytes could not be completed: some
-    /// range of some chunk is of two minds.
-    pub is_torn: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -32,6 +32,8 @@
 //!   no change, and one whose chunk it has in another version makes it ask for the chunk
 //!   (`NotInSync`). It serves once it has been given all that was there before its epoch, and the
 //!   replies with it.
+//! - A head of a chain whose members had all gone takes it over once it has the better copy of each chunk
+//!   ([`is_better`]) from those that are back.
 //!
 //! Left out: bytes, sums and records (`store`), and how messages travel (`service`, `peers`,
 //! `supply`).
@@ -40,6 +42,7 @@ mod chunk_state;
 mod lease;
 mod member;
 mod membership;
+mod merge;
 mod replies;
 mod writes;
 
@@ -49,6 +52,7 @@ pub mod planted;
 pub use chunk_state::{Admission, Change, ChunkState, Pending, Rule, Space};
 pub use member::{Effect, Failure, Input, Member, Order, PassedOn, Prepared, Reading, Terms};
 pub use membership::{Membership, Place};
+pub use merge::is_better;
 pub use replies::{Outcome, Refusal, Reply};
 
 /// Whether the named bug is switched on, so that the simulation can show that it finds it.

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use vdfs_net::clock::boot_ms;
 use vdfs_proto::data::{FilePart, Read, ReadDone, Written};
 use vdfs_proto::limits::{DATA_SLOTS_PER_SESSION, NEWS_PER_REQUEST_MAX};
-use vdfs_proto::peer::CutChunk;
+use vdfs_proto::peer::{ChunkCopy, CutChunk};
 use vdfs_proto::volume::{ChainEvent, ChainNews, Fence, Registered};
 use vdfs_proto::{
     ChainId, ChainTable, ChunkId, DataId, Epoch, Layout, OpId, SessionId, Status, Version,
@@ -357,6 +357,19 @@ impl Engine {
             epoch,
             replies,
         });
+    }
+
+    /// A better copy of a chunk was taken from a member that waits.
+    pub(crate) fn taken(&self, copy: &ChunkCopy) {
+        let (chain, version) = (copy.chain, copy.version);
+        if let Some(op) = copy.op {
+            self.take(Input::Taken { chain, op, version });
+        }
+    }
+
+    /// Nobody who waits has a better copy of anything.
+    pub(crate) fn merged(&self, chain: ChainId, epoch: Epoch) {
+        self.take(Input::Merged { chain, epoch });
     }
 
     /// The command is done.

@@ -10,6 +10,7 @@ mod early;
 pub mod engine;
 mod handlers;
 pub mod limits;
+mod merge;
 mod node;
 mod pace;
 mod panics;

@@ -60,7 +60,7 @@ pub const CHANGES_PER_CHUNK_MAX: usize = 64;
 pub const EARLY_BYTES_MAX: usize = vdfs_proto::limits::PAYLOAD_BYTES_MAX;
 /// Fewer bytes are sent with their order, which costs less than to wait for it.
 pub const EARLY_BYTES_MIN: usize = 64 << 10;
-/// Pieces of chunks that a volume gives to others at once, of 1 MiB: a link of 10 Gbit/s is full while
+/// Pieces of chunks that a volume gives to others at once, or takes from them, of 1 MiB: a link of 10 Gbit/s is full while
 /// some of them are read, stored or answered.
 pub const PIECES_AT_ONCE: usize = 8;
 /// The same beside clients that read or write.

@@ -1,5 +1,5 @@
-//! The ways to the other volumes: passes changes on to successors, and gives a successor that is
-//! syncing what it lacks.
+//! The ways to the other volumes: passes changes on to successors, gives a successor that is syncing what
+//! it lacks, and takes better copies from those that wait.
 //!
 //! One thread. What is passed on to another volume is a task, there or on the network's thread; it brings
 //! the answer back to the engine and performs what follows.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::MissedTickBehavior;
 use vdfs_net::address;
 use vdfs_net::carrier::{Carrier, Connector, Target};
@@ -27,7 +27,8 @@ use crate::chain::PassedOn;
 use crate::departed;
 use crate::early::{Early, Interest};
 use crate::engine::Engine;
-use crate::limits::TICK_MS;
+use crate::limits::{PIECES_AT_ONCE, TICK_MS};
+use crate::merge;
 use crate::repair;
 use crate::store::Job;
 use crate::supply::{self, Chains};
@@ -54,6 +55,10 @@ pub(crate) struct Peers {
     early: Early,
     /// Whom tasks of this volume are supplying.
     supplied: Mutex<BTreeSet<VolumeId>>,
+    /// Groups of volumes that tasks of this one are asking for better copies.
+    merging: Mutex<BTreeSet<BTreeSet<VolumeId>>>,
+    /// Of all these tasks.
+    fetching: Semaphore,
     changed: Notify,
 }
 
@@ -65,6 +70,8 @@ impl Peers {
             ways: Mutex::new(Some(ways)),
             early: Early::default(),
             supplied: Mutex::default(),
+            merging: Mutex::default(),
+            fetching: Semaphore::new(PIECES_AT_ONCE),
             changed: Notify::new(),
         }
     }
@@ -76,6 +83,11 @@ impl Peers {
 
     pub(crate) fn table_changed(&self) {
         self.changed.notify_one();
+    }
+
+    /// For a piece of a better copy.
+    pub(crate) async fn fetch_turn(&self) -> SemaphorePermit<'_> {
+        self.fetching.acquire().await.expect("it is never closed")
     }
 
     /// The way to a volume that the table names.
@@ -186,7 +198,7 @@ pub(crate) fn job_of(change: PassedChange, payload: Bytes) -> Job {
 pub(crate) async fn run(engine: Arc<Engine>, mut stopped: watch::Receiver<bool>) {
     tokio::select! {
         () = tick(&engine) => {}
-        () = supply_whoever_lacks(&engine) => {}
+        () = supply_and_merge(&engine) => {}
         () = departed::free_departed(&engine) => {}
         () = repair::repair_what_is_damaged(&engine) => {}
         _ = stopped.wait_for(|stop| *stop) => {}
@@ -202,7 +214,7 @@ async fn tick(engine: &Engine) {
     }
 }
 
-async fn supply_whoever_lacks(engine: &Arc<Engine>) {
+async fn supply_and_merge(engine: &Arc<Engine>) {
     let peers = engine.peers().expect("they run");
     loop {
         for (peer, chains) in to_supply(engine) {
@@ -216,8 +228,28 @@ async fn supply_whoever_lacks(engine: &Arc<Engine>) {
                 });
             }
         }
+        for (others, chains) in to_merge(engine) {
+            if peers.merging.lock().insert(others.clone()) {
+                let engine = engine.clone();
+                tokio::spawn(async move {
+                    merge::merge(&engine, &others, &chains).await;
+                    let peers = engine.peers().expect("they run");
+                    peers.merging.lock().remove(&others);
+                    peers.changed.notify_one();
+                });
+            }
+        }
         peers.changed.notified().await;
     }
+}
+
+/// Chains that this volume heads, by those who wait with it in them.
+fn to_merge(engine: &Engine) -> BTreeMap<BTreeSet<VolumeId>, Chains> {
+    let mut by_others: BTreeMap<BTreeSet<VolumeId>, Chains> = BTreeMap::new();
+    for (chain, epoch, others) in engine.look(|core| core.membership().to_merge()) {
+        by_others.entry(others).or_default().insert(chain, epoch);
+    }
+    by_others
 }
 
 fn to_supply(engine: &Engine) -> BTreeMap<VolumeId, Chains> {

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use vdfs_net::carrier::{Outcome, PeerIdentity, Request, Response, Service};
 use vdfs_proto::Status;
+use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::data::{DataReply, DataRequest};
 use vdfs_proto::frame::Method;
@@ -57,6 +58,12 @@ impl Service for DataService {
     }
 
     fn answer_payload_bytes(&self, request: &Request) -> usize {
+        if matches!(request.method, Method::Peer | Method::PeerBehind) {
+            return match decode(&request.body) {
+                Ok(PeerRequest::FetchBlocks(fetch)) => fetch.sums.len() * BLOCK_BYTES as usize,
+                Ok(_) | Err(_) => 0,
+            };
+        }
         match decode(&request.body) {
             Ok(DataRequest::Read(read)) => read.len as usize,
             Ok(
@@ -91,14 +98,19 @@ async fn dispatch_peer(node: &Arc<Node>, peer: &PeerIdentity, request: Request) 
         return Err(Status::WrongRole);
     }
     let message: PeerRequest = decode(&request.body)?;
+    // Answers with bytes have room only where it was asked for.
+    if request.method == Method::PeerEarly && !matches!(message, PeerRequest::Forward(_)) {
+        return Err(Status::Invalid);
+    }
     let operation = message.name();
-    let reply = execute_peer(node, &peer.node, message, request.payload).await;
-    if let Err(status) = &reply {
+    let outcome = execute_peer(node, &peer.node, message, request.payload).await;
+    if let Err(status) = &outcome {
         tracing::debug!(op = operation, peer = %peer.node, %status, "refused");
     }
+    let (reply, payload) = outcome?;
     Ok(Response {
-        body: encode(&reply?),
-        payload: Bytes::new(),
+        body: encode(&reply),
+        payload,
     })
 }
 
@@ -107,9 +119,9 @@ async fn execute_peer(
     asker: &str,
     message: PeerRequest,
     payload: Bytes,
-) -> Result<PeerReply, Status> {
+) -> Result<(PeerReply, Bytes), Status> {
     use handlers::peer;
-    Ok(match message {
+    let reply = match message {
         PeerRequest::Forward(forward) => {
             PeerReply::Forward(peer::follow(node, asker, forward, payload).await?)
         }
@@ -131,7 +143,12 @@ async fn execute_peer(
             peer::check_chunk(node, asker, check).await?;
             PeerReply::CheckChunk(())
         }
-    })
+        PeerRequest::FetchBlocks(fetch) => {
+            let (fetched, bytes) = peer::fetch(node, asker, &fetch)?;
+            return Ok((PeerReply::FetchBlocks(fetched), bytes));
+        }
+    };
+    Ok((reply, Bytes::new()))
 }
 
 async fn dispatch_data(node: &Arc<Node>, peer: &PeerIdentity, request: Request) -> Outcome {

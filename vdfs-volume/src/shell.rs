@@ -95,12 +95,7 @@ impl Volume {
         let node = Node::new(store, config.panic_hook.clone());
         let (stop, stopped) = watch::channel(false);
         let (tell_registered, registered) = watch::channel(Registration::Waiting(None));
-        let link = Link::new(
-            config.clone(),
-            (node.clone(), recovery),
-            master,
-            tell_registered,
-        );
+        let link = Link::new(config.clone(), node.clone(), master, tell_registered);
         let peers = runtime()?;
         let engine = node.engine.clone();
         engine.set_peers(Peers::new(ways, peers.handle().clone()));

@@ -45,6 +45,7 @@ mod header;
 mod inventory;
 mod job;
 mod memory;
+mod merge;
 mod plan;
 mod read;
 mod reap;
@@ -75,9 +76,10 @@ use sums::{LEAF_BYTES, SumTable};
 use table::Table;
 
 pub use job::Job;
+pub use merge::Difference;
 pub use recovery::Recovery;
 pub(crate) use scrub::{ScrubCursor, ScrubbedPiece};
-pub(crate) use supply::Piece;
+pub(crate) use supply::{Piece, is_sound};
 
 /// Memory of one chunk beside its pages and tables, in bytes.
 const CHUNK_BYTES: u64 = limits::CHUNK_KERNEL_BYTES + limits::CHUNK_HEAP_BYTES;

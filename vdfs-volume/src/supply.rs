@@ -68,7 +68,7 @@ fn note_in_sync(engine: &Engine, peer: VolumeId, chains: &Chains) {
 async fn try_supply(engine: &Arc<Engine>, peer: VolumeId, chains: &Chains) -> Result<(), Status> {
     let receiver = Receiver::new(engine, peer)?;
     wait_for_earlier_changes(engine, chains).await;
-    let mut theirs = receiver.list(chains).await?;
+    let mut theirs = list(&*receiver.carrier, chains, DEADLINE).await?;
     let mut after = None;
     loop {
         let own = engine.store().copies_behind(after, CHUNKS_PER_LIST_MAX);
@@ -93,7 +93,7 @@ async fn try_supply(engine: &Arc<Engine>, peer: VolumeId, chains: &Chains) -> Re
 }
 
 /// What was under way when these epochs began may end without the one that is syncing.
-async fn wait_for_earlier_changes(engine: &Engine, chains: &Chains) {
+pub(crate) async fn wait_for_earlier_changes(engine: &Engine, chains: &Chains) {
     let underway = |chain: &ChainId| -> Vec<OpId> { engine.look(|core| core.underway(*chain)) };
     let mut before: Vec<(ChainId, OpId)> = chains
         .keys()
@@ -108,6 +108,32 @@ async fn wait_for_earlier_changes(engine: &Engine, chains: &Chains) {
 /// A version whose op nobody knows may be of other bytes.
 fn has(theirs: Option<ChunkCopy>, own: &ChunkCopy) -> bool {
     theirs.is_some_and(|theirs| theirs == *own && own.op.is_some())
+}
+
+/// What another volume has of these chains.
+pub(crate) async fn list(
+    carrier: &dyn Carrier,
+    chains: &Chains,
+    deadline: Duration,
+) -> Result<BTreeMap<ChunkId, ChunkCopy>, Status> {
+    let mut all = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let asked = chains.iter().map(|(chain, epoch)| (*chain, *epoch));
+        let ask = ListChunks {
+            chains: asked.collect(),
+            after,
+        };
+        let listed = rpc::call_peer(carrier, Method::PeerBehind, ask, Bytes::new(), deadline);
+        let listed = listed.await?.chunks;
+        let Some(last) = listed.last() else {
+            return Ok(all);
+        };
+        after = Some(last.chunk);
+        let is_wanted = |copy: &ChunkCopy| chains.contains_key(&copy.chain);
+        let wanted = listed.into_iter().filter(is_wanted);
+        all.extend(wanted.map(|copy| (copy.chunk, copy)));
+    }
 }
 
 async fn give_all(
@@ -160,29 +186,6 @@ impl<'a> Receiver<'a> {
             if is_last {
                 return Ok(());
             }
-        }
-    }
-
-    /// What it has of these chains.
-    async fn list(&self, chains: &Chains) -> Result<BTreeMap<ChunkId, ChunkCopy>, Status> {
-        let mut all = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let asked = chains.iter().map(|(chain, epoch)| (*chain, *epoch));
-            let ask = ListChunks {
-                chains: asked.collect(),
-                after,
-            };
-            let list = self.call(ask, Bytes::new()).await?;
-            let Some(last) = list.chunks.last() else {
-                return Ok(all);
-            };
-            after = Some(last.chunk);
-            let wanted = list
-                .chunks
-                .into_iter()
-                .filter(|copy| chains.contains_key(&copy.chain));
-            all.extend(wanted.map(|copy| (copy.chunk, copy)));
         }
     }
 

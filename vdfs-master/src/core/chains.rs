@@ -6,7 +6,9 @@
 //!
 //! Nobody is told of a change in an epoch that is not active. So as long as it is not, those who served
 //! in the last one that was have all that was acknowledged, though some may have lost their places:
-//! they are *in sync*, and if those who have places are gone, the chain goes back to all of them.
+//! they are *in sync*, and if those who have places are gone, the chain goes back to all of them: they
+//! *wait*. When they are back one of them serves, and takes better copies from the others before it takes
+//! over; then these have no places any more, and get them again like anybody else.
 //!
 //! Invariants: an epoch only grows; a member is a (volume, store); a chain has at least one member,
 //! and no two of one volume; it never loses its last one; chains of which no store is left carry
@@ -241,7 +243,7 @@ impl State {
     fn members_after(&self, id: ChainId, change: ChainChange) -> Vec<Member> {
         let mut members = self.table.chains[id.0 as usize].members.clone();
         match change {
-            ChainChange::Activated => {}
+            ChainChange::Activated => members.retain(|of| of.state != MemberState::Waiting),
             ChainChange::Removed(volume) | ChainChange::Left(volume) => {
                 members.retain(|member| member.volume != volume);
             }
@@ -260,8 +262,11 @@ impl State {
                 members = in_sync.map(|member| Member { state, ..member }).collect();
             }
             ChainChange::Resumed(volume) => {
-                members.retain(|member| member.volume == volume);
-                members[0].state = MemberState::Serving;
+                let is_head = |of: &Member| of.volume == volume;
+                let at = members.iter().position(is_head).expect("it waits");
+                let state = MemberState::Serving;
+                let head = members.remove(at);
+                members.insert(0, Member { state, ..head });
             }
         }
         members

@@ -315,18 +315,22 @@ impl Check<'_> {
     }
 }
 
+/// All serve, but perhaps the last one, which is syncing; or all wait, but perhaps the first one, which has
+/// not taken over yet.
 fn has_sound_states(chain: &Chain) -> bool {
     let states = chain.members.iter().map(|member| member.state);
     let states: Vec<MemberState> = states.collect();
     let all_are = |states: &[MemberState], one| states.iter().all(|state| *state == one);
-    match states.split_last() {
-        Some((MemberState::Syncing, above)) => {
-            !above.is_empty() && all_are(above, MemberState::Serving)
+    match states.as_slice() {
+        [] => false,
+        [first @ .., MemberState::Syncing] => {
+            !first.is_empty() && all_are(first, MemberState::Serving)
         }
-        Some((last, above)) => {
-            all_are(above, *last) && !(*last == MemberState::Waiting && chain.is_active)
+        [MemberState::Serving, rest @ .., MemberState::Waiting]
+        | [rest @ .., MemberState::Waiting] => {
+            all_are(rest, MemberState::Waiting) && !chain.is_active
         }
-        None => false,
+        all => all_are(all, MemberState::Serving),
     }
 }
 

@@ -38,9 +38,8 @@ impl Core {
         let mut changes = Vec::new();
         for (id, chain) in each_chain(&self.state.table) {
             let may_go = |member: &&Member| match member.state {
-                MemberState::Serving => self.has_other(chain, member.volume),
                 MemberState::Syncing => true,
-                MemberState::Waiting => false,
+                MemberState::Serving | MemberState::Waiting => self.has_other(chain, member.volume),
             };
             let gone = chain.members.iter().filter(|of| self.is_away(of.volume));
             changes.extend(
@@ -71,28 +70,25 @@ impl Core {
         let before = std::mem::take(&mut self.live.waiting_since_ms);
         let mut changes = Vec::new();
         for (id, chain) in each_chain(&self.state.table) {
-            let Some(winner) = self.best_copy(chain) else {
+            let Some(last) = self.last_back(chain) else {
                 continue;
             };
             let since_ms = before.get(&id).copied().unwrap_or(now_ms);
             let are_all_back = chain.members.iter().all(|of| self.is_alive(of.volume));
             match are_all_back || since_ms + COPIES_WAIT_MS <= now_ms {
-                true => changes.push((id, ChainChange::Resumed(winner))),
+                true => changes.push((id, ChainChange::Resumed(last))),
                 false => drop(self.live.waiting_since_ms.insert(id, since_ms)),
             }
         }
         changes
     }
 
-    /// Of the members that wait and are back: one whose process did not end within a change, and of
-    /// these the last one, since a change is applied from there up.
-    fn best_copy(&self, chain: &Chain) -> Option<VolumeId> {
-        let waiting = chain.members.iter().enumerate();
-        let back =
-            waiting.filter(|(_, of)| of.state == MemberState::Waiting && self.is_alive(of.volume));
-        let is_whole = |volume| !self.live.volumes[&volume].is_torn;
-        let best = back.max_by_key(|(at, member)| (is_whole(member.volume), *at));
-        best.map(|(_, member)| member.volume)
+    /// Of the members that wait, as long as nobody serves, the last one that is back: changes are applied
+    /// from there up, so that it lacks least.
+    fn last_back(&self, chain: &Chain) -> Option<VolumeId> {
+        let waits = head_of(chain).is_none();
+        let mut members = chain.members.iter().rev().map(|member| member.volume);
+        members.find(|volume| waits && self.is_alive(*volume))
     }
 
     /// Members of chains that are longer than they shall be are asked to leave, one after the other.

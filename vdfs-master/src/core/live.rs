@@ -122,8 +122,6 @@ pub(crate) struct LiveVolume {
     pub(crate) incarnation: Option<u64>,
     /// The record of its last life, if it was taken in within this term.
     pub(crate) logged_as: u64,
-    /// Its store may have a range of two minds.
-    pub(crate) is_torn: bool,
     /// Number of its last registration in this term.
     pub(crate) registration: u64,
     /// Fences in the reply to it, until the volume shows that it has had that.
@@ -339,7 +337,6 @@ impl LiveVolume {
         LiveVolume {
             incarnation: None,
             logged_as: 0,
-            is_torn: false,
             registration: 0,
             untold_fences: BTreeSet::new(),
             away: false,

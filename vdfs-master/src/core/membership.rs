@@ -3,7 +3,7 @@
 //!
 //! A new life of a volume has lost what its last one had under way. So it keeps its place only where it
 //! is the last one that serves, in an epoch that is active; where nobody else serves either, but others
-//! are in sync, all of them wait until it is known whose copy is the chain's. What somebody does not
+//! are in sync, all of them wait until they are back, and their copies are compared. What somebody does not
 //! know is no reason to remove him: a volume that has not been heard since the master started may be
 //! alive.
 //!
@@ -14,7 +14,7 @@
 use vdfs_proto::limits::{CHAIN_MEMBERS_MAX, NEWS_PER_REQUEST_MAX};
 use vdfs_proto::meta::AdminReply;
 use vdfs_proto::volume::{ChainEvent, ChainNews};
-use vdfs_proto::{Chain, ChainId, MemberState, Status, VolumeId};
+use vdfs_proto::{Chain, ChainId, Member, MemberState, Status, VolumeId};
 
 use std::collections::BTreeMap;
 
@@ -103,7 +103,7 @@ impl Core {
 
     fn note_loss(&mut self, chain: ChainId, change: ChainChange) {
         let (ChainChange::Removed(volume) | ChainChange::Left(volume)) = change else {
-            return;
+            return self.note_passed_over(chain, change);
         };
         if self.is_moved(chain, volume) {
             self.live.last_removed.remove(&chain);
@@ -115,6 +115,16 @@ impl Core {
             self.live.lost_member_ms = self.live.now.boot_ms;
         }
         self.live.last_removed.insert(chain, volume);
+    }
+
+    /// Whoever has waited, and loses its place as the head takes over, has most of what the chain has.
+    fn note_passed_over(&mut self, id: ChainId, change: ChainChange) {
+        let chain = self.state.table.chain(id).filter(|of| !of.is_active);
+        let mut members = chain.iter().flat_map(|of| &of.members);
+        let waiting = members.find(|of| of.state == MemberState::Waiting);
+        if let (ChainChange::Activated, Some(waiting)) = (change, waiting) {
+            self.live.last_removed.insert(id, waiting.volume);
+        }
     }
 
     /// What a volume says of its chains. It says it again until the table shows it, so what cannot be
@@ -153,7 +163,9 @@ impl Core {
             }
             ChainEvent::HasLeft => others_serve.then_some(ChainChange::Removed(sender)),
             ChainEvent::Suspect(volume) if volume == sender => {
-                others_serve.then_some(ChainChange::Left(volume))
+                let waits = |of: &Member| of.state == MemberState::Waiting && of.volume != sender;
+                let others_wait = chain.members.iter().any(waits);
+                (others_serve || others_wait).then_some(ChainChange::Left(volume))
             }
             ChainEvent::Suspect(volume) => {
                 self.begin_removal(news.chain, volume);

@@ -142,7 +142,8 @@ pub(crate) struct VolumeRegistered {
 /// What becomes of a chain. All but the first begin an epoch, which is not active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ChainChange {
-    /// The head has taken the epoch over.
+    /// The head has taken the epoch over: it has the better copies of all who waited with it, and these
+    /// lose their places.
     Activated,
     Removed(VolumeId),
     /// The same, and its copy is not the chain's.
@@ -153,7 +154,7 @@ pub(crate) enum ChainChange {
     Added(VolumeId),
     /// All copies may lack something: those that are in sync wait.
     Suspended,
-    /// Of those that waited this one has the chain's copy.
+    /// Of those that wait this one becomes the head.
     Resumed(VolumeId),
 }
 

@@ -171,7 +171,6 @@ impl Core {
         let parked = live.outbox.take_parked();
         live.leave();
         live.incarnation = Some(register.incarnation);
-        live.is_torn = register.is_torn;
         live.away = false;
         live.heard_ms = now_ms;
         live.capacity_bytes = register.capacity_bytes;

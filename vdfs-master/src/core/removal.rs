@@ -71,9 +71,9 @@ impl Core {
 
     fn may_lose(&self, chain: &Chain, volume: VolumeId) -> bool {
         match state_of(chain, volume) {
-            Some(MemberState::Serving) => self.has_other(chain, volume),
+            Some(MemberState::Serving | MemberState::Waiting) => self.has_other(chain, volume),
             Some(MemberState::Syncing) => true,
-            Some(MemberState::Waiting) | None => false,
+            None => false,
         }
     }
 
@@ -124,7 +124,10 @@ impl Core {
         let table = &self.state.table;
         self.live.removals.retain(|id, removal| {
             let chain = table.chain(*id);
-            chain.is_some_and(|chain| chain.epoch == removal.epoch)
+            chain.is_some_and(|chain| {
+                let is_member = state_of(chain, removal.volume).is_some();
+                chain.epoch == removal.epoch && is_member
+            })
         });
         self.withhold_leases();
     }

@@ -8,12 +8,12 @@ use vdfs_proto::meta::{
     VolumeState, VolumeStatus,
 };
 use vdfs_proto::{
-    Chain, ChainId, DataId, MemberState, NetTotals, SessionId, Status, Timestamp, VolumeId,
+    Chain, ChainId, DataId, Member, MemberState, NetTotals, SessionId, Status, Timestamp, VolumeId,
     VolumeInfo,
 };
 
 use super::Core;
-use super::chains::{each_chain, head_of, places_in, serving, state_of};
+use super::chains::{each_chain, places_in, serving, state_of};
 use super::groups::Group;
 use super::live::LiveVolume;
 use super::survey::{Found, Subject, Survey, Tally};
@@ -133,7 +133,7 @@ impl Core {
                 () if self.is_whole(ChainId(index as u32), chain) => counts.whole += 1,
                 () => counts.short += 1,
             }
-            counts.waiting += u32::from(head_of(chain).is_none());
+            counts.waiting += u32::from(waits(chain));
         }
         counts
     }
@@ -243,4 +243,10 @@ fn group_status(group: &Group) -> GroupStatus {
         chains: 0,
         short: 0,
     }
+}
+
+/// Its members had all gone, and it is not known yet who has what.
+fn waits(chain: &Chain) -> bool {
+    let is_waiting = |of: &Member| of.state == MemberState::Waiting;
+    chain.members.iter().any(is_waiting)
 }

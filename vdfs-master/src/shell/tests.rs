@@ -791,7 +791,6 @@ impl QuietVolume {
             capacity_bytes: 1 << 30,
             used_bytes: 0,
             data_id_max: DataId(0),
-            is_torn: false,
         };
         let registered = rpc::call_operation(&*carrier, Method::Volume, register, DEADLINE);
         let volume = runtime.block_on(registered).expect("registered").volume;

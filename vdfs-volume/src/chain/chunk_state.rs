@@ -74,7 +74,8 @@ pub enum Admission {
 /// A change that has its version and is not applied yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
-    pub op: OpId,
+    /// None if the change is a part of taking a copy from another member.
+    pub op: Option<OpId>,
     /// The version it was made for.
     pub base: Version,
     pub version: Version,
@@ -155,7 +156,7 @@ impl ChunkState {
     /// Begins a change with the version that it was admitted with: closes the chunk.
     ///
     /// Panics if a change is pending or the version is not newer than the chunk's.
-    pub fn close(&mut self, op: OpId, version: Version, change: Change) -> Pending {
+    pub fn close(&mut self, op: Option<OpId>, version: Version, change: Change) -> Pending {
         assert!(self.pending.is_none(), "one change at a time");
         assert!(self.version < version, "a change raises the version");
         let pending = Pending {
@@ -174,7 +175,7 @@ impl ChunkState {
         assert_eq!(pending.base, self.version, "made for these bytes");
         self.len = pending.change.len_after(self.len);
         self.version = pending.version;
-        self.op = Some(pending.op);
+        self.op = pending.op;
         self.version
     }
 
@@ -216,7 +217,7 @@ mod tests {
         let Admission::Go(version) = state.admission(Rule::Next(Epoch(epoch))) else {
             panic!("{state:?} does not admit epoch {epoch}");
         };
-        state.close(op(seq), version, change)
+        state.close(Some(op(seq)), version, change)
     }
 
     #[test]

@@ -125,6 +125,17 @@ pub enum Input<B, C> {
         epoch: Epoch,
         replies: Vec<(OpId, Outcome)>,
     },
+    /// A copy of a chunk was taken from a member that waits: this made its version.
+    Taken {
+        chain: ChainId,
+        op: OpId,
+        version: Version,
+    },
+    /// No member that waits has a better copy of anything than this volume, the chain's head.
+    Merged {
+        chain: ChainId,
+        epoch: Epoch,
+    },
     /// A heartbeat sent at `sent_ms` was acknowledged.
     Lease {
         sent_ms: u64,
@@ -297,6 +308,8 @@ impl<B: Clone, C> Member<B, C> {
                 epoch,
                 replies,
             } => self.taught((chain, epoch), replies),
+            Input::Taken { chain, op, version } => self.taken(chain, op, version),
+            Input::Merged { chain, epoch } => self.merged(chain, epoch),
             Input::Lease { sent_ms, lease_ms } => self.lease.extend(sent_ms, lease_ms),
             Input::Tick => self.tick(),
         }
@@ -956,11 +969,13 @@ impl<B: Clone, C> Member<B, C> {
         }
     }
 
-    /// Takes the epoch over, unless members that have lost their places may have shown a change that
-    /// is not made here yet.
+    /// Takes the epoch over, unless members that have lost their places, or wait, may have shown a change
+    /// that is not made here yet.
     fn activate(&mut self, (chain, epoch): (ChainId, Epoch)) {
         let is_inherited = self.writes.may_be_shown_below(chain, epoch);
-        if !is_inherited || is_planted!(ActivateBeforeInherited) {
+        let must_wait = is_inherited && !is_planted!(ActivateBeforeInherited);
+        let must_merge = self.membership.must_merge(chain) && !is_planted!(ActivateBeforeMerge);
+        if !must_wait && !must_merge {
             self.effects.push(Effect::Activate { chain, epoch });
         }
     }
@@ -1046,18 +1061,37 @@ impl<B: Clone, C> Member<B, C> {
             }
         }
         for (op, outcome) in replies {
-            let is_known = self.replies.find(op) != Known::New;
-            let is_wanted = self.membership.may_retry(op.session) && !is_known;
-            if is_wanted && self.replies.reserve(op).is_ok() {
-                let reply = Reply {
-                    op,
-                    chain: Some(chain),
-                    outcome: Some(outcome),
-                };
-                self.replies.record(epoch, reply);
-                self.effects.push(Effect::Remember { chain, op, outcome });
+            if self.replies.find(op) == Known::New {
+                self.remember((chain, epoch), op, outcome);
             }
         }
+    }
+
+    /// Its op is done, also if it was refused here: nobody was told so, or the other would have lost its
+    /// place.
+    fn taken(&mut self, chain: ChainId, op: OpId, version: Version) {
+        let epoch = self.membership.epoch(chain).unwrap_or_default();
+        if self.replies.find(op) != Known::Stale {
+            self.remember((chain, epoch), op, Ok(version));
+        }
+    }
+
+    /// What an op was answered elsewhere.
+    fn remember(&mut self, (chain, epoch): (ChainId, Epoch), op: OpId, outcome: Outcome) {
+        if self.membership.may_retry(op.session) && self.replies.reserve(op).is_ok() {
+            let reply = Reply {
+                op,
+                chain: Some(chain),
+                outcome: Some(outcome),
+            };
+            self.replies.record(epoch, reply);
+            self.effects.push(Effect::Remember { chain, op, outcome });
+        }
+    }
+
+    fn merged(&mut self, chain: ChainId, epoch: Epoch) {
+        self.membership.note_merged(chain, epoch);
+        self.activate_chain(chain);
     }
 
     fn drop_replies(&mut self, session: SessionId) {

@@ -48,6 +48,8 @@ pub struct Membership {
     table: ChainTable,
     /// Chains whose head has taken over, before a table says so.
     activated: BTreeMap<ChainId, Epoch>,
+    /// Chains that this volume heads, and of which it has the better copies of all that waited with it.
+    merged: BTreeMap<ChainId, Epoch>,
     /// Chains that this volume has left: it serves them in no epoch up to this one.
     left: BTreeMap<ChainId, Epoch>,
     fenced: BTreeSet<SessionId>,
@@ -98,6 +100,7 @@ impl Membership {
             registration: None,
             table: ChainTable::default(),
             activated: BTreeMap::new(),
+            merged: BTreeMap::new(),
             left: BTreeMap::new(),
             fenced: BTreeSet::new(),
             ended: Ended::default(),
@@ -168,6 +171,11 @@ impl Membership {
     /// The master knows that the head has taken the chain over.
     pub fn activate(&mut self, chain: ChainId, epoch: Epoch) {
         self.activated.insert(chain, epoch);
+    }
+
+    /// No member that waits has a better copy of anything than this volume, the head.
+    pub fn note_merged(&mut self, chain: ChainId, epoch: Epoch) {
+        self.merged.insert(chain, epoch);
     }
 
     /// It is to lose its place: it serves the chain no more in this epoch. If somebody else loses a
@@ -300,6 +308,43 @@ impl Membership {
         self.chains().filter_map(supplied).collect()
     }
 
+    /// Chains that this volume heads, and before it takes them over those who wait with it are to be asked
+    /// for better copies: with these.
+    pub fn to_merge(&self) -> Vec<(ChainId, Epoch, BTreeSet<VolumeId>)> {
+        let chains = self.chains().filter(|id| self.must_merge(*id));
+        chains
+            .map(|id| {
+                let chain = self.table.chain(id).expect("it was looked at");
+                (id, chain.epoch, waiting(chain).collect())
+            })
+            .collect()
+    }
+
+    /// This volume heads the chain, which is not active, and has not compared its copies with all who wait.
+    pub fn must_merge(&self, id: ChainId) -> bool {
+        let chain = self.table.chain(id);
+        let place = self.current(id).filter(|of| of.is_head && !of.is_active);
+        chain.zip(place).is_some_and(|(chain, place)| {
+            let is_merged = self.merged.get(&id) == Some(&place.epoch);
+            !is_merged && waiting(chain).next().is_some()
+        })
+    }
+
+    /// Who asks this volume, which waits, for better copies.
+    pub fn merged_by(&self, id: ChainId, epoch: Epoch) -> Result<VolumeId, Status> {
+        let chain = self.table.chain(id).ok_or(Status::NotServing)?;
+        if epoch < chain.epoch {
+            return Err(Status::StaleEpoch(chain.epoch));
+        }
+        let mut members = chain.members.iter();
+        let head = members.find(|of| of.state == MemberState::Serving);
+        let waits = self.own_state(id) == Some(MemberState::Waiting) && !self.has_left_behind(id);
+        match head {
+            Some(head) if waits && epoch == chain.epoch => Ok(head.volume),
+            _ => Err(Status::NotServing),
+        }
+    }
+
     fn chains(&self) -> impl Iterator<Item = ChainId> + use<> {
         (0..self.table.chains.len() as u32).map(ChainId)
     }
@@ -353,6 +398,12 @@ impl Membership {
     fn is_active(&self, id: ChainId, chain: &Chain) -> bool {
         chain.is_active || self.activated.get(&id) == Some(&chain.epoch)
     }
+}
+
+/// Members whose copies may be better than the head's.
+fn waiting(chain: &Chain) -> impl Iterator<Item = VolumeId> {
+    let waiting = |of: &&Member| of.state == MemberState::Waiting;
+    chain.members.iter().filter(waiting).map(|of| of.volume)
 }
 
 #[cfg(test)]

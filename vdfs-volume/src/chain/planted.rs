@@ -36,10 +36,14 @@ pub enum Bug {
     ActivateBeforeInherited,
     /// Bytes are shown before the epoch is active.
     ShowBeforeActive,
+    /// After all members had gone a copy that was cut off within a change wins over a whole one.
+    MergeTornCopy,
+    /// After all members had gone the head takes over with what it has.
+    ActivateBeforeMerge,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 15] = [
+    pub const ALL: [Bug; 17] = [
         Bug::AckBeforeSuccessor,
         Bug::ServeWithoutLease,
         Bug::ForgetReply,
@@ -55,6 +59,8 @@ impl Bug {
         Bug::FenceOnlyAtHead,
         Bug::ActivateBeforeInherited,
         Bug::ShowBeforeActive,
+        Bug::MergeTornCopy,
+        Bug::ActivateBeforeMerge,
     ];
 }
 

@@ -1,10 +1,10 @@
-//! What another volume asks of this one as its predecessor in a chain.
+//! What another volume asks of this one as its predecessor in a chain, or as the head that it waits with.
 
 use bytes::Bytes;
 use vdfs_proto::limits::CHUNKS_PER_LIST_MAX;
 use vdfs_proto::peer::{
-    CheckChunk, ChunkList, DropChunk, Forward, Forwarded, LearnReplies, ListChunks, PutChunk,
-    PutReply,
+    CheckChunk, ChunkList, DropChunk, FetchBlocks, FetchedBlocks, Forward, Forwarded, LearnReplies,
+    ListChunks, PutChunk, PutReply,
 };
 use vdfs_proto::{ChainId, Epoch, Status};
 
@@ -65,10 +65,14 @@ pub(crate) async fn learn(node: &Node, asker: &str, lesson: LearnReplies) -> Res
 pub(crate) async fn list(node: &Node, asker: &str, list: ListChunks) -> Result<ChunkList, Status> {
     if list.after.is_none() {
         let mut supplied = node.engine.supplied.lock().await;
+        let mut syncing = Vec::new();
         for (chain, epoch) in &list.chains {
-            check_syncing(node, asker, *chain, *epoch)?;
+            if check_waiting(node, asker, *chain, *epoch).is_err() {
+                check_syncing(node, asker, *chain, *epoch)?;
+                syncing.push((*chain, *epoch));
+            }
         }
-        supplied.begin(node.store(), &list.chains);
+        supplied.begin(node.store(), &syncing);
     }
     let chunks = node.store().trusted_behind(list.after, CHUNKS_PER_LIST_MAX);
     Ok(ChunkList { chunks })
@@ -97,6 +101,23 @@ pub(crate) async fn drop_chunk(node: &Node, asker: &str, drop: DropChunk) -> Res
     check_syncing(node, asker, drop.chain, drop.epoch)?;
     supplied.drop_chunk(node.store(), drop.chunk, (drop.chain, drop.epoch));
     Ok(())
+}
+
+/// For a head that may have worse copies.
+pub(crate) fn fetch(
+    node: &Node,
+    asker: &str,
+    fetch: &FetchBlocks,
+) -> Result<(FetchedBlocks, Bytes), Status> {
+    let FetchBlocks {
+        epoch,
+        copy,
+        first,
+        sums,
+    } = fetch;
+    check_waiting(node, asker, copy.chain, *epoch)?;
+    let found = node.store().difference(copy, *first, sums)?;
+    Ok((FetchedBlocks { sums: found.sums }, found.bytes))
 }
 
 /// For a member whose own copy is damaged.
@@ -136,6 +157,18 @@ fn check_syncing(node: &Node, asker: &str, chain: ChainId, epoch: Epoch) -> Resu
         true => Ok(()),
         false => Err(Status::StaleEpoch(place.epoch)),
     }
+}
+
+/// What waits is as it was when all had gone.
+fn check_waiting(node: &Node, asker: &str, chain: ChainId, epoch: Epoch) -> Result<(), Status> {
+    node.engine.look(|core| {
+        let head = core.membership().merged_by(chain, epoch)?;
+        let head = core.membership().table().volume(head);
+        match head.is_some_and(|head| head.node == asker) {
+            true => Ok(()),
+            false => Err(Status::NotServing),
+        }
+    })
 }
 
 /// This volume's place in a chain, if it is the one behind the asker's.

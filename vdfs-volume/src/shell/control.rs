@@ -19,7 +19,6 @@ use super::commands;
 use super::pulse::Pulse;
 use crate::limits::RESULTS_MAX;
 use crate::node::Node;
-use crate::store::Recovery;
 
 const REGISTER_DEADLINE: Duration = Duration::from_secs(5);
 /// Longer than the master parks a request.
@@ -44,7 +43,6 @@ pub enum Registration {
 pub(super) struct Link {
     pub(super) config: VolumeConfig,
     pub(super) node: Arc<Node>,
-    recovery: Recovery,
     pub(super) master: Arc<dyn Carrier>,
     /// Of this life of the volume.
     pub(super) incarnation: u64,
@@ -68,14 +66,13 @@ pub(super) struct Known {
 impl Link {
     pub(super) fn new(
         config: VolumeConfig,
-        (node, recovery): (Arc<Node>, Recovery),
+        node: Arc<Node>,
         master: Arc<dyn Carrier>,
         registered: watch::Sender<Registration>,
     ) -> Arc<Self> {
         Arc::new(Link {
             config,
             node,
-            recovery,
             master,
             incarnation: rand::random(),
             known: RwLock::new(None),
@@ -102,7 +99,6 @@ impl Link {
             capacity_bytes: usage.capacity_bytes,
             used_bytes: usage.used_bytes,
             data_id_max: self.node.store().data_id_max(),
-            is_torn: self.recovery.taken_back > 0,
         }
     }
 

@@ -26,6 +26,9 @@ pub(super) enum Condition {
     Whole,
     /// A file without its record, or a record without its file: never a hole.
     Bad,
+    /// It was never here, and is being taken from another member: as long as it is not complete there is no
+    /// such chunk.
+    Coming,
     /// Not in the map any more: look it up again.
     Detached,
 }

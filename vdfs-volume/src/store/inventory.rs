@@ -22,7 +22,7 @@ impl Store {
         let is_bad = match body.condition {
             Condition::Whole => false,
             Condition::Bad => true,
-            Condition::New | Condition::Detached => return None,
+            Condition::New | Condition::Coming | Condition::Detached => return None,
         };
         let sums = self.block_sums(
             &body,

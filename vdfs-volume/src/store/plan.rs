@@ -146,7 +146,7 @@ impl Store {
             Condition::New => self.discard_new(&held.chunk, body),
             // Reaped before its first write: only the plan knew what it had.
             Condition::Detached => self.free_new(body),
-            Condition::Whole | Condition::Bad => {}
+            Condition::Whole | Condition::Bad | Condition::Coming => {}
         }
         self.budget.release(held.plan.room.bytes());
     }
@@ -173,11 +173,11 @@ impl Store {
     fn carry_out(&self, body: &mut Body, job: &Job, version: Version, plan: Plan) -> Version {
         body.charged += plan.room.page_bytes;
         body.condition = Condition::Whole;
-        let pending = body.state.close(job.op(), version, plan.change);
+        let pending = body.state.close(Some(job.op()), version, plan.change);
         let file = self.files.get(body.id);
         match (job, plan.sums) {
             (Job::Write { write, payload }, PlannedSums::Write(sums)) => {
-                self.apply_write(&file, body, write, payload, &sums)
+                self.apply_write(&file, body, write.offset, payload, &sums)
             }
             (Job::Space(_), PlannedSums::Space(edges)) => {
                 let Change::Space(space) = pending.change else {

@@ -27,7 +27,7 @@ impl Store {
                 continue;
             };
             return match body.condition {
-                Condition::New => self.read_absent(read, lost_below),
+                Condition::New | Condition::Coming => self.read_absent(read, lost_below),
                 // It is of an earlier time, when this volume was a member: the chain has lost it.
                 Condition::Whole if read.chunk.data < lost_below => Err(Status::DataLost),
                 Condition::Whole => self.read_body(&body, read),

@@ -19,17 +19,21 @@ impl Store {
     }
 
     pub(super) fn remove(&self, chunk: &Chunk) {
-        let mut body = chunk.body.write();
+        self.remove_attached(&mut chunk.body.write());
+    }
+
+    /// The same for one whose lock is held.
+    pub(super) fn remove_attached(&self, body: &mut Body) {
         let was = std::mem::replace(&mut body.condition, Condition::Detached);
         // Its first write may have been refused since it was taken out of the map.
         if matches!(was, Condition::New | Condition::Detached) {
             return;
         }
         if body.entry.is_some() {
-            self.record(&mut body, Content::Reaped);
-            self.passed(Step::ReapRecorded, chunk.id);
+            self.record(body, Content::Reaped);
+            self.passed(Step::ReapRecorded, body.id);
         }
-        self.remove_body(&mut body);
+        self.remove_body(body);
         self.budget.release(body.charged + CHUNK_BYTES);
     }
 

@@ -5,7 +5,7 @@
 //! | 0..2 | sequence | one more with each record of the chunk; wraps |
 //! | 2 | op slot | |
 //! | 3 | chain | its lowest 8 bits |
-//! | 4 | state | 1 clean, 2 writing, 3 trimming, 4 reaped, 5 punching, 6 zeroing, 7 allocating; bit 7: the op fields hold an op |
+//! | 4 | state | 1 clean, 2 writing, 3 trimming, 4 reaped, 5 punching, 6 zeroing, 7 allocating, 8 coming, 9 coming in the place of a bad copy; bit 7: the op fields hold an op |
 //! | 5..8 | write length | of a write in progress |
 //! | 8..16 | data id | |
 //! | 16..20 | chunk index | |
@@ -36,7 +36,7 @@ const HAS_OP: u8 = 0x80;
 /// Epochs are kept in 32 bits.
 pub(super) const EPOCH_MAX: u64 = u32::MAX as u64;
 /// Counters are kept in 48 bits: a million changes a second of one chunk for nine years.
-const COUNTER_MAX: u64 = (1 << 48) - 1;
+pub(super) const COUNTER_MAX: u64 = (1 << 48) - 1;
 /// Chains are kept in 24 bits.
 const CHAIN_MAX: u32 = (1 << 24) - 1;
 
@@ -56,6 +56,8 @@ pub(super) enum Content {
     Live(ChunkState),
     /// The chunk is being removed.
     Reaped,
+    /// The chunk is being taken from another member: it was never here, or what was here is lost.
+    Coming { was_lost: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +110,15 @@ impl Record {
     }
 
     fn fields(&self) -> Fields {
-        let Content::Live(state) = self.content else {
-            return Fields {
-                code: 4,
-                ..Fields::default()
-            };
+        let code_alone = |code| Fields {
+            code,
+            ..Fields::default()
+        };
+        let state = match self.content {
+            Content::Live(state) => state,
+            Content::Reaped => return code_alone(4),
+            Content::Coming { was_lost: false } => return code_alone(8),
+            Content::Coming { was_lost: true } => return code_alone(9),
         };
         match state.pending() {
             None => Fields {
@@ -159,7 +165,7 @@ fn pending_fields(pending: &Pending, len: u32) -> Fields {
     let fields = Fields {
         len,
         version: pending.version,
-        op: Some(pending.op),
+        op: pending.op,
         ..Fields::default()
     };
     match pending.change {
@@ -217,17 +223,19 @@ fn content(wire: &[u8; RECORD_BYTES]) -> Option<Content> {
     };
     match wire[4] & !HAS_OP {
         1 => Some(Content::Live(ChunkState::clean(version, len, op))),
-        2 => closed(op?, version, write, len),
-        3 => closed(op?, version, trim, len),
+        2 => closed(op, version, write, len),
+        3 => closed(op, version, trim, len),
         4 => Some(Content::Reaped),
-        5 => closed(op?, version, space(SpaceKind::Punch), len),
-        6 => closed(op?, version, space(SpaceKind::Zero), len),
-        7 => closed(op?, version, space(SpaceKind::Allocate), len),
+        5 => closed(op, version, space(SpaceKind::Punch), len),
+        6 => closed(op, version, space(SpaceKind::Zero), len),
+        7 => closed(op, version, space(SpaceKind::Allocate), len),
+        8 => Some(Content::Coming { was_lost: false }),
+        9 => Some(Content::Coming { was_lost: true }),
         _ => None,
     }
 }
 
-fn closed(op: OpId, version: Version, change: Change, len: u32) -> Option<Content> {
+fn closed(op: Option<OpId>, version: Version, change: Change, len: u32) -> Option<Content> {
     // The epoch of the base is not kept: after a restart nobody asks for it.
     let base = Version {
         epoch: version.epoch,
@@ -299,7 +307,7 @@ mod tests {
             counter: 41,
         };
         let mut state = ChunkState::clean(version, 123, None);
-        state.close(op(), version.next(Epoch(7)), change);
+        state.close(Some(op()), version.next(Epoch(7)), change);
         state
     }
 
@@ -327,6 +335,8 @@ mod tests {
             space(SpaceKind::Zero, 1),
             space(SpaceKind::Allocate, 4 << 20),
             Content::Reaped,
+            Content::Coming { was_lost: false },
+            Content::Coming { was_lost: true },
         ]
     }
 

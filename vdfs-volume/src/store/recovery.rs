@@ -5,6 +5,7 @@
 //!   memory (no byte outside the range was touched), and the version is taken without the op: a
 //!   retry is executed.
 //! - A trim, a change of space and a removal are finished.
+//! - A copy that was being taken from another member is removed, or bad if it was before.
 //! - A record without its file, and a file with bytes but without a record, are bad copies: they
 //!   answer `DataLost`. An empty file without a record is a creation that had not begun.
 
@@ -116,16 +117,25 @@ impl Store {
         body.entry = Some(entry.place);
         body.sequence = entry.record.sequence;
         body.sums = self.sums.adopt(leaves);
-        let Content::Live(state) = entry.record.content else {
-            report.removed += 1;
-            self.remove_body(&mut body);
-            return;
-        };
-        body.state = state;
-        match file {
-            Some(file) => self.recover_whole(&mut body, file, report),
-            None => {
+        match (entry.record.content, file) {
+            (Content::Reaped | Content::Coming { was_lost: false }, _) => {
+                report.removed += 1;
+                self.remove_body(&mut body);
+                return;
+            }
+            (Content::Coming { was_lost: true }, _) => {
                 report.bad_copies += 1;
+                self.sums.clear(&mut body.sums);
+                self.files.remove(body.id);
+                body.condition = Condition::Bad;
+            }
+            (Content::Live(state), Some(file)) => {
+                body.state = state;
+                self.recover_whole(&mut body, file, report);
+            }
+            (Content::Live(state), None) => {
+                report.bad_copies += 1;
+                body.state = state;
                 body.condition = Condition::Bad;
             }
         }

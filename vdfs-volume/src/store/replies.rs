@@ -68,12 +68,13 @@ impl Replies {
         self.table.capacity() as usize
     }
 
-    /// Learns from a chunk's clean record what its op was answered.
+    /// Learns from a chunk's clean record what its op was answered, also if it was refused here before
+    /// another member made it.
     pub(super) fn repair(&self, op: OpId, chain: ChainId, version: Version) {
         let mut places = self.places.lock();
         let slot = slot_of(op);
         let known = places.found.get(&slot);
-        if known.is_none_or(|known| known.op.seq < op.seq) {
+        if known.is_none_or(|known| known.op.seq <= op.seq) {
             let reply = Reply {
                 op,
                 chain: Some(chain),

@@ -70,7 +70,7 @@ impl Store {
             let body = chunk.body.read();
             let found = match body.condition {
                 Condition::Bad => Some(range.blocks.first),
-                Condition::New | Condition::Whole | Condition::Detached => {
+                Condition::New | Condition::Whole | Condition::Coming | Condition::Detached => {
                     body.sums.first_present(range.blocks)
                 }
             };
@@ -100,7 +100,7 @@ impl Store {
         let body = chunk.body.read();
         match body.condition {
             Condition::Bad => None,
-            Condition::New | Condition::Whole | Condition::Detached => {
+            Condition::New | Condition::Whole | Condition::Coming | Condition::Detached => {
                 body.sums.first_absent(blocks)
             }
         }

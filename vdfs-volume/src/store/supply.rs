@@ -8,11 +8,12 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use vdfs_proto::chunk::BLOCK_BYTES;
+use vdfs_proto::limits::DATA_SLOTS_PER_SESSION;
 use vdfs_proto::peer::ChunkCopy;
 use vdfs_proto::{ChainId, ChunkId, Status, Version};
 
 use super::chunks::{Body, Condition};
-use super::record::Content;
+use super::record::{COUNTER_MAX, Content, EPOCH_MAX};
 use super::sums::Blocks;
 use super::{Store, memory};
 use crate::chain::ChunkState;
@@ -64,11 +65,15 @@ impl Store {
     }
 
     /// What is here of a chunk; none if it is not there, or only to come.
-    pub(crate) fn copy_of(&self, id: ChunkId) -> Option<ChunkCopy> {
+    pub fn copy_of(&self, id: ChunkId) -> Option<ChunkCopy> {
         self.whole(id, copy_of)
     }
 
-    fn whole(&self, id: ChunkId, copy_of: impl Fn(&Body) -> ChunkCopy) -> Option<ChunkCopy> {
+    pub(super) fn whole(
+        &self,
+        id: ChunkId,
+        copy_of: impl Fn(&Body) -> ChunkCopy,
+    ) -> Option<ChunkCopy> {
         let chunk = self.chunks.find(id)?;
         let body = chunk.attached()?;
         (body.condition == Condition::Whole).then(|| copy_of(&body))
@@ -167,7 +172,8 @@ impl Store {
                 return Err(Status::NotInSync);
             }
             if !piece.bytes.is_empty() {
-                self.put_bytes(body, piece)?;
+                let blocks = Blocks::touched(piece.offset, piece.bytes.len() as u32);
+                self.put_blocks(body, blocks, &piece.sums, &piece.bytes)?;
             }
             if piece.is_last {
                 memory::cut(&self.files.get(body.id), copy.len);
@@ -187,21 +193,27 @@ impl Store {
         let has_sums = piece.sums.len() as u64 * blocks == bytes;
         let chunk_bytes = self.chunk_bytes()?;
         let is_within = end <= u64::from(chunk_bytes) && copy.len <= chunk_bytes;
-        match is_aligned && has_sums && is_within {
+        match is_aligned && has_sums && is_within && is_sound(copy) {
             true => Ok(()),
             false => Err(Status::Malformed),
         }
     }
 
-    fn put_bytes(&self, body: &mut Body, piece: &Piece) -> Result<(), Status> {
-        let len = piece.bytes.len() as u32;
-        let blocks = Blocks::touched(piece.offset, len);
+    /// Of a copy that was begun, and is not complete.
+    pub(super) fn put_blocks(
+        &self,
+        body: &mut Body,
+        blocks: Blocks,
+        sums: &[u32],
+        bytes: &[u8],
+    ) -> Result<(), Status> {
+        let offset = blocks.first * BLOCK_BYTES;
         let (room, file) = self.make_room(body, blocks)?;
-        self.files.secure(&file, piece.offset, len)?;
+        self.files.secure(&file, offset, bytes.len() as u32)?;
         body.charged += room.hold().page_bytes;
-        memory::write(&file, piece.offset, &piece.bytes);
+        memory::write(&file, offset, bytes);
         let entry = body.entry.expect("it was begun");
-        self.sums.store(entry, &mut body.sums, blocks, &piece.sums);
+        self.sums.store(entry, &mut body.sums, blocks, sums);
         Ok(())
     }
 
@@ -224,6 +236,13 @@ impl Store {
     }
 }
 
+/// Whether a record has room for it.
+pub(crate) fn is_sound(copy: &ChunkCopy) -> bool {
+    let has_slot = copy.op.is_none_or(|op| op.slot < DATA_SLOTS_PER_SESSION);
+    let Version { epoch, counter } = copy.version;
+    has_slot && epoch.0 <= EPOCH_MAX && counter <= COUNTER_MAX
+}
+
 fn copy_of(body: &Body) -> ChunkCopy {
     ChunkCopy {
         chain: body.chain,
@@ -234,7 +253,7 @@ fn copy_of(body: &Body) -> ChunkCopy {
     }
 }
 
-fn trusted_copy_of(body: &Body) -> ChunkCopy {
+pub(super) fn trusted_copy_of(body: &Body) -> ChunkCopy {
     let copy = copy_of(body);
     ChunkCopy {
         op: copy.op.filter(|_| !body.is_distrusted),

@@ -86,6 +86,11 @@ impl Store {
             if body.condition == Condition::Detached {
                 continue;
             }
+            if body.condition == Condition::Coming {
+                self.chunks.remove(id);
+                self.remove_attached(&mut body);
+                continue;
+            }
             // Whose a chunk without a record was, nobody knows.
             let is_of_chain = body.chain == chain || body.condition == Condition::Bad;
             let result = match is_of_chain {
@@ -225,17 +230,17 @@ impl Store {
         &self,
         file: &File,
         body: &mut Body,
-        write: &Write,
+        offset: u32,
         payload: &[u8],
         sums: &[u32],
     ) -> Version {
         let len = payload.len() as u32;
         self.record(body, Content::Live(body.state));
         self.passed(Step::ChangeRecorded, body.id);
-        memory::write(file, write.offset, payload);
+        memory::write(file, offset, payload);
         self.passed(Step::BytesChanged, body.id);
         let entry = body.entry.expect("recorded");
-        let blocks = Blocks::touched(write.offset, len);
+        let blocks = Blocks::touched(offset, len);
         self.sums.store(entry, &mut body.sums, blocks, sums);
         self.finish_change(body)
     }
@@ -274,7 +279,7 @@ pub(super) fn check_present(
     lost_below: DataId,
 ) -> Result<(), Status> {
     let is_lost = match body.condition {
-        Condition::New => body.id.data < lost_below || len_expected > 0,
+        Condition::New | Condition::Coming => body.id.data < lost_below || len_expected > 0,
         Condition::Whole => body.id.data < lost_below || body.state.len() < len_expected,
         Condition::Bad | Condition::Detached => true,
     };

@@ -3,6 +3,8 @@
 //! In some runs a chain is never left without a member that has been there all the time, so that what is
 //! promised with one such member is seen to hold; in others all may go.
 
+use std::collections::BTreeSet;
+
 use vdfs_proto::{Chain, ChainId, Epoch, MemberState};
 
 use crate::message::{CoreInput, Event, Place};
@@ -20,6 +22,8 @@ pub(crate) struct Faults {
     kills: u64,
     /// Whether one sound member of a chain is spared.
     spares: bool,
+    /// These are killed within the next change that they make.
+    doomed: BTreeSet<usize>,
 }
 
 impl Faults {
@@ -29,6 +33,7 @@ impl Faults {
             pause_us: *rng.pick(&[400_000, 1_000_000, 3_000_000]),
             kills: *rng.pick(&[0, 0, 1, 3, 10]),
             spares: rng.permille(500),
+            doomed: BTreeSet::new(),
         }
     }
 }
@@ -96,11 +101,23 @@ impl World {
 
     /// After how many effects the process is killed in this step, if it is.
     pub(crate) fn kill_in(&mut self, volume: usize) -> Option<u64> {
-        let is_due = !self.faults.is_over && self.rng.permille(self.faults.kills);
+        if self.faults.is_over {
+            return None;
+        }
+        let is_merging = self.nodes[volume].merging.is_busy() && !self.faults.spares;
+        if is_merging && self.rng.permille(150) {
+            return Some(self.rng.below(3));
+        }
+        let is_due = self.rng.permille(self.faults.kills);
         (is_due && self.may_harm(volume)).then(|| self.rng.below(3))
     }
 
+    pub(crate) fn is_doomed(&self, volume: usize) -> bool {
+        !self.faults.is_over && self.faults.doomed.contains(&volume)
+    }
+
     pub(crate) fn kill(&mut self, volume: usize) {
+        self.faults.doomed.remove(&volume);
         if !self.nodes[volume].is_up() {
             return;
         }
@@ -116,8 +133,10 @@ impl World {
         let chains = &self.master.table().chains;
         let row = &chains[self.rng.below(chains.len() as u64) as usize];
         for volume in members(row) {
-            if self.rng.permille(800) {
-                self.kill(volume);
+            match self.rng.below(5) {
+                0 => {}
+                1..=3 => drop(self.faults.doomed.insert(volume)),
+                _ => self.kill(volume),
             }
         }
     }

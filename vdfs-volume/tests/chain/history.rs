@@ -7,8 +7,8 @@
 //! - At the end: members that differ, or an acknowledged or read version that the chunk's last one
 //!   does not descend from.
 //!
-//! A chain of which all members had gone goes on with one copy, which may lack what others had shown
-//! and nobody was told of as done: see [`History::resumed`].
+//! A chain of which all members had gone goes on with the better copies of those that are back. It may lack
+//! what others had shown and nobody was told of as done: see [`History::resumed`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +50,19 @@ impl ChunkHistory {
             at = self.contents.get(&version).map(|content| content.base);
         }
         lineage
+    }
+
+    /// Of what restarts have found, and has become another one before anybody showed it.
+    fn find_ancestors(&mut self, version: Version) {
+        let mut at = version;
+        while !self.contents.contains_key(&at) {
+            let found = self.found.iter().rev().find(|of| of.version == at);
+            let Some(Made { base, cells, .. }) = found.copied() else {
+                return;
+            };
+            self.contents.insert(at, Content { base, cells });
+            at = base;
+        }
     }
 }
 
@@ -135,13 +148,14 @@ impl History {
             *found.unwrap_or_else(|| panic!("{id:?} {version:?} is {known:?}, not {cells:?}"));
         let base = found.base;
         chunk.contents.insert(version, Content { base, cells });
+        chunk.find_ancestors(base);
         self.made.retain(|_, of| *of != (id, version));
         if let Some(op) = found.op {
             self.made.insert(op, (id, version));
         }
     }
 
-    /// The chunk's chain goes on with this copy alone. Gives how many versions are taken back that
+    /// The chunk's chain goes on with this copy. Gives how many versions are taken back that
     /// somebody has read.
     pub(crate) fn resumed(
         &mut self,

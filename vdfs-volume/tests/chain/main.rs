@@ -10,6 +10,7 @@ mod client;
 mod faults;
 mod history;
 mod master;
+mod merging;
 mod message;
 mod network;
 mod node;

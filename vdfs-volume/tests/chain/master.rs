@@ -3,8 +3,8 @@
 //!
 //! It stands in for the master's own core, whose rules it has: a volume loses its place only once it
 //! has said that it serves the chain no more, or a full lease after it was last heard, or with its
-//! process; one that serves stays, and when all of several have gone, all wait until the best copy is
-//! known. It decides by what it has logged, and tells only what is on the disk.
+//! process; one that serves stays, and when all of several have gone, all wait until one of them
+//! has the best copy of everything. It decides by what it has logged, and tells only what is on the disk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -70,10 +70,8 @@ struct State {
 struct LiveVolume {
     /// The life that is served; none until it registers.
     life: Option<u64>,
-    is_torn: bool,
     /// The life that waits to be taken in, and its attempt.
     waiting: Option<(u64, u64)>,
-    is_waiting_torn: bool,
     /// The life that is being logged.
     is_logging: Option<u64>,
     heard_us: u64,
@@ -107,7 +105,7 @@ pub(crate) struct Master {
     lost_member_us: u64,
     last_removed: BTreeMap<ChainId, usize>,
     waiting_since_us: BTreeMap<ChainId, u64>,
-    /// Go on with one copy, and whether they waited for it.
+    /// Go on with what one volume has, and whether all that were in sync are there.
     resumed: BTreeMap<ChainId, bool>,
     /// Volumes that may still take changes of a closing session.
     awaiting: BTreeMap<SessionId, BTreeSet<usize>>,
@@ -251,8 +249,7 @@ impl Master {
         let kept = office.rng.below(self.log.len() as u64 + 1);
         for _ in 0..kept {
             let (_, op) = self.log.pop_front().expect("counted");
-            self.disk.apply(&op);
-            self.note_resumed(office, &op);
+            self.reach_disk(office, &op);
         }
         self.log.clear();
     }
@@ -264,9 +261,11 @@ impl Master {
             self.last_removed.insert(chain, volume);
         }
         self.log(office, LogOp::Changed { chain, change });
-        let chains = &self.state.table.chains;
-        self.removals
-            .retain(|of, removal| chains[of.0 as usize].epoch == removal.epoch);
+        let state = &self.state;
+        self.removals.retain(|of, removal| {
+            let row = state.row(*of);
+            row.epoch == removal.epoch && state_of(row, removal.volume).is_some()
+        });
     }
 
     fn log(&mut self, office: &mut Office<'_>, op: LogOp) {
@@ -291,21 +290,14 @@ impl Master {
             .is_some_and(|(due_us, _)| *due_us <= office.now_us)
         {
             let (_, op) = self.log.pop_front().expect("looked at");
-            self.disk.apply(&op);
-            self.note_resumed(office, &op);
+            self.reach_disk(office, &op);
             self.follow_up(office, op);
         }
     }
 
-    /// Chains that go on with one copy from here on: once they are active they do not go back.
-    fn note_resumed(&mut self, office: &mut Office<'_>, op: &LogOp) {
+    fn reach_disk(&mut self, office: &mut Office<'_>, op: &LogOp) {
         match *op {
-            LogOp::Changed {
-                chain,
-                change: Change::Resumed(_),
-            } => {
-                self.resumed.insert(chain, true);
-            }
+            LogOp::Changed { chain, change } => self.note_resumed(office, chain, change),
             LogOp::Life {
                 volume,
                 is_new: true,
@@ -313,26 +305,51 @@ impl Master {
             } => self.note_new_life(volume),
             _ => {}
         }
+        self.disk.apply(op);
         let disk = &self.disk;
-        self.resumed.retain(|chain, has_waited| {
+        self.resumed.retain(|chain, is_complete| {
             let row = disk.row(*chain);
             if row.is_active {
                 office.actions.push(Action::Resumed {
                     chain: *chain,
                     volume: serving(row).next().expect("it is active"),
                     epoch: row.epoch,
-                    has_waited: *has_waited,
+                    is_complete: *is_complete,
                 });
             }
             !row.is_active
         });
     }
 
+    /// A chain goes on with what one volume has from here on: once it is active it does not go back.
+    fn note_resumed(&mut self, office: &mut Office<'_>, chain: ChainId, change: Change) {
+        let row = self.disk.row(chain);
+        match change {
+            Change::Resumed(_) => {
+                self.resumed.insert(chain, true);
+            }
+            Change::Activated => {
+                let mut in_sync = self.disk.in_sync_of(chain);
+                let are_there = in_sync.all(|of| state_of(row, of).is_some());
+                if let Some(is_complete) = self.resumed.get_mut(&chain) {
+                    *is_complete = are_there;
+                    let members = row.members.len();
+                    match (are_there, members > 1) {
+                        (true, true) => office.counts.hit("chains that go on with all back"),
+                        (true, false) => {}
+                        (false, _) => office.counts.hit("chains that go on without some"),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn note_new_life(&mut self, volume: usize) {
         for chain in chains() {
             let mut members = serving(self.disk.row(chain));
             if members.next() == Some(volume) && members.next().is_none() {
-                self.resumed.entry(chain).or_insert(false);
+                self.resumed.entry(chain).or_insert(true);
             }
         }
     }
@@ -422,14 +439,9 @@ impl Master {
                 let table = self.disk.table.clone();
                 office.send(from, Message::Table(table));
             }
-            (
-                Place::Volume(volume),
-                Message::Register {
-                    life,
-                    attempt,
-                    is_torn,
-                },
-            ) => self.register(office, volume, (life, attempt, is_torn)),
+            (Place::Volume(volume), Message::Register { life, attempt }) => {
+                self.register(office, volume, (life, attempt))
+            }
             (Place::Volume(volume), Message::Heartbeat { life, sent_us }) => {
                 self.beat(office, volume, life, sent_us);
             }
@@ -488,9 +500,7 @@ impl Master {
         }
         if volume != suspect {
             self.begin_removal(chain, suspect);
-        } else if serving(row).any(|other| other != volume)
-            && state_of(row, volume) != Some(MemberState::Waiting)
-        {
+        } else if serving(row).any(|other| other != volume) {
             let change = match has_diverged {
                 true => Change::Left(volume),
                 false => Change::Removed(volume),
@@ -524,12 +534,7 @@ impl Master {
         serving(row).any(|other| other != volume && self.is_alive(other))
     }
 
-    fn register(
-        &mut self,
-        office: &mut Office<'_>,
-        volume: usize,
-        (life, attempt, is_torn): (u64, u64, bool),
-    ) {
+    fn register(&mut self, office: &mut Office<'_>, volume: usize, (life, attempt): (u64, u64)) {
         let live = &mut self.volumes[volume];
         let known = self.state.lives.get(&volume).copied();
         // A late word of a process that has ended says nothing of the present one.
@@ -537,7 +542,6 @@ impl Master {
             return;
         }
         live.waiting = Some((life, attempt));
-        live.is_waiting_torn = is_torn;
         if live.is_logging == Some(life) {
             return;
         }
@@ -612,12 +616,10 @@ impl Master {
         let Some((_, attempt)) = live.waiting.filter(|of| of.0 == life) else {
             return;
         };
-        let is_torn = live.is_waiting_torn;
         live.waiting = None;
         if live.life != Some(life) {
             *live = LiveVolume {
                 life: Some(life),
-                is_torn,
                 ..LiveVolume::new(office.now_us)
             };
         }
@@ -691,9 +693,9 @@ impl Master {
 
     fn may_lose(&self, row: &Chain, volume: usize) -> bool {
         match state_of(row, volume) {
-            Some(MemberState::Serving) => self.has_other(row, volume),
+            Some(MemberState::Serving | MemberState::Waiting) => self.has_other(row, volume),
             Some(MemberState::Syncing) => true,
-            Some(MemberState::Waiting) | None => false,
+            None => false,
         }
     }
 
@@ -756,11 +758,10 @@ impl Master {
     fn end_wait(&mut self, office: &mut Office<'_>, chain: ChainId) {
         let row = self.state.row(chain);
         let waiting = row.members.iter().enumerate();
-        let waiting = waiting.filter(|(_, of)| of.state == MemberState::Waiting);
         let waiting = waiting.map(|(at, of)| (at, Node::index_of(of.volume)));
-        let back = waiting.filter(|(_, volume)| self.is_alive(*volume));
-        let best = back.max_by_key(|(at, volume)| (!self.volumes[*volume].is_torn, *at));
-        let Some((at, winner)) = best else {
+        let mut back = waiting.filter(|(_, volume)| self.is_alive(*volume));
+        let last = back.next_back().filter(|_| serving(row).next().is_none());
+        let Some((at, winner)) = last else {
             self.waiting_since_us.remove(&chain);
             return;
         };
@@ -924,6 +925,7 @@ fn change_row(row: &mut Chain, change: Change, in_sync: &[Member]) {
     let members = &mut row.members;
     match change {
         Change::Activated => {
+            members.retain(|of| of.state != MemberState::Waiting);
             row.is_active = true;
             return;
         }
@@ -945,8 +947,11 @@ fn change_row(row: &mut Chain, change: Change, in_sync: &[Member]) {
             }
         }
         Change::Resumed(volume) => {
-            members.retain(|of| Node::index_of(of.volume) == volume);
-            members[0].state = MemberState::Serving;
+            let is_head = |of: &Member| Node::index_of(of.volume) == volume;
+            let at = members.iter().position(is_head).expect("it waits");
+            let head = members.remove(at);
+            let state = MemberState::Serving;
+            members.insert(0, Member { state, ..head });
         }
     }
     assert!(!row.members.is_empty(), "the last copy stays");
@@ -970,9 +975,7 @@ impl LiveVolume {
     fn new(heard_us: u64) -> Self {
         LiveVolume {
             life: None,
-            is_torn: false,
             waiting: None,
-            is_waiting_torn: false,
             is_logging: None,
             heard_us,
             is_away: false,

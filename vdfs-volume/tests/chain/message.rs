@@ -86,7 +86,7 @@ pub(crate) struct Piece {
 /// What ops of a chain were answered, in this epoch.
 pub(crate) type Lesson = (ChainId, Epoch, Vec<(OpId, Outcome)>);
 
-/// What a predecessor asks of a successor that is syncing.
+/// What a predecessor asks of a successor that is syncing, and a head of a member that waits.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Learn(Vec<Lesson>),
@@ -102,6 +102,17 @@ pub(crate) enum Ask {
         epoch: Epoch,
         chunk: ChunkId,
     },
+    ListToMerge {
+        chain: ChainId,
+        epoch: Epoch,
+    },
+    Fetch {
+        chain: ChainId,
+        epoch: Epoch,
+        copy: ChunkCopy,
+        at: usize,
+        cells: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +120,7 @@ pub(crate) enum Reply {
     Done,
     List(Vec<ChunkCopy>),
     Put { is_done: bool },
+    Fetched { told: Told, piece: Piece },
 }
 
 #[derive(Clone, Debug)]
@@ -158,8 +170,6 @@ pub(crate) enum Message {
     Register {
         life: u64,
         attempt: u64,
-        /// A restart has given a change up.
-        is_torn: bool,
     },
     Registered {
         life: u64,
@@ -301,11 +311,12 @@ pub(crate) enum Action {
     },
     /// The rights of this session went to others.
     Release(SessionId),
-    /// The chain goes on with this copy alone, which may lack what others had shown.
+    /// The chain goes on with what this volume has; `is_complete` unless others were in sync and are not
+    /// back: it may lack what they had shown.
     Resumed {
         chain: ChainId,
         volume: usize,
         epoch: Epoch,
-        has_waited: bool,
+        is_complete: bool,
     },
 }

@@ -8,6 +8,7 @@ use vdfs_proto::{
 use vdfs_volume::chain::{Effect, Member, Reading, Rule};
 
 use crate::history::History;
+use crate::merging::Merging;
 use crate::message::chain_of;
 use crate::message::{
     Action, Ask, Caller, Command, CoreInput, Event, Lesson, Message, Place, Read, Reply,
@@ -40,6 +41,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) table_to_come: &'a ChainTable,
     /// The process is killed after so many more effects.
     pub(crate) kill_in: Option<u64>,
+    /// It is killed within the next change that it makes.
+    pub(crate) is_doomed: bool,
 }
 
 impl Scene<'_> {
@@ -57,7 +60,7 @@ impl Scene<'_> {
     }
 
     /// Whether the process is killed now.
-    fn is_killed(&mut self) -> bool {
+    pub(crate) fn is_killed(&mut self) -> bool {
         match &mut self.kill_in {
             Some(0) => true,
             Some(left) => {
@@ -85,10 +88,9 @@ pub(crate) struct Node {
     is_registered: bool,
     /// The attempt to register that counts.
     attempt: u64,
-    /// Its start has given a change up.
-    is_torn: bool,
     rules: Rules,
     pub(crate) supplying: Supplying,
+    pub(crate) merging: Merging,
     /// What this volume is given while it is syncing.
     supplied: Supplied,
     /// A change is followed while syncing: nothing else touches what is given.
@@ -187,9 +189,9 @@ impl Node {
             core: None,
             is_registered: false,
             attempt: 0,
-            is_torn: false,
             rules: Rules::default(),
             supplying: Supplying::default(),
+            merging: Merging::default(),
             supplied: Supplied::default(),
             is_locked: false,
             locked_out: VecDeque::new(),
@@ -225,16 +227,15 @@ impl Node {
         self.is_registered = false;
         self.rules = Rules::default();
         self.supplying = Supplying::default();
+        self.merging = Merging::default();
         self.supplied = Supplied::default();
         self.is_locked = false;
         self.locked_out.clear();
-        self.is_torn = false;
         for made in self.shelf.recover() {
             match made.op {
                 Some(_) => scene.counts.hit("rolled forward"),
                 None => scene.counts.hit("torn and given up"),
             }
-            self.is_torn |= made.op.is_none();
             let is_alone = self.is_alone(scene.table_to_come, chain_of(made.chunk));
             match made.op {
                 Some(_) if is_alone => scene.history.made(&made, Epoch(u64::MAX), true),
@@ -278,6 +279,7 @@ impl Node {
             scene.send(self.index, Place::Master, message);
         }
         self.supply_whoever_lacks(scene);
+        self.merge_whoever_waits(scene);
         self.take(scene, CoreInput::Tick)
     }
 
@@ -287,12 +289,8 @@ impl Node {
             return Message::Heartbeat { life, sent_us };
         }
         self.attempt += 1;
-        let (attempt, is_torn) = (self.attempt, self.is_torn);
-        Message::Register {
-            life,
-            attempt,
-            is_torn,
-        }
+        let attempt = self.attempt;
+        Message::Register { life, attempt }
     }
 
     pub(crate) fn receive(
@@ -404,7 +402,7 @@ impl Node {
         (before.map(Place::Volume) == Some(from)).then_some(place.serves)
     }
 
-    /// What a predecessor asks of a volume that is syncing.
+    /// What other volumes ask.
     fn asked(
         &mut self,
         scene: &mut Scene<'_>,
@@ -415,7 +413,7 @@ impl Node {
         let Message::Ask { life, call, ask } = message else {
             unreachable!()
         };
-        let needs_lock = !matches!(ask, Ask::Learn(_));
+        let needs_lock = matches!(ask, Ask::List(_) | Ask::Put { .. } | Ask::Drop { .. });
         if needs_lock && self.is_locked {
             self.locked_out
                 .push_back((from, Message::Ask { life, call, ask }));
@@ -466,6 +464,7 @@ impl Node {
                 supplied.drop_chunk(shelf, chunk, (chain, epoch));
                 Reply::Done
             }),
+            to_merge @ (Ask::ListToMerge { .. } | Ask::Fetch { .. }) => self.merged(from, to_merge),
         };
         scene.send(self.index, from, Message::Reply { life, call, reply });
         Ok(())
@@ -671,7 +670,8 @@ impl Node {
         self.rules.check(core, &seen, &effects);
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
-            let killed = scene.is_killed();
+            let changes = matches!(effect, Effect::Execute { .. } | Effect::Apply { .. });
+            let killed = scene.is_killed() || changes && scene.is_doomed;
             trace(scene.now_us, &Place::Volume(self.index), &effect);
             self.perform(scene, effect, killed)?;
         }
@@ -918,7 +918,7 @@ impl Node {
     }
 }
 
-fn killed_at(scene: &mut Scene<'_>) -> KilledAt {
+pub(crate) fn killed_at(scene: &mut Scene<'_>) -> KilledAt {
     match scene.rng.below(4) {
         0 => KilledAt::Before,
         1 => KilledAt::HalfDone,

@@ -17,7 +17,7 @@ pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 /// Every kind of thing that must have happened in a run of some hundred seeds.
-pub(crate) const EXPECTED: [&str; 33] = [
+pub(crate) const EXPECTED: [&str; 38] = [
     "steps",
     "messages lost",
     "messages twice",
@@ -51,6 +51,11 @@ pub(crate) const EXPECTED: [&str; 33] = [
     "replies that a chain does not know",
     "chains that wait",
     "waiting chains decided",
+    "chains that go on with all back",
+    "chains that go on without some",
+    "better copies taken",
+    "merges interrupted",
+    "killed within a merge",
 ];
 
 impl Counts {

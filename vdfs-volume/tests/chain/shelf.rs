@@ -106,6 +106,8 @@ pub(crate) struct Shelf {
     /// With the chain of each.
     pub(crate) replies: BTreeMap<(SessionId, u16), Reply>,
     prepared: BTreeMap<OpId, (Version, Patch)>,
+    /// Chunks that are taken from another member, and of which there is nothing here.
+    coming: BTreeMap<ChunkId, Copy>,
     pub(crate) is_full: bool,
 }
 
@@ -203,7 +205,7 @@ impl Shelf {
             return None;
         }
         let copy = self.chunks.entry(chunk).or_default();
-        let base = copy.state.close(op, version, patch.change()).base;
+        let base = copy.state.close(Some(op), version, patch.change()).base;
         copy.patch = Some(patch);
         copy.base = base;
         if killed == Some(KilledAt::HalfDone) {
@@ -307,6 +309,63 @@ impl Shelf {
         Ok(())
     }
 
+    /// Takes one piece of a better copy in. An own copy that it takes the place of stays all the while: it is
+    /// of two minds until the last piece is there.
+    pub(crate) fn merge_piece(
+        &mut self,
+        told: &Told,
+        piece: &Piece,
+        killed: Option<KilledAt>,
+    ) -> Option<Made> {
+        let ChunkCopy {
+            chunk,
+            version,
+            len,
+            op,
+            ..
+        } = told.copy;
+        let is_here = self.chunks.contains_key(&chunk);
+        let place = match is_here {
+            true => &mut self.chunks,
+            false => &mut self.coming,
+        };
+        let copy = place.entry(chunk).or_default();
+        let own = copy.state.version();
+        if piece.is_first {
+            let mixed = own.max(version).next(own.max(version).epoch);
+            let kept = copy.state.len().max(len);
+            copy.state = ChunkState::clean(mixed, kept, None);
+            copy.base = own;
+        }
+        let taken = match killed {
+            Some(KilledAt::Before) => 0,
+            Some(KilledAt::HalfDone) => piece.cells.len() / 2,
+            Some(KilledAt::BytesDone | KilledAt::Done) | None => piece.cells.len(),
+        };
+        copy.cells[piece.at..piece.at + taken].copy_from_slice(&piece.cells[..taken]);
+        if piece.is_last && matches!(killed, None | Some(KilledAt::Done)) {
+            copy.state = ChunkState::clean(version, len, op);
+            copy.base = told.base;
+            if !is_here {
+                let whole = self.coming.remove(&chunk).expect("just made");
+                self.chunks.insert(chunk, whole);
+            }
+            return None;
+        }
+        is_here.then(|| Made {
+            chunk,
+            base: copy.base,
+            version: copy.state.version(),
+            op: None,
+            patch: Patch {
+                from: 0,
+                cells: 0,
+                value: 0,
+            },
+            cells: copy.cells,
+        })
+    }
+
     /// Drops the chunks of a chain whose last op nobody knows.
     pub(crate) fn drop_unknown(&mut self, chain: ChainId) {
         self.chunks
@@ -320,6 +379,7 @@ impl Shelf {
     /// What a new process finds in RAM, and does about it: the changes it finished or gave up.
     pub(crate) fn recover(&mut self) -> Vec<Made> {
         self.prepared.clear();
+        self.coming.clear();
         let mut settled = Vec::new();
         for (chunk, copy) in &mut self.chunks {
             let pending = copy.state.pending().copied();
@@ -335,7 +395,7 @@ impl Shelf {
                     chunk: *chunk,
                     base: pending.base,
                     version: copy.state.version(),
-                    op: is_whole.then_some(pending.op),
+                    op: pending.op.filter(|_| is_whole),
                     patch,
                     cells: copy.cells,
                 });
@@ -344,7 +404,7 @@ impl Shelf {
             let (version, op) = (copy.state.version(), copy.state.op());
             if let Some(op) = op {
                 let known = self.replies.get(&(op.session, op.slot));
-                if known.is_none_or(|known| known.op.seq < op.seq) {
+                if known.is_none_or(|known| known.op.seq <= op.seq) {
                     let reply = Reply {
                         op,
                         chain: Some(chain_of(*chunk)),

@@ -31,11 +31,12 @@ pub(crate) struct Supplying {
 
 /// What a call is made for.
 #[derive(Clone, Copy, Debug)]
-enum For {
+pub(crate) enum For {
     Lesson(usize),
     List(usize),
     Drop(usize),
     Giving(u64),
+    Merge(ChainId, usize),
 }
 
 /// Supplies one successor.
@@ -139,7 +140,7 @@ impl Node {
         }
     }
 
-    fn call(&mut self, scene: &mut Scene<'_>, peer: usize, why: For, ask: Ask) {
+    pub(crate) fn call(&mut self, scene: &mut Scene<'_>, peer: usize, why: For, ask: Ask) {
         let (call, life, volume) = (self.supplying.number(), self.life, self.index);
         self.supplying.calls.insert(call, why);
         let message = Message::Ask { life, call, ask };
@@ -165,6 +166,9 @@ impl Node {
             return Ok(());
         };
         match (why, reply) {
+            (For::Merge(chain, peer), reply) => {
+                return self.merge_replied(scene, (chain, peer), reply);
+            }
             (For::Giving(giving), reply) => return self.given_piece(scene, giving, reply),
             (For::Lesson(peer) | For::List(peer) | For::Drop(peer), Err(status)) => {
                 self.fail_task(scene, peer, status);

@@ -368,8 +368,8 @@ impl World {
                     chain,
                     volume,
                     epoch,
-                    has_waited,
-                } => self.resumed((chain, epoch), volume, has_waited),
+                    is_complete,
+                } => self.resumed((chain, epoch), volume, is_complete),
                 Action::Release(session) => self.history.release(session, self.now_us),
                 Action::Send { from, to, message } => {
                     if let Message::Written {
@@ -386,18 +386,18 @@ impl World {
         }
     }
 
-    /// The chain goes on with this copy alone.
-    fn resumed(&mut self, (chain, epoch): (ChainId, Epoch), volume: usize, has_waited: bool) {
+    /// The chain goes on with what this volume has.
+    fn resumed(&mut self, (chain, epoch): (ChainId, Epoch), volume: usize, is_complete: bool) {
         for chunk in chunks().filter(|chunk| chain_of(*chunk) == chain) {
             let copy = self.nodes[volume].shelf.read(chunk);
             let since = (epoch, self.now_us);
             let taken_back = self.history.resumed(chunk, copy, since);
             assert!(
-                has_waited || taken_back == 0,
-                "{chunk:?}: a new life of the last member takes {taken_back} back"
+                !is_complete || taken_back == 0,
+                "{chunk:?}: {taken_back} versions that were read are taken back"
             );
             self.counts
-                .add("reads taken back when a chain had waited", taken_back);
+                .add("reads taken back with those who are gone", taken_back);
         }
     }
 
@@ -503,6 +503,7 @@ impl World {
         work: impl FnOnce(&mut Node, &mut Scene<'_>) -> T,
     ) -> T {
         let kill_in = self.kill_in(volume);
+        let is_doomed = self.is_doomed(volume);
         let mut actions = Vec::new();
         let mut scene = Scene {
             now_us: self.now_us,
@@ -513,6 +514,7 @@ impl World {
             table: self.master.table(),
             table_to_come: self.master.table_to_come(),
             kill_in,
+            is_doomed,
         };
         let done = work(&mut self.nodes[volume], &mut scene);
         self.act(actions);

@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod fixture;
 mod kill;
+mod merge;
 mod model;
 mod refusals;
 mod retry;

@@ -449,7 +449,7 @@ impl Chaos {
             self.cluster.world.pass(VOLUME_LEASE_MS + 500);
             self.cluster.replace(volume);
         } else {
-            self.cluster.respawn(volume, false);
+            self.cluster.respawn(volume);
         }
         // It may have to wait for others, and tries again.
         self.cluster.try_register(volume).ok();

@@ -28,7 +28,6 @@ pub(super) struct Life {
     number: u64,
     store: u128,
     pub(super) is_up: bool,
-    is_torn: bool,
 }
 
 impl Cluster {
@@ -52,7 +51,6 @@ impl Cluster {
             number: 1,
             store: index as u128 + 1,
             is_up: true,
-            is_torn: false,
         });
         self.register(index);
         index
@@ -113,7 +111,6 @@ impl Cluster {
         let register = Register {
             name: node.clone(),
             host: format!("h{index}"),
-            is_torn: life.is_torn,
             ..registration(life.store, life.number)
         };
         (node, register)
@@ -139,15 +136,15 @@ impl Cluster {
     }
 
     /// The process ends, and another one begins on the same store, which has not registered yet.
-    pub(super) fn respawn(&mut self, index: usize, is_torn: bool) {
+    pub(super) fn respawn(&mut self, index: usize) {
         let life = &mut self.lives[index];
         life.number += 1;
-        (life.is_torn, life.is_up) = (is_torn, true);
+        life.is_up = true;
     }
 
     /// The same on another store.
     pub(super) fn replace(&mut self, index: usize) {
-        self.respawn(index, false);
+        self.respawn(index);
         self.lives[index].store += 100;
     }
 

@@ -158,7 +158,7 @@ fn group_is_made_of_volumes_that_serve_and_grows_when_others_come() {
     assert_eq!(members_of(&cluster, ino), 1, "there is no other");
     let groups = status(&mut cluster.world).groups;
     assert_eq!((groups[1].chains, groups[1].short), (256, 256));
-    cluster.respawn(1, false);
+    cluster.respawn(1);
     cluster.settle(10_000);
     assert_eq!(members_of(&cluster, ino), 2);
     assert_eq!(status(&mut cluster.world).groups[1].short, 0);

@@ -66,7 +66,7 @@ fn trim_goes_to_the_new_head_of_its_chain() {
 #[derive(Clone, Debug)]
 enum Step {
     Kill(usize),
-    Respawn { volume: usize, is_torn: bool },
+    Respawn(usize),
     Replace(usize),
     Register(usize),
     Suspect { by: usize, of: u32, chain: u32 },
@@ -80,8 +80,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let volume = 0usize..3;
     prop_oneof![
         2 => volume.clone().prop_map(Step::Kill),
-        3 => (volume.clone(), any::<bool>())
-            .prop_map(|(volume, is_torn)| Step::Respawn { volume, is_torn }),
+        3 => volume.clone().prop_map(Step::Respawn),
         1 => volume.clone().prop_map(Step::Replace),
         4 => volume.clone().prop_map(Step::Register),
         4 => (volume.clone(), 1u32..4, 0u32..4)
@@ -97,7 +96,7 @@ fn steps() -> impl Strategy<Value = Step> {
 fn take(cluster: &mut Cluster, step: Step) {
     match step {
         Step::Kill(volume) => cluster.kill(volume),
-        Step::Respawn { volume, is_torn } => cluster.respawn(volume, is_torn),
+        Step::Respawn(volume) => cluster.respawn(volume),
         Step::Replace(volume) => cluster.replace(volume),
         Step::Register(volume) => match cluster.try_register(volume) {
             Ok(_) | Err(Status::Busy | Status::NameInUse) => {}

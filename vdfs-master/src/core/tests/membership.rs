@@ -30,7 +30,7 @@ fn volumes_of_two_hosts_form_chains_of_two_members_that_are_active() {
 fn new_life_beside_a_live_peer_loses_its_place_and_is_given_it_again() {
     let mut cluster = Cluster::new(2, 2);
     let chain = cluster.chain_of(&[1, 2]);
-    cluster.respawn(0, false);
+    cluster.respawn(0);
     let told = cluster.register(0).table;
     let row = told.chain(chain).expect("there");
     assert_eq!((row.epoch, row.is_active), (Epoch(3), false));
@@ -70,11 +70,11 @@ fn silent_volume_loses_its_places_once_and_the_last_member_never_does() {
     cluster.pass_lease();
     assert_eq!(cluster.members(chain), [(2, Serving)], "the last one stays");
     assert_eq!(cluster.chain(chain).epoch, Epoch(3));
-    cluster.respawn(0, false);
+    cluster.respawn(0);
     cluster.register(0);
     cluster.pass(5_000);
     assert_eq!(cluster.members(chain), [(2, Serving)], "its copy is old");
-    cluster.respawn(1, false);
+    cluster.respawn(1);
     cluster.settle(4_000);
     assert_eq!(cluster.members(chain), [(2, Serving), (1, Serving)]);
 }
@@ -95,7 +95,7 @@ fn volume_that_registers_again_within_its_life_keeps_its_places() {
 fn new_life_waits_until_others_are_heard_after_a_restart_of_the_master() {
     let mut cluster = Cluster::new(2, 2);
     let chain = cluster.chain_of(&[1, 2]);
-    cluster.respawn(0, false);
+    cluster.respawn(0);
     cluster.world.restart(true);
     assert_eq!(cluster.try_register(0).map(drop), Err(Status::Busy));
     cluster.register(1);
@@ -104,46 +104,90 @@ fn new_life_waits_until_others_are_heard_after_a_restart_of_the_master() {
 }
 
 /// All volumes end; the first that comes back finds nobody.
-fn all_down(torn: [bool; 2]) -> Cluster {
+fn all_down() -> (Cluster, ChainId) {
     let mut cluster = Cluster::new(2, 2);
     cluster.kill(0);
     cluster.kill(1);
     cluster.pass_lease();
-    cluster.respawn(0, torn[0]);
+    cluster.respawn(0);
     cluster.register(0);
     let chain = cluster.chain_of(&[1, 2]);
     assert_eq!(cluster.members(chain), [(1, Waiting), (2, Waiting)]);
     assert_eq!(status(&mut cluster.world).chains.waiting, 256);
-    cluster
+    (cluster, chain)
+}
+
+/// The same, and both are back.
+fn all_back() -> (Cluster, ChainId) {
+    let (mut cluster, chain) = all_down();
+    cluster.pass(1_000);
+    assert_eq!(cluster.members(chain), [(1, Waiting), (2, Waiting)]);
+    cluster.respawn(1);
+    cluster.register(1);
+    cluster.pass(500);
+    assert_eq!(cluster.members(chain), [(2, Serving), (1, Waiting)]);
+    assert!(!cluster.chain(chain).is_active);
+    cluster.world.restart(true);
+    cluster.register(0);
+    cluster.register(1);
+    (cluster, chain)
 }
 
 #[test]
-fn chains_whose_members_had_all_gone_take_the_last_copy_that_is_whole() {
-    for (torn, winner) in [
-        ([false, false], 2),
-        ([true, false], 2),
-        ([false, true], 1),
-        ([true, true], 2),
-    ] {
-        let mut cluster = all_down(torn);
-        let chain = cluster.chain_of(&[1, 2]);
-        cluster.pass(1_000);
-        assert_eq!(cluster.members(chain).len(), 2, "they wait");
-        cluster.respawn(1, torn[1]);
-        cluster.register(1);
-        cluster.pass(500);
-        assert_eq!(cluster.members(chain), [(winner, Serving)], "{torn:?}");
-        assert!(!cluster.chain(chain).is_active);
-        cluster.settle(3_000);
-        assert_eq!(status(&mut cluster.world).chains.whole, 256);
-        cluster.world.restart(true);
-    }
+fn chains_whose_members_had_all_gone_are_taken_over_by_the_last_one_while_the_others_wait() {
+    let (mut cluster, chain) = all_back();
+    let active = cluster.news(chain, ChainEvent::Active);
+    cluster.tell(1, vec![active]);
+    assert_eq!(cluster.members(chain), [(2, Serving)]);
+    assert!(cluster.chain(chain).is_active);
+    cluster.settle(3_000);
+    assert_eq!(status(&mut cluster.world).chains.whole, 256);
+    cluster.world.restart(true);
+}
+
+#[test]
+fn head_that_ends_before_it_has_better_copies_waits_again_with_those_who_have_them() {
+    let (mut cluster, chain) = all_back();
+    cluster.respawn(1);
+    cluster.register(1);
+    cluster.pass(500);
+    assert_eq!(cluster.members(chain), [(2, Serving), (1, Waiting)]);
+    cluster.kill(1);
+    cluster.pass_lease();
+    cluster.pass(1_000);
+    assert_eq!(cluster.members(chain), [(1, Waiting), (2, Waiting)]);
+    cluster.pass(COPIES_WAIT_MS);
+    assert_eq!(cluster.members(chain)[0], (1, Serving));
+}
+
+#[test]
+fn member_that_waits_loses_its_place_if_it_goes_or_the_head_does_not_reach_it() {
+    let (mut cluster, chain) = all_back();
+    let epoch = cluster.chain(chain).epoch;
+    let suspect = cluster.news(chain, ChainEvent::Suspect(VolumeId(1)));
+    cluster.tell(1, vec![suspect]);
+    let left = cluster.news(chain, ChainEvent::HasLeft);
+    cluster.tell(0, vec![left]);
+    assert_eq!(cluster.members(chain), [(2, Serving)]);
+    assert!(cluster.chain(chain).epoch > epoch, "the head looks again");
+
+    let (mut cluster, chain) = all_back();
+    cluster.kill(0);
+    cluster.pass_lease();
+    cluster.pass(1_000);
+    assert_eq!(cluster.members(chain), [(2, Serving)]);
+    cluster.respawn(1);
+    cluster.register(1);
+    assert_eq!(
+        cluster.members(chain).len(),
+        2,
+        "it is in sync all the same"
+    );
 }
 
 #[test]
 fn chains_whose_members_do_not_all_come_back_take_who_is_there() {
-    let mut cluster = all_down([true, false]);
-    let chain = cluster.chain_of(&[1, 2]);
+    let (mut cluster, chain) = all_down();
     cluster.pass(COPIES_WAIT_MS - 1_000);
     assert_eq!(cluster.members(chain).len(), 2);
     cluster.pass(2_000);
@@ -185,17 +229,17 @@ fn tail_then_head() -> (Cluster, ChainId) {
 #[test]
 fn head_that_ends_before_its_epoch_is_active_waits_for_those_in_sync() {
     let (mut cluster, chain) = tail_then_head();
-    cluster.respawn(0, false);
+    cluster.respawn(0);
     cluster.register(0);
     assert_eq!(cluster.members(chain), [(1, Waiting), (2, Waiting)]);
     cluster.world.restart(true);
     cluster.register(0);
     cluster.pass(1_000);
     assert_eq!(cluster.members(chain).len(), 2, "they wait");
-    cluster.respawn(1, false);
+    cluster.respawn(1);
     cluster.register(1);
     cluster.pass(500);
-    assert_eq!(cluster.members(chain), [(2, Serving)]);
+    assert_eq!(cluster.members(chain), [(2, Serving), (1, Waiting)]);
     cluster.settle(3_000);
     assert_eq!(status(&mut cluster.world).chains.whole, 256);
 }
@@ -203,7 +247,7 @@ fn head_that_ends_before_its_epoch_is_active_waits_for_those_in_sync() {
 #[test]
 fn head_that_goes_for_good_before_its_epoch_is_active_leaves_the_chain_to_those_in_sync() {
     let (mut cluster, chain) = tail_then_head();
-    cluster.respawn(1, false);
+    cluster.respawn(1);
     cluster.register(1);
     assert_eq!(cluster.members(chain), [(1, Serving)], "it may be alive");
     cluster.pass_lease();
@@ -212,7 +256,7 @@ fn head_that_goes_for_good_before_its_epoch_is_active_leaves_the_chain_to_those_
     cluster.pass(COPIES_WAIT_MS);
     assert_eq!(cluster.members(chain), [(2, Serving)]);
     assert_eq!(cluster.chain(chain).lost_below, DataId(0));
-    cluster.respawn(0, false);
+    cluster.respawn(0);
     cluster.register(0);
     cluster.settle(5_000);
     assert_eq!(status(&mut cluster.world).chains.whole, 256);
@@ -225,7 +269,7 @@ fn head_whose_store_is_lost_before_its_epoch_is_active_leaves_the_data_to_those_
     cluster.register(0);
     assert_eq!(cluster.members(chain), [(2, Waiting)]);
     assert_eq!(cluster.chain(chain).lost_below, DataId(0));
-    cluster.respawn(1, false);
+    cluster.respawn(1);
     cluster.register(1);
     cluster.settle(3_000);
     assert_eq!(cluster.chain(chain).lost_below, DataId(0));
@@ -252,7 +296,7 @@ fn member_that_has_left_is_in_sync_no_more() {
     let own = cluster.news(chain, ChainEvent::Suspect(VolumeId(2)));
     cluster.tell(1, vec![own]);
     assert_eq!(cluster.members(chain), [(1, Serving)]);
-    cluster.respawn(0, false);
+    cluster.respawn(0);
     cluster.register(0);
     assert_eq!(cluster.members(chain), [(1, Serving)]);
 }

@@ -170,7 +170,7 @@ fn volume_that_dies_while_chains_move_leaves_them_whole() {
         cluster.settle(LONG_MS);
         assert_eq!(status(&mut cluster.world).chains.whole, 256, "{victim}");
         assert_eq!(cluster.places()[victim], 0);
-        cluster.respawn(victim, false);
+        cluster.respawn(victim);
         cluster.settle(LONG_MS);
         assert_eq!(cluster.places()[0], 0);
         assert_eq!(status(&mut cluster.world).chains.whole, 256, "{victim}");
@@ -255,7 +255,7 @@ fn volume_without_places_is_removed_and_its_store_is_refused_for_ever() {
     assert_eq!(cluster.beat(0), Err(Status::NotFound));
     assert_eq!(cluster.try_register(0).map(drop), Err(Status::Removed));
     cluster.world.restart(true);
-    cluster.respawn(0, false);
+    cluster.respawn(0);
     assert_eq!(cluster.try_register(0).map(drop), Err(Status::Removed));
     assert_eq!(status(&mut cluster.world).volumes.len(), 2);
     cluster.replace(0);

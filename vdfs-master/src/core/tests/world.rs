@@ -109,7 +109,6 @@ pub(super) fn registration(store: u128, incarnation: u64) -> Register {
         capacity_bytes: 10 * CHUNK_BYTES,
         used_bytes: CHUNK_BYTES,
         data_id_max: DataId(0),
-        is_torn: false,
     }
 }
 
