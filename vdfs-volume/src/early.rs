@@ -1,8 +1,8 @@
 //! Bytes of changes that wait for their turns at a chunk, on their way to the successor already.
 //!
 //! A chunk is closed for one change at a time until the successor has made it. The bytes of those behind it
-//! travel meanwhile, so that only the order is left to be passed on when a change's turn has come. The
-//! successor knows nothing of a change before its order.
+//! travel meanwhile, the next ones first, so that only the order is left to be passed on when a change's turn
+//! has come. The successor knows nothing of a change before its order.
 //!
 //! Nothing depends on it: what finds no room, or no order in time, is given up, and passed on whole.
 
@@ -29,7 +29,8 @@ const BYTES_WAIT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(crate) struct Early {
-    changes: Mutex<HashMap<OpId, Begun>>,
+    /// Those that somebody waits for; `None` if their bytes were not sent.
+    changes: Mutex<HashMap<OpId, Option<Begun>>>,
     /// Room for bytes on their way to each successor.
     rooms: Mutex<HashMap<VolumeId, Arc<Semaphore>>>,
 }
@@ -58,20 +59,33 @@ impl Drop for Interest<'_> {
 }
 
 impl Early {
-    /// Sends the bytes of a change to the volume that it is to be passed on to. None if too many are on
-    /// their way there, or these are.
+    /// Somebody waits for this change from now on.
+    pub(crate) fn expect(&self, op: OpId) -> Interest<'_> {
+        self.changes.lock().entry(op).or_default();
+        Interest { early: self, op }
+    }
+
+    /// Somebody waits for the change, and its bytes were not sent.
+    pub(crate) fn is_expected(&self, op: OpId) -> bool {
+        self.changes.lock().get(&op).is_some_and(Option::is_none)
+    }
+
+    /// Sends the bytes of a change that is expected to the volume that it is to be passed on to, unless too
+    /// many are on their way there.
     pub(crate) fn send(
         &self,
         (op, to): (OpId, VolumeId),
         bytes: &Bytes,
         carrier: &Arc<dyn Carrier>,
         tasks: &tokio::runtime::Handle,
-    ) -> Option<Interest<'_>> {
+    ) {
         let mut changes = self.changes.lock();
-        if changes.contains_key(&op) {
-            return None;
-        }
-        let room = self.take_room(to, bytes.len())?;
+        let Some(place @ None) = changes.get_mut(&op) else {
+            return;
+        };
+        let Some(room) = self.take_room(to, bytes.len()) else {
+            return;
+        };
         let (tell_sent, sent) = oneshot::channel();
         let (order, ordered) = oneshot::channel();
         let (tell, answer) = oneshot::channel();
@@ -84,14 +98,12 @@ impl Early {
             let _room = room;
             carried.await;
         });
-        let begun = Begun {
+        *place = Some(Begun {
             to,
             sent,
             order,
             answer,
-        };
-        changes.insert(op, begun);
-        Some(Interest { early: self, op })
+        });
     }
 
     fn take_room(&self, to: VolumeId, bytes: usize) -> Option<OwnedSemaphorePermit> {
@@ -108,7 +120,7 @@ impl Early {
         (op, to): (OpId, VolumeId),
         forward: &Forward,
     ) -> Option<Result<Forwarded, Status>> {
-        let begun = self.changes.lock().remove(&op)?;
+        let begun = self.changes.lock().remove(&op)??;
         if begun.to != to || begun.order.send(forward.clone()).is_err() {
             return None;
         }
@@ -215,17 +227,21 @@ mod tests {
         }
     }
 
-    fn send(early: &Early, op: OpId, successor: impl Carrier) -> Option<Interest<'_>> {
+    /// Whether they are on their way.
+    fn send(early: &Early, op: OpId, successor: impl Carrier) -> bool {
         let carrier: Arc<dyn Carrier> = Arc::new(successor);
         let tasks = tokio::runtime::Handle::current();
         let bytes = Bytes::from(vec![0; BYTES]);
-        early.send((op, TO), &bytes, &carrier, &tasks)
+        early.send((op, TO), &bytes, &carrier, &tasks);
+        early.changes.lock().get(&op).is_some_and(Option::is_some)
     }
 
     #[tokio::test]
     async fn early_change_needs_only_its_order() {
         let early = Early::default();
-        let _interest = send(&early, op(1), Willing).expect("sent");
+        let _interest = early.expect(op(1));
+        assert!(send(&early, op(1), Willing));
+        assert!(!early.is_expected(op(1)), "once");
         let ordered = early.order((op(1), TO), &forward(op(1))).await;
         assert_eq!(ordered.expect("it was sent").map(|_| ()), Ok(()));
         let again = early.order((op(1), TO), &forward(op(1))).await;
@@ -236,37 +252,36 @@ mod tests {
     async fn change_goes_whole_if_its_early_bytes_went_elsewhere_or_nowhere() {
         let early = Early::default();
         for (seq, successor) in [(1, Full::Refuses), (2, Full::ReadsNothing)] {
-            let _interest = send(&early, op(seq), successor).expect("sent");
+            let _interest = early.expect(op(seq));
+            assert!(send(&early, op(seq), successor));
             let ordered = early.order((op(seq), TO), &forward(op(seq))).await;
             assert!(ordered.is_none(), "{successor:?}");
         }
-        let _interest = send(&early, op(3), Willing).expect("sent");
+        let _interest = early.expect(op(3));
+        assert!(send(&early, op(3), Willing));
         let elsewhere = early.order((op(3), VolumeId(7)), &forward(op(3))).await;
         assert!(elsewhere.is_none());
+        let _interest = early.expect(op(4));
+        let not_sent = early.order((op(4), TO), &forward(op(4))).await;
+        assert!(not_sent.is_none());
     }
 
     #[tokio::test]
     async fn early_bytes_are_bounded_and_go_with_those_who_wait() {
         let early = Early::default();
-        let sent: Vec<_> = (0..)
-            .map_while(|seq| send(&early, op(seq), Willing))
-            .collect();
-        assert_eq!(sent.len(), EARLY_BYTES_MAX / BYTES);
-        drop(sent);
+        assert!(!send(&early, op(1), Willing), "nobody waits");
+        let waiting: Vec<_> = (0..1000).map(|seq| early.expect(op(seq))).collect();
+        let sent = (0..1000).take_while(|seq| send(&early, op(*seq), Willing));
+        assert_eq!(sent.count(), EARLY_BYTES_MAX / BYTES);
+        drop(waiting);
         assert!(early.changes.lock().is_empty());
+        let _interest = early.expect(op(1));
         let wait = async {
-            while send(&early, op(1), Willing).is_none() {
+            while !send(&early, op(1), Willing) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         let room = timeout(Duration::from_secs(5), wait).await;
         room.expect("what was given up leaves its room");
-    }
-
-    #[tokio::test]
-    async fn early_change_is_sent_once() {
-        let early = Early::default();
-        let _interest = send(&early, op(1), Willing).expect("sent");
-        assert!(send(&early, op(1), Willing).is_none(), "it is on its way");
     }
 }

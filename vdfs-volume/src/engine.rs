@@ -28,7 +28,7 @@ use crate::chain::{
     Effect, Failure, Input, Member, Order, Outcome, PassedOn, Place, Reading, Reply, Rule,
 };
 use crate::early::Interest;
-use crate::limits::EARLY_BYTES_MIN;
+use crate::limits::{EARLY_BYTES_MIN, EARLY_CHANGES_MAX};
 use crate::pace::Traffic;
 use crate::peers::Peers;
 use crate::repair::Doubts;
@@ -155,29 +155,32 @@ impl Engine {
         }
         let (caller, answer) = oneshot::channel();
         let order = order(job);
-        let job = order.body.clone();
+        let (op, chunk) = (order.op, order.chunk);
+        let early = early_bytes(&order.body).and(self.peers());
+        let early = early.map(|peers| peers.early().expect(op));
         self.take(Input::Request {
             order,
             epoch,
             caller,
         });
+        self.send_ahead(chunk);
         Ok(BegunChange {
             store: &self.store,
             answer,
-            _early: self.send_early(&job),
+            _early: early,
         })
     }
 
-    /// If the change waits for its turn, its bytes need not.
-    fn send_early(&self, job: &Job) -> Option<Interest<'_>> {
-        let (Job::Write { payload, .. }, op) = (job, job.op()) else {
-            return None;
-        };
-        if payload.len() < EARLY_BYTES_MIN {
-            return None;
+    /// The bytes of those that wait for their turns at the chunk need not wait.
+    fn send_ahead(&self, chunk: ChunkId) {
+        let Some(peers) = self.peers() else { return };
+        let next = self.look(|core| core.next_in_line(chunk, EARLY_CHANGES_MAX));
+        let Some((to, orders)) = next else { return };
+        for order in &orders {
+            if let Some(bytes) = early_bytes(&order.body) {
+                peers.send_early(self, (order.op, to), bytes);
+            }
         }
-        let to = self.look(|core| core.waits_to_pass_on(op))?;
-        self.peers()?.send_early(self, (op, to), payload)
     }
 
     /// Takes a change in that the predecessor passes on. Ends when it is applied from here on, or not.
@@ -545,13 +548,23 @@ impl Engine {
     fn pass_on(&self, passed: PassedOn<Arc<Job>>) {
         let (peers, me) = (self.peers(), self.me.upgrade());
         let (peers, me) = peers.zip(me).expect("chains of several have peers");
+        let chunk = passed.order.chunk;
         peers.pass_on(me, passed);
+        self.send_ahead(chunk);
     }
 }
 
 /// Bytes that should be here are not, or not what they were; it may also be that they never were.
 fn is_of_damage(status: Status) -> bool {
     matches!(status, Status::Corrupt | Status::DataLost)
+}
+
+/// What may be passed on before the change itself.
+fn early_bytes(job: &Job) -> Option<&Bytes> {
+    match job {
+        Job::Write { payload, .. } if payload.len() >= EARLY_BYTES_MIN => Some(payload),
+        Job::Write { .. } | Job::Space(_) | Job::Copy { .. } | Job::Cut(_) => None,
+    }
 }
 
 fn order(job: Job) -> Order<Arc<Job>> {

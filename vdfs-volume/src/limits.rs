@@ -58,6 +58,8 @@ pub const CHANGES_PER_CHUNK_MAX: usize = 64;
 /// them: what it has room for from one volume at least, and more than a link carries in the time that a
 /// change takes.
 pub const EARLY_BYTES_MAX: usize = vdfs_proto::limits::PAYLOAD_BYTES_MAX;
+/// Changes of one chunk whose bytes go ahead of them: the next ones that have their turns.
+pub const EARLY_CHANGES_MAX: usize = 4;
 /// Fewer bytes are sent with their order, which costs less than to wait for it.
 pub const EARLY_BYTES_MIN: usize = 64 << 10;
 /// Pieces of chunks that a volume gives to others at once, or takes from them, of 1 MiB: a link of 10 Gbit/s is full while

@@ -25,7 +25,7 @@ use vdfs_proto::{OpId, Status, Version, VolumeId};
 
 use crate::chain::PassedOn;
 use crate::departed;
-use crate::early::{Early, Interest};
+use crate::early::Early;
 use crate::engine::Engine;
 use crate::limits::{PIECES_AT_ONCE, TICK_MS};
 use crate::merge;
@@ -106,15 +106,17 @@ impl Peers {
         }))
     }
 
+    pub(crate) fn early(&self) -> &Early {
+        &self.early
+    }
+
     /// Sends the bytes of a change ahead that is to be passed on later.
-    pub(crate) fn send_early(
-        &self,
-        engine: &Engine,
-        (op, to): (OpId, VolumeId),
-        bytes: &Bytes,
-    ) -> Option<Interest<'_>> {
-        let carrier = self.carrier(engine, to).ok()?;
-        self.early.send((op, to), bytes, &carrier, &self.tasks)
+    pub(crate) fn send_early(&self, engine: &Engine, (op, to): (OpId, VolumeId), bytes: &Bytes) {
+        if self.early.is_expected(op)
+            && let Ok(carrier) = self.carrier(engine, to)
+        {
+            self.early.send((op, to), bytes, &carrier, &self.tasks);
+        }
     }
 
     /// Passes a change on, and brings the answer back.

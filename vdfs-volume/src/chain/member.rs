@@ -362,15 +362,14 @@ impl<B: Clone, C> Member<B, C> {
         self.writes.closed_by(chunk).is_some()
     }
 
-    /// Who is to be passed a change on that waits for its turn at the chunk.
-    pub fn waits_to_pass_on(&self, op: OpId) -> Option<VolumeId> {
-        let write = self.writes.get(slot_of(op))?;
-        if write.order.op != op || write.phase != Phase::Queued {
-            return None;
-        }
-        let place = self.membership.current(write.order.chain)?;
-        let serves = |of: &vdfs_proto::Member| of.state == MemberState::Serving;
-        Some(place.successor.filter(serves)?.volume)
+    /// The first `count` changes that wait for their turns at the chunk, and whom they are to be passed on
+    /// to; none if they end here.
+    pub fn next_in_line(&self, chunk: ChunkId, count: usize) -> Option<(VolumeId, Vec<Order<B>>)> {
+        let chain = self.writes.closed_by(chunk)?.order.chain;
+        let successor = self.membership.current(chain)?.successor?;
+        let waiting = self.writes.waiting(chunk).take(count);
+        let orders = waiting.map(|write| write.order.clone()).collect();
+        (successor.state == MemberState::Serving).then_some((successor.volume, orders))
     }
 
     /// Changes of a chain that have begun and not ended.

@@ -181,6 +181,13 @@ impl<B, C> Writes<B, C> {
         Some(write.expect("a chunk is closed for what is under way"))
     }
 
+    /// Those that wait for a closed chunk, in their order.
+    pub(super) fn waiting(&self, chunk: ChunkId) -> impl Iterator<Item = &Underway<B, C>> {
+        let queues = self.closed.get(&chunk).into_iter();
+        let slots = queues.flat_map(|closed| &closed.queue);
+        slots.map(|slot| &self.underway[slot])
+    }
+
     /// Waits for a closed chunk to open. Gives the reader back if it is open, or if too many wait.
     pub(super) fn wait_for_open(&mut self, chunk: ChunkId, reader: C) -> Result<(), C> {
         match self.closed.get_mut(&chunk) {
