@@ -1,7 +1,8 @@
 //! Bits that flip in one of two copies: everybody reads the right bytes, a scrub names what is bad, and
 //! whatever somebody has noticed is made good from the other copy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -179,12 +180,44 @@ fn flipped_bits_in_chunks_that_a_scrub_finds_are_repaired() {
 fn flipped_bits_in_chunks_that_are_read_are_repaired() {
     let Some(mut cluster) = start() else { return };
     let before = cluster.epochs("/0");
+    let sound = contents(&cluster, &[BAD]);
     flip_chunks(&cluster);
     assert_right(&cluster);
     eventually("what was read is repaired", REPAIRED_WITHIN, || {
-        assert_right(&cluster);
-        cluster.epochs("/0") != before
+        let now = contents(&cluster, &[BAD]);
+        let is_sound = |(name, bytes): (&OsString, &Vec<u8>)| {
+            let was_flipped = !bytes.is_empty();
+            was_flipped && sound.get(name) == Some(bytes)
+        };
+        now.iter().any(is_sound)
     });
+    assert_eq!(cluster.epochs("/0"), before, "no chain was short of a copy");
+    assert_repaired(&mut cluster);
+}
+
+/// What each chunk file of some volumes has.
+fn contents(cluster: &Replicated, volumes: &[usize]) -> BTreeMap<OsString, Vec<u8>> {
+    let ram = |volume: &usize| cluster.volume_state(*volume).join("ram");
+    let files = volumes.iter().flat_map(|volume| chunk_files(&ram(volume)));
+    let name = |path: &Path| path.file_name().expect("a name").to_owned();
+    let content = |path: PathBuf| (name(&path), fs::read(&path).expect("reads"));
+    files.map(content).collect()
+}
+
+/// Each has the blocks that are bad at the other.
+#[test]
+fn flipped_bits_in_different_blocks_of_both_copies_are_repaired() {
+    let Some(mut cluster) = start() else { return };
+    flip_chunks(&cluster);
+    let mut count = 0;
+    for path in chunk_files(&cluster.volume_state(1 - BAD).join("ram")) {
+        // Beyond it the first block is not among those that are bad at the other.
+        if fs::metadata(&path).expect("is there").len() > 8192 {
+            flip(&path, [0]);
+            count += 1;
+        }
+    }
+    assert!(count > 0);
     assert_repaired(&mut cluster);
 }
 
@@ -229,24 +262,19 @@ fn flipped_bits_in_records_of_one_copy_are_read_by_nobody() {
 
 /// Each has what the other has lost: no copy is right as a whole.
 #[test]
-fn chunks_that_each_volume_has_lost_while_all_were_down_are_taken_from_the_other() {
+fn chunks_that_volumes_have_lost_while_all_were_down_are_taken_from_the_others() {
     let Some(mut cluster) = start() else { return };
     cluster.volumes.iter_mut().for_each(Part::kill9);
-    for (index, _) in cluster.volumes.iter().enumerate() {
-        let files = chunk_files(&cluster.volume_state(index).join("ram"));
-        let with_bytes = files
-            .iter()
-            .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.len() > 0));
-        let names = with_bytes.map(|path| path.file_name().expect("a name"));
-        let names: BTreeSet<_> = names.collect();
-        let lost = names.iter().skip(index).step_by(2);
-        let lost: BTreeSet<_> = lost.collect();
-        assert!(lost.len() > 1, "{names:?}");
-        for path in &files {
-            if lost.contains(&path.file_name().expect("a name")) {
-                fs::remove_file(path).expect("removes");
-            }
+    let mut copies: BTreeMap<OsString, Vec<PathBuf>> = BTreeMap::new();
+    for index in 0..cluster.volumes.len() {
+        for path in chunk_files(&cluster.volume_state(index).join("ram")) {
+            let name = path.file_name().expect("a name").to_owned();
+            copies.entry(name).or_default().push(path);
         }
+    }
+    for (number, paths) in copies.values().enumerate() {
+        assert_eq!(paths.len(), 2, "{paths:?}");
+        fs::remove_file(&paths[number % 2]).expect("removes");
     }
     cluster
         .volumes
@@ -255,4 +283,18 @@ fn chunks_that_each_volume_has_lost_while_all_were_down_are_taken_from_the_other
     assert_right(&cluster);
     wait_until_repaired(&cluster);
     assert_right(&cluster);
+}
+
+#[test]
+fn flipped_bits_in_records_that_a_scrub_finds_are_repaired() {
+    let Some(mut cluster) = start() else { return };
+    flip_table(&ram(&cluster).join("index"), RECORD_BYTES, LENGTH_AT);
+    assert_named(&cluster);
+    assert_repaired(&mut cluster);
+    cluster.volumes[BAD].kill9();
+    cluster.volumes[BAD].start();
+    assert_right(&cluster);
+    cluster.wait_until_whole();
+    let status = cluster.status();
+    assert_eq!(status["chains"]["lost"], 0, "{status}");
 }

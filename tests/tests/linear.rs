@@ -20,6 +20,8 @@ const GOES_ON_WITHIN: Duration = Duration::from_secs(60);
 const CLIENTS: u32 = 4;
 /// Fewer overlapping calls than this for each, and the clients have not met.
 const OVERLAPS_MIN: usize = 1;
+/// Of each mount when the trouble is over, so that with those before there are enough whatever it was.
+const CALLS_AFTERWARDS: u64 = 260;
 /// Longer than the lease of a session.
 const BEYOND_A_LEASE: Duration = Duration::from_secs(14);
 
@@ -148,8 +150,8 @@ impl Crowd {
     }
 }
 
-fn history(cluster: &mut Replicated, trouble: Trouble, seed: u64) -> History {
-    let name = format!("{trouble:?}-{seed}").replace(['(', ')', ',', ' '], "-");
+fn history(cluster: &mut Replicated, (number, trouble): (usize, Trouble), seed: u64) -> History {
+    let name = format!("{number}-{trouble:?}-{seed}").replace(['(', ')', ',', ' '], "-");
     make(&cluster.dir().join(&name)).expect("the files are made");
     let mut crowd = Crowd {
         name,
@@ -169,7 +171,7 @@ fn history(cluster: &mut Replicated, trouble: Trouble, seed: u64) -> History {
     trouble.last(&clients);
     trouble.mend(cluster);
     cluster.wait_until_whole();
-    go_on(&clients.each_ref(), 100);
+    go_on(&clients.each_ref(), CALLS_AFTERWARDS);
     for clients in clients {
         records.extend(clients.finish());
     }
@@ -180,8 +182,8 @@ fn history(cluster: &mut Replicated, trouble: Trouble, seed: u64) -> History {
     History { records }
 }
 
-fn run(cluster: &mut Replicated, trouble: Trouble, seed: u64) {
-    let history = history(cluster, trouble, seed);
+fn run(cluster: &mut Replicated, (number, trouble): (usize, Trouble), seed: u64) {
+    let history = history(cluster, (number, trouble), seed);
     let summary = check(&history).unwrap_or_else(|fault| {
         panic!("{trouble:?}, seed {seed}: {fault}\n{}", keep(&history));
     });
@@ -224,8 +226,8 @@ fn run_all(troubles: &[Trouble]) {
         return;
     }
     let mut cluster = Replicated::start();
-    for trouble in troubles {
-        run(&mut cluster, *trouble, seed());
+    for (number, trouble) in troubles.iter().enumerate() {
+        run(&mut cluster, (number, *trouble), seed());
     }
 }
 

@@ -128,8 +128,8 @@ pub struct DropChunk {
     pub chunk: ChunkId,
 }
 
-/// Asks a member that waits for what a copy of it has in adjacent blocks, as far as the head has not.
-/// `NotInSync` if it has another copy.
+/// Asks a member that waits, or serves beside the asker, for what a copy of it has in adjacent blocks, as far
+/// as the asker has not. `NotInSync` if it has another copy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FetchBlocks {
     /// Of the chain.
@@ -137,11 +137,12 @@ pub struct FetchBlocks {
     pub copy: ChunkCopy,
     /// Number of the first one.
     pub first: u32,
-    /// CRC32C of each block at the head, at most `BLOCKS_PER_FETCH_MAX`; none of an absent one.
+    /// CRC32C of each block at the asker, at most `BLOCKS_PER_FETCH_MAX`; none of one that is absent there,
+    /// or damaged.
     pub sums: Vec<Option<u32>>,
 }
 
-/// The payload has the bytes of the blocks that are there and have other sums than the head's, in order.
+/// The payload has the bytes of the blocks that are there and have other sums than the asker's, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FetchedBlocks {
     /// Of each block; none of an absent one.

@@ -8,13 +8,9 @@
 //! has all that was acknowledged, or is lost and stays so, until the other one has a place again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use vdfs_net::carrier::Carrier;
-use vdfs_net::rpc;
-use vdfs_proto::frame::Method;
 use vdfs_proto::peer::{ChunkCopy, FetchBlocks};
 use vdfs_proto::volume::ChainEvent;
 use vdfs_proto::{ChainId, ChunkId, Epoch, Status, VolumeId};
@@ -22,7 +18,8 @@ use vdfs_proto::{ChainId, ChunkId, Epoch, Status, VolumeId};
 use crate::chain::is_better;
 use crate::engine::Engine;
 use crate::limits::PIECES_AT_ONCE;
-use crate::store::{Difference, is_sound};
+use crate::peers::Peers;
+use crate::store::is_sound;
 use crate::supply::{Chains, list, wait_for_earlier_changes};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -34,30 +31,28 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks these volumes for what they have of these chains, until each of the chains has all of it, or goes on
 /// without. However it ends, it is begun again while one of the chains needs it.
-pub(crate) async fn merge(engine: &Arc<Engine>, others: &BTreeSet<VolumeId>, chains: &Chains) {
-    let begun = Instant::now();
+pub(crate) async fn merge(engine: &Engine, others: &BTreeSet<VolumeId>, chains: &Chains) {
     wait_for_earlier_changes(engine, chains).await;
-    loop {
-        let missed = try_merge(engine, others, &still_to_merge(engine, chains)).await;
+    let mut reached = Instant::now();
+    let mut rest = still_to_merge(engine, chains);
+    while !rest.is_empty() {
+        let missed = try_merge(engine, others, &rest).await;
         drop_incomplete(engine, chains).await;
-        let Some(Missed { peer, status }) = missed else {
-            break;
-        };
-        tracing::warn!(%peer, %status, "cannot compare copies with a volume that is back");
-        if begun.elapsed() >= PATIENCE {
-            let rest = still_to_merge(engine, chains);
-            for (chain, epoch) in rest.into_iter().filter(|_| is_unreachable(status)) {
-                engine.note_news(chain, epoch, ChainEvent::Suspect(peer));
+        let left = still_to_merge(engine, chains);
+        if let Some(Missed { peer, status }) = missed {
+            tracing::warn!(%peer, %status, "cannot compare copies with a volume that is back");
+            if left.len() < rest.len() || !is_unreachable(status) {
+                reached = Instant::now();
             }
-            break;
+            if reached.elapsed() >= PATIENCE {
+                for (chain, epoch) in &left {
+                    engine.note_news(*chain, *epoch, ChainEvent::Suspect(peer));
+                }
+            }
         }
+        rest = left;
         tokio::time::sleep(PAUSE).await;
-        if still_to_merge(engine, chains).is_empty() {
-            break;
-        }
     }
-    // The master takes a moment to say that it has heard.
-    tokio::time::sleep(PAUSE).await;
 }
 
 fn still_to_merge(engine: &Engine, chains: &Chains) -> Chains {
@@ -76,9 +71,13 @@ fn must_merge(engine: &Engine, chain: ChainId, epoch: Epoch) -> bool {
 /// What was never here, and is not complete, is of no use to anybody.
 async fn drop_incomplete(engine: &Engine, chains: &Chains) {
     let _given = engine.supplied.lock().await;
-    engine
-        .store()
-        .drop_coming(|chain| chains.contains_key(&chain));
+    let is_of_these = |chain| {
+        let epoch = engine.look(|core| core.membership().epoch(chain));
+        chains
+            .get(&chain)
+            .is_some_and(|known| Some(*known) == epoch)
+    };
+    engine.store().drop_coming(is_of_these);
 }
 
 /// Somebody could not be asked for all that he may have.
@@ -105,33 +104,28 @@ type Better = Vec<(VolumeId, ChunkCopy)>;
 
 /// Gives whom it has missed, if anybody.
 async fn try_merge(
-    engine: &Arc<Engine>,
+    engine: &Engine,
     others: &BTreeSet<VolumeId>,
     chains: &Chains,
 ) -> Option<Missed> {
     let mut best: BTreeMap<ChunkId, (VolumeId, ChunkCopy)> = BTreeMap::new();
-    let mut givers = BTreeMap::new();
-    for peer in others {
-        let missed = |status| Missed {
-            peer: *peer,
-            status,
-        };
-        let giver = match Giver::new(engine, *peer) {
-            Ok(giver) => giver,
-            Err(status) => return Some(missed(status)),
-        };
-        let theirs = match list(&*giver.carrier, chains, DEADLINE).await {
+    let giver = |peer| Giver {
+        engine,
+        peers: engine.peers().expect("they run"),
+        peer,
+    };
+    for peer in others.iter().copied() {
+        let theirs = match giver(peer).list(chains).await {
             Ok(theirs) => theirs,
-            Err(status) => return Some(missed(status)),
+            Err(status) => return Some(Missed { peer, status }),
         };
         for copy in theirs.into_values().filter(is_sound) {
             let own = engine.store().copy_of(copy.chunk);
             let known = best.get(&copy.chunk).map(|(_, known)| *known);
             if is_better(&copy, known.or(own).as_ref()) {
-                best.insert(copy.chunk, (*peer, copy));
+                best.insert(copy.chunk, (peer, copy));
             }
         }
-        givers.insert(*peer, giver);
     }
     let mut better: BTreeMap<ChainId, Better> =
         chains.keys().map(|chain| (*chain, Vec::new())).collect();
@@ -139,10 +133,10 @@ async fn try_merge(
         better.entry(found.1.chain).or_default().push(found);
     }
     let taken = better.into_iter().map(|(chain, better)| {
-        let (givers, epoch) = (&givers, chains[&chain]);
+        let epoch = chains[&chain];
         async move {
             for (peer, copy) in better {
-                if let Err(status) = givers[&peer].take(copy, epoch).await {
+                if let Err(status) = giver(peer).take(copy, epoch).await {
                     return Some(Missed { peer, status });
                 }
             }
@@ -158,16 +152,17 @@ async fn try_merge(
 }
 
 /// One of those who wait.
+#[derive(Clone, Copy)]
 struct Giver<'a> {
-    engine: &'a Arc<Engine>,
-    carrier: Arc<dyn Carrier>,
+    engine: &'a Engine,
+    peers: &'a Peers,
+    peer: VolumeId,
 }
 
-impl<'a> Giver<'a> {
-    fn new(engine: &'a Arc<Engine>, peer: VolumeId) -> Result<Self, Status> {
-        let peers = engine.peers().ok_or(Status::NotServing)?;
-        let carrier = peers.carrier(engine, peer)?;
-        Ok(Giver { engine, carrier })
+impl Giver<'_> {
+    async fn list(&self, chains: &Chains) -> Result<BTreeMap<ChunkId, ChunkCopy>, Status> {
+        let carrier = self.peers.carrier(self.engine, self.peer)?;
+        list(&*carrier, chains, DEADLINE).await
     }
 
     /// Takes a copy that is better than what is here, unless that cannot be.
@@ -179,6 +174,8 @@ impl<'a> Giver<'a> {
             }
             Err(status) if may_pass(status) => Err(status),
             Err(status) => {
+                let _given = self.engine.supplied.lock().await;
+                self.engine.store().give_up_merge(copy.chunk);
                 // `Gone`: its file is being removed.
                 if status != Status::Gone {
                     tracing::error!(chunk = %copy.chunk, %status, "cannot take a better copy");
@@ -197,14 +194,17 @@ impl<'a> Giver<'a> {
             if sums.is_empty() {
                 break;
             }
-            let asked = sums.len();
-            let theirs = self.fetch(copy, epoch, (first, sums)).await?;
-            if theirs.sums.len() != asked {
-                return Err(Status::Malformed);
-            }
+            let asked = sums.len() as u32;
+            let ask = FetchBlocks {
+                epoch,
+                copy: *copy,
+                first,
+                sums,
+            };
+            let theirs = self.peers.fetch(self.engine, self.peer, ask).await?;
             self.change(copy, epoch, || store.merge(copy, &theirs))
                 .await?;
-            first += asked as u32;
+            first += asked;
         }
         self.change(copy, epoch, || store.end_merge(copy)).await?;
         self.engine.taken(copy);
@@ -223,29 +223,5 @@ impl<'a> Giver<'a> {
             true => work(),
             false => Err(Status::NotServing),
         }
-    }
-
-    async fn fetch(
-        &self,
-        copy: &ChunkCopy,
-        epoch: Epoch,
-        (first, sums): (u32, Vec<Option<u32>>),
-    ) -> Result<Difference, Status> {
-        let ask = FetchBlocks {
-            epoch,
-            copy: *copy,
-            first,
-            sums,
-        };
-        let peers = self.engine.peers().ok_or(Status::NotServing)?;
-        let _turn = peers.fetch_turn().await;
-        let method = Method::PeerBehind;
-        let fetched = rpc::fetch_from_peer(&*self.carrier, method, ask, DEADLINE);
-        let (fetched, bytes) = fetched.await?;
-        Ok(Difference {
-            first,
-            sums: fetched.sums,
-            bytes,
-        })
     }
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 use vdfs_net::address;
 use vdfs_net::carrier::{Carrier, Connector, Target};
 use vdfs_net::rpc;
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
-use vdfs_proto::peer::{Forward, PassedChange};
+use vdfs_proto::peer::{FetchBlocks, FetchedBlocks, Forward, PassedChange};
 use vdfs_proto::volume::ChainEvent;
 use vdfs_proto::{OpId, Status, Version, VolumeId};
 
@@ -30,11 +30,14 @@ use crate::engine::Engine;
 use crate::limits::{PIECES_AT_ONCE, TICK_MS};
 use crate::merge;
 use crate::repair;
-use crate::store::Job;
+use crate::store::{Difference, Job};
 use crate::supply::{self, Chains};
 
 /// After which a message that was passed on counts as lost; it is passed on again.
 pub(crate) const FORWARD_DEADLINE: Duration = Duration::from_secs(2);
+
+/// For 1 MiB at most, which others may have their turns before.
+const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How other volumes are reached.
 #[derive(Clone, Debug)]
@@ -57,7 +60,7 @@ pub(crate) struct Peers {
     supplied: Mutex<BTreeSet<VolumeId>>,
     /// Groups of volumes that tasks of this one are asking for better copies.
     merging: Mutex<BTreeSet<BTreeSet<VolumeId>>>,
-    /// Of all these tasks.
+    /// Pieces that this volume fetches at once.
     fetching: Semaphore,
     changed: Notify,
 }
@@ -85,9 +88,23 @@ impl Peers {
         self.changed.notify_one();
     }
 
-    /// For a piece of a better copy.
-    pub(crate) async fn fetch_turn(&self) -> SemaphorePermit<'_> {
-        self.fetching.acquire().await.expect("it is never closed")
+    /// What another member has in some blocks, as far as this one has not.
+    pub(crate) async fn fetch(
+        &self,
+        engine: &Engine,
+        peer: VolumeId,
+        ask: FetchBlocks,
+    ) -> Result<Difference, Status> {
+        let carrier = self.carrier(engine, peer)?;
+        let _turn = self.fetching.acquire().await.expect("it is never closed");
+        let (first, asked) = (ask.first, ask.sums.len());
+        let method = Method::PeerBehind;
+        let fetched = rpc::fetch_from_peer(&*carrier, method, ask, FETCH_DEADLINE);
+        let (FetchedBlocks { sums }, bytes) = fetched.await?;
+        match sums.len() == asked {
+            true => Ok(Difference { first, sums, bytes }),
+            false => Err(Status::Malformed),
+        }
     }
 
     /// The way to a volume that the table names.

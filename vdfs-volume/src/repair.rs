@@ -1,6 +1,9 @@
-//! Repair of damaged chunks: a member whose copy does not match its sums gets the chunk again.
+//! Repair of damaged chunks: a member whose copy does not match its sums gets what is damaged again.
 //!
-//! The way is a sync under the chain's rules, not a copy beside them: if the member that would give the
+//! Blocks are taken from any other member that serves and has the same version: under the chunk's lock, if
+//! it has not changed meanwhile, so that nothing changes for anybody else.
+//!
+//! Where that does not do, the way is a sync under the chain's rules: if the member that would give the
 //! chunk has checked its own, this one leaves the chain for the present epoch, and comes back as one that
 //! is syncing. Of a damaged chunk it says then that it does not know what it has, so it is given that one;
 //! all others it keeps.
@@ -17,9 +20,9 @@ use tokio::sync::Notify;
 use vdfs_net::rpc;
 use vdfs_proto::data::Content;
 use vdfs_proto::frame::Method;
-use vdfs_proto::peer::CheckChunk;
+use vdfs_proto::peer::{CheckChunk, FetchBlocks};
 use vdfs_proto::volume::ChainEvent;
-use vdfs_proto::{ChainId, ChunkId, MemberState, Status, VolumeId};
+use vdfs_proto::{ChainId, ChunkId, Epoch, MemberState, Status, VolumeId};
 
 use crate::chain::Place;
 use crate::engine::Engine;
@@ -30,6 +33,9 @@ use crate::store::{ScrubCursor, Store};
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a chunk is beyond doubt once it was looked into.
 const SETTLED_FOR: Duration = Duration::from_secs(10);
+/// How often a chunk that changes meanwhile is looked at again.
+const TRIES: u32 = 20;
+const CHANGE_PAUSE: Duration = Duration::from_millis(5);
 /// For the other one to check a chunk of the largest size.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -137,13 +143,25 @@ async fn repair(engine: &Engine, chain: ChainId, chunks: &[ChunkId]) -> Result<(
         tracing::error!(%chunk, %chain, "a chunk is damaged again and again: is this RAM sound?");
         doubts.settle(chunk);
     }
-    if wanted.is_empty() {
+    let mut silent = BTreeSet::new();
+    let mut left = Vec::new();
+    for chunk in wanted {
+        match heal(engine, chain, chunk, &mut silent).await {
+            true => {
+                tracing::warn!(%chunk, %chain, "a chunk was damaged, and is made good");
+                engine.store().trust(chunk);
+                doubts.note_given(chunk);
+                doubts.settle(chunk);
+            }
+            false => left.push(chunk),
+        }
+    }
+    if left.is_empty() {
         return Ok(());
     }
-    let asked: Vec<(ChunkId, Option<Content>)> =
-        wanted.iter().map(|chunk| (*chunk, None)).collect();
+    let asked: Vec<(ChunkId, Option<Content>)> = left.iter().map(|chunk| (*chunk, None)).collect();
     let hopeless = have_given_again(engine, chain, &asked).await?;
-    for chunk in wanted {
+    for chunk in left {
         match hopeless.contains(&chunk) {
             true => {
                 tracing::error!(%chunk, %chain, "a chunk is damaged, and nobody else has it whole");
@@ -154,6 +172,70 @@ async fn repair(engine: &Engine, chain: ChainId, chunks: &[ChunkId]) -> Result<(
                 doubts.note_given(chunk);
             }
         }
+    }
+    Ok(())
+}
+
+/// Takes damaged blocks from other members; whether all of the chunk is whole then. Those who do not
+/// answer are not asked for more.
+async fn heal(
+    engine: &Engine,
+    chain: ChainId,
+    chunk: ChunkId,
+    silent: &mut BTreeSet<VolumeId>,
+) -> bool {
+    for peer in others(engine, chain) {
+        if silent.contains(&peer) {
+            continue;
+        }
+        let Ok(place) = serving_place(engine, chain) else {
+            return false;
+        };
+        if let Err(status) = heal_from(engine, peer, place.epoch, chunk).await {
+            if matches!(status, Status::Disconnected | Status::DeadlineExceeded) {
+                silent.insert(peer);
+            }
+            tracing::debug!(%chunk, %peer, %status, "not made good");
+        }
+        if is_whole(engine.store(), chunk).await {
+            return true;
+        }
+    }
+    false
+}
+
+async fn heal_from(
+    engine: &Engine,
+    peer: VolumeId,
+    epoch: Epoch,
+    chunk: ChunkId,
+) -> Result<(), Status> {
+    let (store, peers) = (engine.store(), engine.peers().ok_or(Status::NotServing)?);
+    let (mut first, mut tries) = (0, 0);
+    while let Some(looked) = store.look_at(chunk, first) {
+        let healed = match looked.damaged {
+            0 => Ok(()),
+            _ => {
+                let ask = FetchBlocks {
+                    epoch,
+                    copy: looked.copy,
+                    first,
+                    sums: looked.sums.clone(),
+                };
+                let theirs = peers.fetch(engine, peer, ask).await;
+                theirs.and_then(|theirs| store.heal(&looked, &theirs))
+            }
+        };
+        match healed {
+            // It is being changed.
+            Err(Status::NotInSync) if tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(CHANGE_PAUSE).await;
+            }
+            Err(status) => return Err(status),
+            Ok(()) => (first, tries) = (first + looked.sums.len() as u32, 0),
+        }
+        tokio::task::yield_now().await;
     }
     Ok(())
 }
@@ -191,7 +273,7 @@ pub(crate) async fn have_given_again(
             expected: *expected,
         };
         match ask(engine, giver, check).await {
-            Ok(()) => engine.store().distrust(*chunk),
+            Ok(()) => {}
             Err(Status::Corrupt | Status::NotFound) => drop(refused.insert(*chunk)),
             Err(status) => {
                 if matches!(status, Status::Disconnected | Status::DeadlineExceeded) {
@@ -202,6 +284,9 @@ pub(crate) async fn have_given_again(
         }
     }
     if refused.len() < chunks.len() {
+        for (chunk, _) in chunks.iter().filter(|(chunk, _)| !refused.contains(chunk)) {
+            engine.store().distrust(*chunk);
+        }
         engine.leave(chain, epoch);
     }
     Ok(refused)
@@ -209,12 +294,19 @@ pub(crate) async fn have_given_again(
 
 /// Who would give this volume the chunks of a chain: the last one that serves.
 fn giver(engine: &Engine, chain: ChainId) -> Option<VolumeId> {
+    others(engine, chain).pop()
+}
+
+/// All others that serve, head first.
+fn others(engine: &Engine, chain: ChainId) -> Vec<VolumeId> {
     engine.look(|core| {
         let membership = core.membership();
-        let me = membership.volume()?;
-        let mut members = membership.table().chain(chain)?.members.iter().rev();
-        let giver = members.find(|of| of.state == MemberState::Serving && of.volume != me);
-        giver.map(|giver| giver.volume)
+        let me = membership.volume();
+        let row = membership.table().chain(chain);
+        let members = row.into_iter().flat_map(|row| &row.members);
+        let serving = members.filter(|of| of.state == MemberState::Serving);
+        let others = serving.filter(|of| Some(of.volume) != me);
+        others.map(|of| of.volume).collect()
     })
 }
 

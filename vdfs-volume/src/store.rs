@@ -42,6 +42,7 @@ mod chunks;
 mod copy;
 mod files;
 mod header;
+mod heal;
 mod inventory;
 mod job;
 mod memory;
@@ -75,6 +76,7 @@ use steps::{Step, Steps};
 use sums::{LEAF_BYTES, SumTable};
 use table::Table;
 
+pub use heal::Looked;
 pub use job::Job;
 pub use merge::Difference;
 pub use recovery::Recovery;

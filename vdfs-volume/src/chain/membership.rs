@@ -175,7 +175,8 @@ impl Membership {
 
     /// No member that waits has a better copy of anything than this volume, the head.
     pub fn note_merged(&mut self, chain: ChainId, epoch: Epoch) {
-        self.merged.insert(chain, epoch);
+        let merged = self.merged.entry(chain).or_default();
+        *merged = epoch.max(*merged);
     }
 
     /// It is to lose its place: it serves the chain no more in this epoch. If somebody else loses a

@@ -103,7 +103,7 @@ pub(crate) async fn drop_chunk(node: &Node, asker: &str, drop: DropChunk) -> Res
     Ok(())
 }
 
-/// For a head that may have worse copies.
+/// For a head that may have worse copies, or a member whose own copy is damaged.
 pub(crate) fn fetch(
     node: &Node,
     asker: &str,
@@ -115,7 +115,8 @@ pub(crate) fn fetch(
         first,
         sums,
     } = fetch;
-    check_waiting(node, asker, copy.chain, *epoch)?;
+    check_waiting(node, asker, copy.chain, *epoch)
+        .or_else(|_| check_beside(node, asker, copy.chain, *epoch))?;
     let found = node.store().difference(copy, *first, sums)?;
     Ok((FetchedBlocks { sums: found.sums }, found.bytes))
 }
@@ -128,17 +129,7 @@ pub(crate) async fn check_chunk(node: &Node, asker: &str, check: CheckChunk) -> 
         chunk,
         expected,
     } = check;
-    node.engine.look(|core| {
-        let membership = core.membership();
-        membership.serving_place(chain, epoch)?;
-        let table = membership.table();
-        let row = table.chain(chain).ok_or(Status::NotServing)?;
-        let mut members = row.members.iter().filter_map(|of| table.volume(of.volume));
-        match members.any(|volume| volume.node == asker) {
-            true => Ok(()),
-            false => Err(Status::NotServing),
-        }
-    })?;
+    check_beside(node, asker, chain, epoch)?;
     if !repair::is_whole(node.store(), chunk).await {
         node.engine.doubt(chunk, chain);
         return Err(Status::Corrupt);
@@ -157,6 +148,21 @@ fn check_syncing(node: &Node, asker: &str, chain: ChainId, epoch: Epoch) -> Resu
         true => Ok(()),
         false => Err(Status::StaleEpoch(place.epoch)),
     }
+}
+
+/// This volume serves the chain, and the asker is another member.
+fn check_beside(node: &Node, asker: &str, chain: ChainId, epoch: Epoch) -> Result<(), Status> {
+    node.engine.look(|core| {
+        let membership = core.membership();
+        membership.serving_place(chain, epoch)?;
+        let table = membership.table();
+        let row = table.chain(chain).ok_or(Status::NotServing)?;
+        let mut members = row.members.iter().filter_map(|of| table.volume(of.volume));
+        match members.any(|volume| volume.node == asker) {
+            true => Ok(()),
+            false => Err(Status::NotServing),
+        }
+    })
 }
 
 /// What waits is as it was when all had gone.

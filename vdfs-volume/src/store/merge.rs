@@ -42,10 +42,10 @@ impl Difference {
 }
 
 /// Adjacent blocks that are to become as they are in the better copy.
-struct Run<'a> {
-    blocks: Blocks,
+pub(super) struct Run<'a> {
+    pub(super) blocks: Blocks,
     /// Their sums and bytes; none if they are absent there.
-    content: Option<(Vec<u32>, &'a [u8])>,
+    pub(super) content: Option<(Vec<u32>, &'a [u8])>,
 }
 
 impl Store {
@@ -136,10 +136,8 @@ impl Store {
             body.chain = copy.chain;
         }
         self.record(body, Content::Coming { was_lost: true });
-        self.sums.clear(&mut body.sums);
-        self.files.remove(body.id);
+        self.clear_bad(body);
         self.files.create(body.id);
-        self.recharge(body, 0);
         Ok(())
     }
 
@@ -177,22 +175,43 @@ impl Store {
         })
     }
 
-    /// Removes what was still to come of these chains.
-    pub(crate) fn drop_coming(&self, is_of: impl Fn(ChainId) -> bool) {
-        for id in self.chunks.ids_behind(None) {
-            let chunk = self.chunks.find(id);
-            let Some(mut body) = chunk.as_ref().map(|chunk| chunk.body.write()) else {
-                continue;
-            };
-            if body.condition == Condition::Coming && is_of(body.chain) {
-                self.chunks.remove(id);
+    /// Frees what has come of a copy that is not complete; what was lost stays so.
+    pub fn give_up_merge(&self, id: ChunkId) {
+        let Some(chunk) = self.chunks.find(id) else {
+            return;
+        };
+        let mut body = chunk.body.write();
+        match body.condition {
+            Condition::Coming => {
+                // Nobody makes the chunk anew before all of it has gone.
                 self.remove_attached(&mut body);
+                self.chunks.remove(id);
             }
+            Condition::Bad => self.clear_bad(&mut body),
+            Condition::New | Condition::Whole | Condition::Detached => {}
         }
     }
 
-    /// Runs `work` on a chunk that [`Store::begin_merge`] has begun; `NotInSync` if it has gone since.
-    fn with_begun(
+    /// The same of all that was never here of these chains.
+    pub(crate) fn drop_coming(&self, is_of: impl Fn(ChainId) -> bool) {
+        let is_coming = |id: &ChunkId| {
+            let chunk = self.chunks.find(*id);
+            let body = chunk.as_ref().map(|chunk| chunk.body.read());
+            body.is_some_and(|body| body.condition == Condition::Coming && is_of(body.chain))
+        };
+        for id in self.chunks.ids_behind(None).filter(is_coming) {
+            self.give_up_merge(id);
+        }
+    }
+
+    fn clear_bad(&self, body: &mut Body) {
+        self.sums.clear(&mut body.sums);
+        self.files.remove(body.id);
+        self.recharge(body, 0);
+    }
+
+    /// Runs `work` on a chunk that is here, or begun; `NotInSync` if it has gone since.
+    pub(super) fn with_chunk_here(
         &self,
         id: ChunkId,
         work: impl FnOnce(&mut Body) -> Result<(), Status>,
@@ -203,6 +222,21 @@ impl Store {
             Condition::Whole | Condition::Bad | Condition::Coming => work(&mut body),
             Condition::New | Condition::Detached => Err(Status::NotInSync),
         }
+    }
+
+    /// Runs `work` on a chunk that [`Store::begin_merge`] has begun; `NotInSync` if it was changed since.
+    fn with_begun(
+        &self,
+        id: ChunkId,
+        work: impl FnOnce(&mut Body) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        self.with_chunk_here(id, |body| {
+            let was_changed = body.condition == Condition::Whole && body.state.op().is_some();
+            match was_changed {
+                true => Err(Status::NotInSync),
+                false => work(body),
+            }
+        })
     }
 
     /// A change whose op is no client's. `len` is the better copy's.
@@ -250,7 +284,10 @@ impl Store {
 }
 
 /// What is to be done to blocks with these sums.
-fn runs<'a>(own: &[Option<u32>], theirs: &'a Difference) -> Result<Vec<Run<'a>>, Status> {
+pub(super) fn runs<'a>(
+    own: &[Option<u32>],
+    theirs: &'a Difference,
+) -> Result<Vec<Run<'a>>, Status> {
     let differs = |at: usize| own[at] != theirs.sums[at];
     let is_like = |a: usize, b: usize| {
         let are_there = theirs.sums[a].is_some() == theirs.sums[b].is_some();

@@ -186,6 +186,8 @@ impl Store {
                 self.apply_space(&file, body, space, &edges)
             }
             (Job::Cut(cut), PlannedSums::Cut(boundary)) => {
+                // A block that was bad when this was planned may have been made good.
+                let boundary = boundary.or_else(|| self.boundary_sum(&file, body, cut.len));
                 self.apply_cut(&file, body, cut.len, boundary)
             }
             _ => unreachable!("a plan is carried out with its job"),

@@ -7,6 +7,7 @@ use vdfs_proto::{ChainId, ChunkId};
 
 use super::Store;
 use super::chunks::{Body, Condition};
+use super::record::{Content, ENTRY_BYTES, Record};
 use super::sums::Blocks;
 
 /// Bytes of one piece: less than a read may ask for.
@@ -39,7 +40,7 @@ pub(crate) struct ScrubbedPiece {
     pub(crate) chain: ChainId,
     /// Bytes that were compared with their sums.
     pub(crate) bytes: u64,
-    /// Blocks that do not match their sums.
+    /// Blocks that do not match their sums; one more if the record was damaged.
     pub(crate) bad_blocks: u32,
     /// The chunk has no record, or no file.
     pub(crate) is_bad_copy: bool,
@@ -55,10 +56,37 @@ impl Store {
         loop {
             let id = self.chunks.next_behind(cursor.chunk)?;
             cursor.chunk = Some(id);
-            if let Some(piece) = self.scrub_piece(id, 0, cursor) {
+            let was_damaged = self.heal_record(id);
+            if let Some(mut piece) = self.scrub_piece(id, 0, cursor) {
+                piece.bad_blocks += u32::from(was_damaged);
                 return Some(piece);
             }
         }
+    }
+
+    /// Writes the record of a chunk anew if it does not say what the chunk is, and tells whether it did not.
+    fn heal_record(&self, id: ChunkId) -> bool {
+        let Some(chunk) = self.chunks.find(id) else {
+            return false;
+        };
+        let mut body = chunk.body.write();
+        let Some(entry) = body.entry.filter(|_| body.condition == Condition::Whole) else {
+            return false;
+        };
+        let mut wire = [0; ENTRY_BYTES];
+        self.index.read(entry, &mut wire);
+        let wanted = Record {
+            sequence: body.sequence,
+            chunk: id,
+            chain: body.chain,
+            content: Content::Live(body.state),
+        };
+        let is_sound = Record::newest(&wire).is_some_and(|(_, found)| found == wanted);
+        if !is_sound {
+            tracing::error!(chunk = %id, "a record was damaged, and is written anew");
+            self.record(&mut body, wanted.content);
+        }
+        !is_sound
     }
 
     /// Checks the next piece of the chunk that is being looked at; `None` behind its end.

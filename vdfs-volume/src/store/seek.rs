@@ -43,7 +43,8 @@ impl Store {
             if body.condition == Condition::Bad {
                 return Err(Status::DataLost);
             }
-            if part.chains.contains(part.layout.position(chunk.id.index)) {
+            let is_asked = part.chains.contains(part.layout.position(chunk.id.index));
+            if is_asked && body.condition != Condition::Coming {
                 blocks += u64::from(body.sums.present_count());
             }
             next = self.chunk_after(chunk.id);
@@ -70,7 +71,8 @@ impl Store {
             let body = chunk.body.read();
             let found = match body.condition {
                 Condition::Bad => Some(range.blocks.first),
-                Condition::New | Condition::Whole | Condition::Coming | Condition::Detached => {
+                Condition::Coming => None,
+                Condition::New | Condition::Whole | Condition::Detached => {
                     body.sums.first_present(range.blocks)
                 }
             };
@@ -100,7 +102,8 @@ impl Store {
         let body = chunk.body.read();
         match body.condition {
             Condition::Bad => None,
-            Condition::New | Condition::Whole | Condition::Coming | Condition::Detached => {
+            Condition::Coming => Some(blocks.first),
+            Condition::New | Condition::Whole | Condition::Detached => {
                 body.sums.first_absent(blocks)
             }
         }

@@ -38,6 +38,13 @@ impl Store {
         }
     }
 
+    /// It is what it is said to be again.
+    pub(crate) fn trust(&self, id: ChunkId) {
+        if let Some(chunk) = self.chunks.find(id) {
+            chunk.body.write().is_distrusted = false;
+        }
+    }
+
     /// Whose the chunk is; none if that is not known, or there is no such chunk.
     pub(crate) fn chain_of(&self, id: ChunkId) -> Option<ChainId> {
         let chunk = self.chunks.find(id)?;
@@ -243,7 +250,7 @@ pub(crate) fn is_sound(copy: &ChunkCopy) -> bool {
     has_slot && epoch.0 <= EPOCH_MAX && counter <= COUNTER_MAX
 }
 
-fn copy_of(body: &Body) -> ChunkCopy {
+pub(super) fn copy_of(body: &Body) -> ChunkCopy {
     ChunkCopy {
         chain: body.chain,
         chunk: body.id,

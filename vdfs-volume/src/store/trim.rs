@@ -60,7 +60,7 @@ impl Store {
 
     /// The sum that the block at the cut will have; none if the cut is between blocks, or if the
     /// block is absent. A block that does not match its sum keeps it, so that it stays bad.
-    fn boundary_sum(&self, file: &File, body: &Body, len: u32) -> Option<u32> {
+    pub(super) fn boundary_sum(&self, file: &File, body: &Body, len: u32) -> Option<u32> {
         let within = (len % BLOCK_BYTES) as usize;
         if within == 0 || !body.sums.is_present(len / BLOCK_BYTES) {
             return None;

@@ -87,8 +87,8 @@ impl Store {
                 continue;
             }
             if body.condition == Condition::Coming {
-                self.chunks.remove(id);
                 self.remove_attached(&mut body);
+                self.chunks.remove(id);
                 continue;
             }
             // Whose a chunk without a record was, nobody knows.

@@ -105,7 +105,7 @@ impl World {
             return None;
         }
         let is_merging = self.nodes[volume].merging.is_busy() && !self.faults.spares;
-        if is_merging && self.rng.permille(150) {
+        if is_merging && self.rng.permille(300) {
             return Some(self.rng.below(3));
         }
         let is_due = self.rng.permille(self.faults.kills);

@@ -221,3 +221,49 @@ fn store_with_a_damaged_header_is_refused_by_name() {
         "{line}"
     );
 }
+
+/// All blocks of the chunk that are damaged, made good with what the other store has.
+fn heal(store: &Store, other: &Store) -> Result<u32, Status> {
+    let mut damaged = 0;
+    let mut first = 0;
+    while let Some(looked) = store.look_at(chunk(5, 0), first) {
+        let theirs = other.difference(&looked.copy, first, &looked.sums)?;
+        store.heal(&looked, &theirs)?;
+        damaged += looked.damaged;
+        first += looked.sums.len() as u32;
+    }
+    Ok(damaged)
+}
+
+#[test]
+fn store_with_damaged_blocks_is_made_good_from_another_of_the_same_version() {
+    let (place, sound) = (Place::new(), Place::new());
+    let expected = two_writes(&place);
+    two_writes(&sound);
+    let (store, other) = (place.open(), sound.open());
+    flip(&place.file_of(chunk(5, 0)), 5000);
+    flip(&place.path().join("sums"), 12);
+    assert_eq!(heal(&store, &other), Ok(2), "a block, and the sum of one");
+    assert_eq!(read_all(&store, chunk(5, 0), place.chunk_size), expected);
+    assert_eq!(heal(&store, &other), Ok(0));
+
+    flip(&place.file_of(chunk(5, 0)), 100);
+    flip(&sound.file_of(chunk(5, 0)), 101);
+    assert_eq!(heal(&store, &other), Ok(1));
+    assert!(!reads_well(&store), "the same block is bad in both");
+
+    let looked = store.look_at(chunk(5, 0), 0).expect("it is here");
+    flip(&sound.file_of(chunk(5, 0)), 101);
+    let theirs = other.difference(&looked.copy, 0, &looked.sums);
+    let mut client = Client::new(2);
+    client
+        .write(&store, chunk(5, 0), 8192, &[7; 4096])
+        .expect("written");
+    let late = store.heal(&looked, &theirs.expect("it has it"));
+    assert_eq!(late, Err(Status::NotInSync), "it has changed");
+    assert_eq!(
+        heal(&store, &other),
+        Err(Status::NotInSync),
+        "another version"
+    );
+}
