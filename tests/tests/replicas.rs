@@ -397,6 +397,24 @@ fn volumes_that_cannot_reach_each_other_are_noticed_by_nobody() {
 }
 
 #[test]
+fn mount_that_does_not_reach_a_volume_goes_through_the_others() {
+    let ends = |cluster: &Cluster| {
+        let mount = cluster.mounts[0].part.host().clone();
+        (mount, cluster.volumes[0].host().clone())
+    };
+    journals_go_on_through(
+        |cluster| {
+            let (mount, volume) = ends(cluster);
+            mount.cut_from(&volume);
+        },
+        |cluster| {
+            let (mount, volume) = ends(cluster);
+            mount.heal_with(&volume);
+        },
+    );
+}
+
+#[test]
 fn volume_that_stands_still_beyond_its_lease_serves_nothing_old() {
     let signal = |cluster: &Cluster, is_stopped: bool| {
         let volume = &cluster.volumes[1];

@@ -8,8 +8,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use vdfs_net::{Carrier, Connector, Target, address, rpc};
 use vdfs_proto::data::{DataReply, DataRequest};
@@ -17,7 +19,7 @@ use vdfs_proto::handshake::Role;
 use vdfs_proto::operation::Operation;
 use vdfs_proto::{Chain, ChainId, ChainTable, Epoch, Member, MemberState, Status, VolumeId};
 
-use crate::limits::ATTEMPT_BULK;
+use crate::limits::{ATTEMPT_BULK, SILENT_FOR};
 
 /// The newest chain table this client has seen, with a carrier for each volume in it.
 pub(crate) struct Volumes {
@@ -28,6 +30,8 @@ pub(crate) struct Volumes {
     /// Held by the one who fetches a newer table.
     fetching: tokio::sync::Mutex<()>,
     fetches_begun: AtomicU64,
+    /// Volumes that have not answered, and until when others are asked first.
+    silent: Mutex<HashMap<VolumeId, Instant>>,
 }
 
 /// One table, as it was: what an attempt goes by.
@@ -57,6 +61,35 @@ impl Volumes {
             routes: watch::Sender::new(Arc::new(routes)),
             fetching: tokio::sync::Mutex::new(()),
             fetches_begun: AtomicU64::new(0),
+            silent: Mutex::default(),
+        }
+    }
+
+    /// The way for a change of the chain: to its head, or through another member that serves if the head did
+    /// not answer a moment ago.
+    pub(crate) fn way_in(&self, table: &Snapshot, chain: ChainId) -> Result<Route, Status> {
+        let head = table.head(chain)?;
+        let now = Instant::now();
+        let mut silent = self.silent.lock();
+        silent.retain(|_, until| *until > now);
+        let mut ways = table.readers(chain, 0).into_iter();
+        let way = ways.find(|route| !silent.contains_key(&route.volume));
+        Ok(way.unwrap_or(head))
+    }
+
+    /// What became of a change that was sent this way.
+    pub(crate) fn note_answer<T>(&self, route: &Route, answer: &Result<T, Status>) {
+        let is_silent = matches!(answer, Err(Status::Disconnected | Status::DeadlineExceeded));
+        // In another epoch nobody waits for an answer any more.
+        let epoch = self
+            .routes
+            .borrow()
+            .table
+            .chain(route.chain)
+            .map(|of| of.epoch);
+        if is_silent && epoch == Some(route.epoch) {
+            let until = Instant::now() + SILENT_FOR;
+            self.silent.lock().insert(route.volume, until);
         }
     }
 

@@ -227,7 +227,7 @@ fn admit_method(peer: &PeerIdentity, caller: &Peer, request: &Request) -> Result
         Method::Session => handlers::session::admit(peer, caller, &request.body),
         Method::Admin => handlers::admin::admit(peer, &request.body),
         Method::Volume => handlers::volume::admit(peer, &request.body),
-        Method::Data | Method::Peer | Method::PeerBehind | Method::PeerEarly => {
+        Method::Data | Method::Peer | Method::PeerBehind | Method::PeerEarly | Method::Relay => {
             Err(Status::NotSupported)
         }
     }

@@ -51,6 +51,9 @@ pub enum Method {
     /// The same, of which the payload comes first: a frame without a body, the payload, and a frame with the
     /// body when that is known.
     PeerEarly = 9,
+    /// [`crate::data::DataRequest`] with payload, from a member of a chain to its head, for a client that does
+    /// not reach that one. It has room of its own too.
+    Relay = 10,
 }
 
 impl Method {
@@ -65,6 +68,7 @@ impl Method {
             7 => Ok(Method::Peer),
             8 => Ok(Method::PeerBehind),
             9 => Ok(Method::PeerEarly),
+            10 => Ok(Method::Relay),
             _ => Err(Status::Malformed),
         }
     }

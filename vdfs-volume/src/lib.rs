@@ -17,6 +17,7 @@ mod panics;
 mod peers;
 pub mod program;
 pub mod ram;
+mod relay;
 mod repair;
 mod scrub;
 mod service;

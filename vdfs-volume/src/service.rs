@@ -22,8 +22,9 @@ use vdfs_proto::peer::{PeerReply, PeerRequest};
 use crate::handlers;
 use crate::node::Node;
 use crate::panics::PanicHook;
+use crate::relay;
 
-/// Serves [`Method::Data`], and [`Method::Peer`] with its like.
+/// Serves [`Method::Data`], and [`Method::Peer`] and [`Method::Relay`] with their like.
 pub(crate) struct DataService {
     node: Arc<Node>,
     panic_hook: PanicHook,
@@ -89,6 +90,7 @@ async fn dispatch(node: &Arc<Node>, peer: &PeerIdentity, request: Request) -> Ou
         Method::Peer | Method::PeerBehind | Method::PeerEarly => {
             dispatch_peer(node, peer, request).await
         }
+        Method::Relay => dispatch_relayed(node, peer, request).await,
         _ => Err(Status::NotSupported),
     }
 }
@@ -167,8 +169,32 @@ async fn dispatch_data(node: &Arc<Node>, peer: &PeerIdentity, request: Request) 
     if matches!(message, DataRequest::Read(_) | DataRequest::Write(_)) {
         node.engine.traffic().note();
     }
+    if let Some(head) = relay::head_elsewhere(&node.engine, &message) {
+        return relay::to_head(&node.engine, head, request).await;
+    }
+    answer_data(node, peer, message, request.payload).await
+}
+
+/// A change of a client, which another member of the chain has brought.
+async fn dispatch_relayed(node: &Arc<Node>, peer: &PeerIdentity, request: Request) -> Outcome {
+    if peer.role != Role::Volume {
+        return Err(Status::WrongRole);
+    }
+    let message: DataRequest = decode(&request.body)?;
+    let (chain, epoch) = relay::relayed_chain(&message).ok_or(Status::NotSupported)?;
+    handlers::peer::check_beside(node, &peer.node, chain, epoch)?;
+    node.engine.traffic().note();
+    answer_data(node, peer, message, request.payload).await
+}
+
+async fn answer_data(
+    node: &Arc<Node>,
+    peer: &PeerIdentity,
+    message: DataRequest,
+    payload: Bytes,
+) -> Outcome {
     let operation = message.name();
-    let outcome = execute(node, message, request.payload).await;
+    let outcome = execute(node, message, payload).await;
     if let Err(status) = &outcome {
         tracing::debug!(op = operation, peer = %peer.node, %status, "refused");
     }

@@ -176,15 +176,18 @@ impl Attempt for WriteAttempt<'_> {
     type Reply = Written;
 
     async fn attempt(&mut self) -> Result<Written, Status> {
-        self.table = self.client.volumes.snapshot();
-        let route = self.table.head(self.span.chain)?;
-        match &self.run.body {
+        let volumes = &self.client.volumes;
+        self.table = volumes.snapshot();
+        let route = volumes.way_in(&self.table, self.span.chain)?;
+        let answer = match &self.run.body {
             RunBody::Write { bytes, .. } => self.write(&route, bytes.clone()).await,
             RunBody::Order(order) => match order.work {
                 Work::Space(kind) => self.change_space(&route, kind).await,
                 Work::Copy(from) => self.copy(&route, from).await,
             },
-        }
+        };
+        volumes.note_answer(&route, &answer);
+        answer
     }
 
     async fn refresh(&mut self) {

@@ -133,6 +133,21 @@ async fn write_in_flight_to_a_silent_head_goes_to_the_next_one_with_its_op_id() 
 }
 
 #[tokio::test]
+async fn write_goes_through_another_member_while_the_head_is_not_reached() {
+    let (fake, fs) = cluster(&[(ONE, Serving), (TWO, Serving)]).await;
+    let (attr, open) = fs.create_open(regular("f"), WRITER, true).await.unwrap();
+    fake.sicken(ONE, "Write", Fault::Refused(Status::Disconnected));
+    for bytes in [b"first", b"other"] {
+        write(&fs, open.handle, bytes.to_vec()).await;
+        timeout(SOON, fs.flush(open.handle)).await.unwrap().unwrap();
+        assert_eq!(fake.bytes(attr.ino), bytes);
+    }
+    assert_eq!(fake.asked("Write"), [ONE, TWO, TWO]);
+    let asked = fake.state.lock().asked.clone();
+    assert_eq!(asked[0].op, asked[1].op, "it is the same change");
+}
+
+#[tokio::test]
 async fn read_in_flight_to_a_silent_member_that_is_alone_goes_to_who_follows() {
     let (fake, fs) = cluster(&[(ONE, Serving)]).await;
     let (_, handle, bytes) = file_of(&fs, "f", 100).await;

@@ -405,7 +405,8 @@ impl Fake {
             | Method::Volume
             | Method::Peer
             | Method::PeerBehind
-            | Method::PeerEarly => {
+            | Method::PeerEarly
+            | Method::Relay => {
                 return Err(Status::NotSupported);
             }
         };
@@ -487,9 +488,12 @@ fn name_of(request: &Request) -> Result<&'static str, Status> {
         Method::Query => decode::<QueryRequest>(body)?.query.name(),
         Method::Session => decode::<SessionRequest>(body)?.name(),
         Method::Data => decode::<DataRequest>(body)?.name(),
-        Method::Admin | Method::Volume | Method::Peer | Method::PeerBehind | Method::PeerEarly => {
-            "other"
-        }
+        Method::Admin
+        | Method::Volume
+        | Method::Peer
+        | Method::PeerBehind
+        | Method::PeerEarly
+        | Method::Relay => "other",
     })
 }
 

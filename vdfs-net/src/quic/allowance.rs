@@ -47,7 +47,8 @@ impl Parts {
         match method {
             Method::Peer => &self.0[1],
             Method::PeerBehind => &self.0[2],
-            Method::PeerEarly => &self.0[3],
+            // Nobody waits for what comes early, so what is relayed may wait in its room.
+            Method::PeerEarly | Method::Relay => &self.0[3],
             _ => &self.0[0],
         }
     }

@@ -197,7 +197,7 @@ impl Drop for Channel {
 fn lane_index(method: Method) -> usize {
     match method {
         Method::Mutate | Method::Query => 0,
-        Method::Data | Method::Peer | Method::PeerBehind | Method::PeerEarly => 0,
+        Method::Data | Method::Peer | Method::PeerBehind | Method::PeerEarly | Method::Relay => 0,
         Method::Session | Method::Admin | Method::Volume => 1,
     }
 }

@@ -151,7 +151,12 @@ fn check_syncing(node: &Node, asker: &str, chain: ChainId, epoch: Epoch) -> Resu
 }
 
 /// This volume serves the chain, and the asker is another member.
-fn check_beside(node: &Node, asker: &str, chain: ChainId, epoch: Epoch) -> Result<(), Status> {
+pub(crate) fn check_beside(
+    node: &Node,
+    asker: &str,
+    chain: ChainId,
+    epoch: Epoch,
+) -> Result<(), Status> {
     node.engine.look(|core| {
         let membership = core.membership();
         membership.serving_place(chain, epoch)?;
