@@ -305,7 +305,7 @@ fn peers_that_mean_ill_are_closed_and_counted_and_leave_no_memory_behind() {
         .expect("a runtime");
     let _in_runtime = runtime.enter();
     let mut scene = Scene::new();
-    runtime.block_on(attack(&scene, STRANGERS / 10, false));
+    runtime.block_on(attack(&scene, STRANGERS, false));
     let before_kib = scene.rss_kib();
     let flooded_kib = runtime.block_on(attack(&scene, STRANGERS, true));
     println!("the volume grew by {flooded_kib} KiB in the flood");
