@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use vdfs_tests::hosts::Host;
 use vdfs_tests::part::Part;
 use vdfs_tests::replicated::WHOLE_WITHIN;
 use vdfs_tests::under_change::{Journals, check_files, write_files};
@@ -369,6 +370,20 @@ fn journals_go_on_through(break_it: impl FnOnce(&Cluster), mend_it: impl FnOnce(
     journals.check(&cluster);
 }
 
+/// The same while two hosts do not reach each other, and everybody else reaches both.
+fn journals_go_on_apart(ends: impl Fn(&Cluster) -> [Host; 2]) {
+    journals_go_on_through(
+        |cluster| {
+            let [one, other] = ends(cluster);
+            one.cut_from(&other);
+        },
+        |cluster| {
+            let [one, other] = ends(cluster);
+            one.heal_with(&other);
+        },
+    );
+}
+
 #[test]
 fn volume_that_is_cut_off_is_missed_by_nobody() {
     let volume = |cluster: &Cluster| cluster.volumes[0].host().clone();
@@ -380,38 +395,16 @@ fn volume_that_is_cut_off_is_missed_by_nobody() {
 
 #[test]
 fn volumes_that_cannot_reach_each_other_are_noticed_by_nobody() {
-    let ends = |cluster: &Cluster| {
-        let host = |index: usize| cluster.volumes[index].host().clone();
-        (host(0), host(1))
-    };
-    journals_go_on_through(
-        |cluster| {
-            let (one, other) = ends(cluster);
-            one.cut_from(&other);
-        },
-        |cluster| {
-            let (one, other) = ends(cluster);
-            one.heal_with(&other);
-        },
-    );
+    let host = |cluster: &Cluster, index: usize| cluster.volumes[index].host().clone();
+    journals_go_on_apart(|cluster| [host(cluster, 0), host(cluster, 1)]);
 }
 
 #[test]
 fn mount_that_does_not_reach_a_volume_goes_through_the_others() {
-    let ends = |cluster: &Cluster| {
+    journals_go_on_apart(|cluster| {
         let mount = cluster.mounts[0].part.host().clone();
-        (mount, cluster.volumes[0].host().clone())
-    };
-    journals_go_on_through(
-        |cluster| {
-            let (mount, volume) = ends(cluster);
-            mount.cut_from(&volume);
-        },
-        |cluster| {
-            let (mount, volume) = ends(cluster);
-            mount.heal_with(&volume);
-        },
-    );
+        [mount, cluster.volumes[0].host().clone()]
+    });
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Volumes {
 
     /// What became of a change that was sent this way.
     pub(crate) fn note_answer<T>(&self, route: &Route, answer: &Result<T, Status>) {
-        let is_silent = matches!(answer, Err(Status::Disconnected | Status::DeadlineExceeded));
+        let is_silent = answer.as_ref().is_err_and(|status| status.is_silence());
         // In another epoch nobody waits for an answer any more.
         let epoch = self
             .routes

@@ -151,6 +151,11 @@ pub enum RetryClass {
 }
 
 impl Status {
+    /// No answer has come: the peer may be gone, and may have done what it was asked.
+    pub fn is_silence(self) -> bool {
+        matches!(self, Status::Disconnected | Status::DeadlineExceeded)
+    }
+
     pub fn retry_class(self) -> RetryClass {
         match self {
             Status::NotFound

@@ -144,7 +144,7 @@ impl Engine {
     pub fn begin(&self, job: Job) -> Result<BegunChange<'_>, Status> {
         self.store.check(&job)?;
         let (chain, epoch) = job.chain();
-        {
+        let has_others = {
             let core = self.core.lock();
             let place = core.serving_place(chain, epoch)?;
             // The others may not have the source.
@@ -152,18 +152,22 @@ impl Engine {
                 return Err(Status::NotSupported);
             }
             core.check_data(job.chunk().data)?;
-        }
+            place.members > 1
+        };
         let (caller, answer) = oneshot::channel();
         let order = order(job);
         let (op, chunk) = (order.op, order.chunk);
-        let early = early_bytes(&order.body).and(self.peers());
+        let early = early_bytes(&order.body).filter(|_| has_others);
+        let early = early.and(self.peers());
         let early = early.map(|peers| peers.early().expect(op));
         self.take(Input::Request {
             order,
             epoch,
             caller,
         });
-        self.send_ahead(chunk);
+        if early.is_some() {
+            self.send_ahead(chunk);
+        }
         Ok(BegunChange {
             store: &self.store,
             answer,

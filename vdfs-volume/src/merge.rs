@@ -41,7 +41,7 @@ pub(crate) async fn merge(engine: &Engine, others: &BTreeSet<VolumeId>, chains: 
         let left = still_to_merge(engine, chains);
         if let Some(Missed { peer, status }) = missed {
             tracing::warn!(%peer, %status, "cannot compare copies with a volume that is back");
-            if left.len() < rest.len() || !is_unreachable(status) {
+            if left.len() < rest.len() || !status.is_silence() {
                 reached = Instant::now();
             }
             if reached.elapsed() >= PATIENCE {
@@ -87,17 +87,13 @@ struct Missed {
     status: Status,
 }
 
-fn is_unreachable(status: Status) -> bool {
-    matches!(status, Status::Disconnected | Status::DeadlineExceeded)
-}
-
 /// It may be otherwise in a moment.
 fn may_pass(status: Status) -> bool {
     let is_of_now = matches!(
         status,
         Status::NotServing | Status::StaleEpoch(_) | Status::NotInSync | Status::Busy
     );
-    is_of_now || is_unreachable(status) || status == Status::ShuttingDown
+    is_of_now || status.is_silence() || status == Status::ShuttingDown
 }
 
 type Better = Vec<(VolumeId, ChunkCopy)>;
@@ -152,7 +148,6 @@ async fn try_merge(
 }
 
 /// One of those who wait.
-#[derive(Clone, Copy)]
 struct Giver<'a> {
     engine: &'a Engine,
     peers: &'a Peers,

@@ -52,7 +52,7 @@ pub(crate) async fn to_head(engine: &Engine, head: VolumeId, request: Request) -
         .call(relayed, DEADLINE)
         .await
         .map_err(|status| match status {
-            Status::Disconnected | Status::DeadlineExceeded => Status::NotServing,
+            status if status.is_silence() => Status::NotServing,
             status => status,
         })
 }

@@ -192,7 +192,7 @@ async fn heal(
             return false;
         };
         if let Err(status) = heal_from(engine, peer, place.epoch, chunk).await {
-            if matches!(status, Status::Disconnected | Status::DeadlineExceeded) {
+            if status.is_silence() {
                 silent.insert(peer);
             }
             tracing::debug!(%chunk, %peer, %status, "not made good");
@@ -276,7 +276,7 @@ pub(crate) async fn have_given_again(
             Ok(()) => {}
             Err(Status::Corrupt | Status::NotFound) => drop(refused.insert(*chunk)),
             Err(status) => {
-                if matches!(status, Status::Disconnected | Status::DeadlineExceeded) {
+                if status.is_silence() {
                     engine.note_news(chain, epoch, ChainEvent::Suspect(giver));
                 }
                 return Err(status);

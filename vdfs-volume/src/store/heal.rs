@@ -17,7 +17,6 @@ use super::{Store, memory};
 #[derive(Clone, Debug)]
 pub struct Looked {
     pub copy: ChunkCopy,
-    pub first: u32,
     /// Of each block; none of one that does not match its own, or is absent.
     pub sums: Vec<Option<u32>>,
     pub damaged: u32,
@@ -35,16 +34,17 @@ impl Store {
         }
         let count = (end - first).min(BLOCKS_PER_FETCH_MAX);
         let mut sums = self.sums.load(&body.sums, Blocks { first, count });
+        let file = self.files.get(id);
         let mut damaged = 0;
-        for (at, sum) in sums.iter_mut().enumerate() {
-            if sum.is_some() && self.is_damaged(&body, first + at as u32) {
+        for (block, sum) in (first..).zip(&mut sums) {
+            let bytes = || memory::read(&file, block * BLOCK_BYTES, BLOCK_BYTES);
+            if sum.is_some_and(|sum| sum != crc32c(&bytes())) {
                 damaged += 1;
                 *sum = None;
             }
         }
         Some(Looked {
             copy: copy_of(&body),
-            first,
             sums,
             damaged,
         })
@@ -73,10 +73,11 @@ impl Store {
     }
 
     fn heal_block(&self, body: &mut Body, block: u32, (bytes, sum): (&[u8], u32)) {
-        if !body.sums.is_present(block) || !self.is_damaged(body, block) {
+        let file = self.files.get(body.id);
+        let is_damaged = self.matching_block(&file, body, block).is_none();
+        if !body.sums.is_present(block) || !is_damaged {
             return;
         }
-        let file = self.files.get(body.id);
         memory::write(&file, block * BLOCK_BYTES, bytes);
         // What was written past the end is zeros.
         if (block + 1) * BLOCK_BYTES > body.state.len() {
@@ -85,11 +86,5 @@ impl Store {
         let entry = body.entry.expect("it has a record");
         self.sums
             .store(entry, &mut body.sums, Blocks::one(block), &[sum]);
-    }
-
-    fn is_damaged(&self, body: &Body, block: u32) -> bool {
-        let file = self.files.get(body.id);
-        let bytes = memory::read(&file, block * BLOCK_BYTES, BLOCK_BYTES);
-        self.sums.load(&body.sums, Blocks::one(block))[0] != Some(crc32c(&bytes))
     }
 }

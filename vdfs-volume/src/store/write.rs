@@ -212,17 +212,17 @@ impl Store {
         body: &Body,
         block: u32,
     ) -> Result<Vec<u8>, Status> {
-        let bytes = memory::read(file, block * BLOCK_BYTES, BLOCK_BYTES);
-        let one = Blocks {
-            first: block,
-            count: 1,
-        };
-        let stored = self.sums.load(&body.sums, one)[0];
-        if crc32c(&bytes) != stored.unwrap_or_else(zero_block_sum) {
+        self.matching_block(file, body, block).ok_or_else(|| {
             tracing::error!(chunk = %body.id, block, "a block does not match its sum");
-            return Err(Status::Corrupt);
-        }
-        Ok(bytes)
+            Status::Corrupt
+        })
+    }
+
+    /// The same; none unless it matches.
+    pub(super) fn matching_block(&self, file: &File, body: &Body, block: u32) -> Option<Vec<u8>> {
+        let bytes = memory::read(file, block * BLOCK_BYTES, BLOCK_BYTES);
+        let stored = self.sums.load(&body.sums, Blocks::one(block))[0];
+        (crc32c(&bytes) == stored.unwrap_or_else(zero_block_sum)).then_some(bytes)
     }
 
     /// The chunk is closed for the write. Nothing here is refused or fails.

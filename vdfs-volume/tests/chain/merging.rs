@@ -112,7 +112,7 @@ impl Node {
                 let epoch = task.epoch;
                 self.merging.tasks.remove(&chain);
                 scene.counts.hit("merges interrupted");
-                if matches!(status, Status::DeadlineExceeded | Status::Disconnected) {
+                if status.is_silence() {
                     let message = Message::Report {
                         chain,
                         epoch,

@@ -64,6 +64,25 @@ impl Copy {
         self.cells[self.state.len() as usize..].fill(0);
     }
 
+    /// Takes one piece of another copy in; whether this one is that one now.
+    fn take(&mut self, told: &Told, piece: &Piece, killed: Option<KilledAt>) -> bool {
+        let taken = match killed {
+            Some(KilledAt::Before) => 0,
+            Some(KilledAt::HalfDone) => piece.cells.len() / 2,
+            Some(KilledAt::BytesDone | KilledAt::Done) | None => piece.cells.len(),
+        };
+        self.cells[piece.at..piece.at + taken].copy_from_slice(&piece.cells[..taken]);
+        let is_whole = piece.is_last && matches!(killed, None | Some(KilledAt::Done));
+        if is_whole {
+            let ChunkCopy {
+                version, len, op, ..
+            } = told.copy;
+            self.state = ChunkState::clean(version, len, op);
+            self.base = told.base;
+        }
+        is_whole
+    }
+
     fn told(&self, chunk: ChunkId) -> Told {
         let copy = ChunkCopy {
             chain: chain_of(chunk),
@@ -293,19 +312,7 @@ impl Shelf {
         // It lacked room when it was begun again.
         let copy = self.chunks.get_mut(&told.copy.chunk);
         let copy = copy.ok_or(Status::NotInSync)?;
-        let taken = match killed {
-            Some(KilledAt::Before) => 0,
-            Some(KilledAt::HalfDone) => piece.cells.len() / 2,
-            Some(KilledAt::BytesDone | KilledAt::Done) | None => piece.cells.len(),
-        };
-        copy.cells[piece.at..piece.at + taken].copy_from_slice(&piece.cells[..taken]);
-        if piece.is_last && matches!(killed, None | Some(KilledAt::Done)) {
-            let ChunkCopy {
-                version, len, op, ..
-            } = told.copy;
-            copy.state = ChunkState::clean(version, len, op);
-            copy.base = told.base;
-        }
+        copy.take(told, piece, killed);
         Ok(())
     }
 
@@ -321,7 +328,6 @@ impl Shelf {
             chunk,
             version,
             len,
-            op,
             ..
         } = told.copy;
         let is_here = self.chunks.contains_key(&chunk);
@@ -337,15 +343,7 @@ impl Shelf {
             copy.state = ChunkState::clean(mixed, kept, None);
             copy.base = own;
         }
-        let taken = match killed {
-            Some(KilledAt::Before) => 0,
-            Some(KilledAt::HalfDone) => piece.cells.len() / 2,
-            Some(KilledAt::BytesDone | KilledAt::Done) | None => piece.cells.len(),
-        };
-        copy.cells[piece.at..piece.at + taken].copy_from_slice(&piece.cells[..taken]);
-        if piece.is_last && matches!(killed, None | Some(KilledAt::Done)) {
-            copy.state = ChunkState::clean(version, len, op);
-            copy.base = told.base;
+        if copy.take(told, piece, killed) {
             if !is_here {
                 let whole = self.coming.remove(&chunk).expect("just made");
                 self.chunks.insert(chunk, whole);
