@@ -10,6 +10,8 @@ use crate::rng::Rng;
 use crate::shelf::{CELLS, Patch};
 
 const SLOTS: usize = 2;
+/// Of all changes.
+const CUTS_PERMILLE: u64 = 100;
 const FILES: u64 = 2 * CHAINS;
 
 #[derive(Clone, Debug)]
@@ -141,18 +143,21 @@ impl Client {
     fn write(&mut self, desk: &mut Desk<'_>, slot: usize) -> Kind {
         self.seqs[slot] += 1;
         self.next_value += 1;
-        let from = desk.rng.below(CELLS as u64) as u32;
-        let cells = 1 + desk.rng.below(CELLS as u64 - u64::from(from)) as u32;
         let op = OpId {
             session: self.session,
             slot: slot as u16,
             seq: self.seqs[slot],
         };
-        let value = (self.index as u64 + 1) << 32 | self.next_value;
-        Kind::Write {
-            op,
-            patch: Patch { from, cells, value },
-        }
+        let from = desk.rng.below(CELLS as u64) as u32;
+        let patch = match desk.rng.permille(CUTS_PERMILLE) {
+            true => Patch::Cut { len: from },
+            false => Patch::Write {
+                from,
+                cells: 1 + desk.rng.below(CELLS as u64 - u64::from(from)) as u32,
+                value: (self.index as u64 + 1) << 32 | self.next_value,
+            },
+        };
+        Kind::Write { op, patch }
     }
 
     fn attempt(&mut self, desk: &mut Desk<'_>, slot: usize) {
@@ -180,7 +185,14 @@ impl Client {
                     op: *op,
                     body: *patch,
                 };
-                (members[0], Message::Write { order, epoch })
+                (
+                    members[0],
+                    Message::Write {
+                        order,
+                        epoch,
+                        attempt,
+                    },
+                )
             }
             Kind::Read { number, .. } => {
                 *number = self.next_number;
@@ -226,11 +238,11 @@ impl Client {
     pub(crate) fn written(
         &mut self,
         desk: &mut Desk<'_>,
-        of: OpId,
+        (of, attempt): (OpId, u64),
         outcome: Result<Version, Status>,
     ) -> Option<Ended> {
         let is_it = |op: &Option<Op>| {
-            let op = op.as_ref();
+            let op = op.as_ref().filter(|op| op.attempt == attempt);
             op.is_some_and(|op| matches!(op.kind, Kind::Write { op, .. } if op == of))
         };
         let slot = self.slots.iter().position(is_it)?;

@@ -26,6 +26,8 @@ pub(crate) fn chain_of(chunk: ChunkId) -> ChainId {
 pub(crate) enum Caller {
     Writer {
         client: usize,
+        /// Of the client's attempts at this op: it hears of no other any more.
+        attempt: u64,
         op: OpId,
         chunk: ChunkId,
     },
@@ -128,8 +130,10 @@ pub(crate) enum Message {
     Write {
         order: Order<Patch>,
         epoch: Epoch,
+        attempt: u64,
     },
     Written {
+        attempt: u64,
         op: OpId,
         chunk: ChunkId,
         outcome: Result<Version, Status>,

@@ -300,12 +300,21 @@ impl Node {
         message: Message,
     ) -> Result<(), Killed> {
         match message {
-            Message::Write { order, epoch } => {
+            Message::Write {
+                order,
+                epoch,
+                attempt,
+            } => {
                 let Place::Client(client) = from else {
                     unreachable!()
                 };
                 let (op, chunk) = (order.op, order.chunk);
-                let caller = Caller::Writer { client, op, chunk };
+                let caller = Caller::Writer {
+                    client,
+                    attempt,
+                    op,
+                    chunk,
+                };
                 self.take(
                     scene,
                     CoreInput::Request {
@@ -873,8 +882,18 @@ impl Node {
 
     fn answer(&mut self, scene: &mut Scene<'_>, caller: Caller, outcome: Result<Version, Status>) {
         match caller {
-            Caller::Writer { client, op, chunk } => {
-                let message = Message::Written { op, chunk, outcome };
+            Caller::Writer {
+                client,
+                attempt,
+                op,
+                chunk,
+            } => {
+                let message = Message::Written {
+                    attempt,
+                    op,
+                    chunk,
+                    outcome,
+                };
                 scene.send(self.index, Place::Client(client), message);
             }
             Caller::Above {

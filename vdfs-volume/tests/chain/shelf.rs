@@ -15,36 +15,55 @@ pub(crate) type Cells = [u64; CELLS];
 
 use crate::message::{Piece, Told, chain_of};
 
-/// A write of one value into adjacent cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Patch {
-    pub(crate) from: u32,
-    pub(crate) cells: u32,
-    pub(crate) value: u64,
+pub(crate) enum Patch {
+    /// One value into adjacent cells.
+    Write { from: u32, cells: u32, value: u64 },
+    /// Nothing from this cell on.
+    Cut { len: u32 },
 }
 
 impl Patch {
     fn change(self) -> Change {
-        Change::Write {
-            offset: self.from,
-            len: self.cells,
-            sum: self.value as u32,
+        match self {
+            Patch::Write { from, cells, value } => Change::Write {
+                offset: from,
+                len: cells,
+                sum: value as u32,
+            },
+            Patch::Cut { len } => Change::Trim { len },
+        }
+    }
+
+    fn range(self) -> (usize, usize) {
+        match self {
+            Patch::Write { from, cells, .. } => (from as usize, (from + cells) as usize),
+            Patch::Cut { len } => (len as usize, CELLS),
+        }
+    }
+
+    fn value(self) -> u64 {
+        match self {
+            Patch::Write { value, .. } => value,
+            Patch::Cut { .. } => 0,
         }
     }
 
     pub(crate) fn apply(self, cells: &mut Cells) {
-        self.apply_part(cells, self.cells);
+        let (from, end) = self.range();
+        cells[from..end].fill(self.value());
     }
 
-    fn apply_part(self, cells: &mut Cells, count: u32) {
-        let from = self.from as usize;
-        cells[from..from + count as usize].fill(self.value);
+    fn apply_half(self, cells: &mut Cells) {
+        let (from, end) = self.range();
+        cells[from..from + (end - from) / 2].fill(self.value());
     }
 
-    fn is_in(self, cells: &Cells) -> bool {
+    /// Whether a restart finishes it. Cutting again does no harm.
+    fn is_whole_in(self, cells: &Cells) -> bool {
         let mut with = *cells;
         self.apply(&mut with);
-        with == *cells
+        with == *cells || matches!(self, Patch::Cut { .. })
     }
 }
 
@@ -228,7 +247,7 @@ impl Shelf {
         copy.patch = Some(patch);
         copy.base = base;
         if killed == Some(KilledAt::HalfDone) {
-            patch.apply_part(&mut copy.cells, patch.cells / 2);
+            patch.apply_half(&mut copy.cells);
             return None;
         }
         patch.apply(&mut copy.cells);
@@ -355,7 +374,7 @@ impl Shelf {
             base: copy.base,
             version: copy.state.version(),
             op: None,
-            patch: Patch {
+            patch: Patch::Write {
                 from: 0,
                 cells: 0,
                 value: 0,
@@ -383,7 +402,7 @@ impl Shelf {
             let pending = copy.state.pending().copied();
             if let Some(pending) = pending {
                 let patch = copy.patch.expect("it is in the record");
-                let is_whole = patch.is_in(&copy.cells);
+                let is_whole = patch.is_whole_in(&copy.cells);
                 match is_whole {
                     true => copy.state.apply(),
                     false => copy.state.abandon(),

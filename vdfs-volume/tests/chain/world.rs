@@ -299,9 +299,15 @@ impl World {
     fn tell(&mut self, client: usize, message: Message) {
         match message {
             Message::Table(table) => self.clients[client].learn(table),
-            Message::Written { op, outcome, .. } => {
-                let ended =
-                    self.with_desk(|clients, desk| clients[client].written(desk, op, outcome));
+            Message::Written {
+                attempt,
+                op,
+                outcome,
+                ..
+            } => {
+                let ended = self.with_desk(|clients, desk| {
+                    clients[client].written(desk, (op, attempt), outcome)
+                });
                 if let Some(ended) = ended {
                     self.note(ended, None);
                 }
@@ -376,6 +382,7 @@ impl World {
                         op,
                         chunk,
                         outcome: Ok(version),
+                        ..
                     } = &message
                     {
                         self.check_acknowledged(*op, *chunk, *version);
