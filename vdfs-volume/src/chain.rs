@@ -39,6 +39,7 @@
 //! `supply`).
 
 mod chunk_state;
+mod departed;
 mod lease;
 mod member;
 mod membership;
@@ -50,6 +51,7 @@ mod writes;
 pub mod planted;
 
 pub use chunk_state::{Admission, Change, ChunkState, Pending, Rule, Space};
+pub use departed::{Departed, Unwanted};
 pub use member::{Effect, Failure, Input, Member, Order, PassedOn, Prepared, Reading, Terms};
 pub use membership::{Membership, Place};
 pub use merge::is_better;

@@ -40,10 +40,12 @@ pub enum Bug {
     MergeTornCopy,
     /// After all members had gone the head takes over with what it has.
     ActivateBeforeMerge,
+    /// Copies are freed of a chain that may go back to this volume.
+    FreeBeforeActive,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 17] = [
+    pub const ALL: [Bug; 18] = [
         Bug::AckBeforeSuccessor,
         Bug::ServeWithoutLease,
         Bug::ForgetReply,
@@ -61,6 +63,7 @@ impl Bug {
         Bug::ShowBeforeActive,
         Bug::MergeTornCopy,
         Bug::ActivateBeforeMerge,
+        Bug::FreeBeforeActive,
     ];
 }
 

@@ -18,6 +18,10 @@ use crate::node::Node;
 use crate::report::{Counts, trace};
 use crate::rng::Rng;
 
+/// Chances of a settled chain that a place is moved, in a thousand ticks.
+const MOVES_PERMILLE: u64 = 30;
+/// Members of a chain.
+const MEMBERS_MAX: usize = 3;
 /// Before a chain is given a member again.
 const HEAL_AFTER_US: u64 = 500_000;
 /// Since the first of a chain's members is back, all of which had gone.
@@ -114,6 +118,8 @@ pub(crate) struct Master {
     next_session: u64,
     /// The worst delay of the disk, in microseconds.
     pub(crate) disk_us: u64,
+    /// Whether places are moved to other volumes though nobody is missing.
+    pub(crate) moves: bool,
 }
 
 pub(crate) struct Office<'a> {
@@ -176,6 +182,7 @@ impl Master {
             next_command: 1,
             next_session: 1,
             disk_us: 20_000,
+            moves: false,
         };
         master.volumes.resize_with(volumes, || LiveVolume::new(0));
         master
@@ -730,6 +737,9 @@ impl Master {
                 self.heal(office, chain);
             }
         }
+        for chain in chains() {
+            self.balance(office, chain);
+        }
     }
 
     fn remove_the_gone(&mut self, office: &mut Office<'_>, chain: ChainId) {
@@ -779,19 +789,52 @@ impl Master {
         }
     }
 
-    /// Mostly with the one that was there last.
-    fn heal(&mut self, office: &mut Office<'_>, chain: ChainId) {
+    /// All its members serve and are there, and nothing is being done about it.
+    fn is_settled(&self, chain: ChainId) -> bool {
         let row = self.state.row(chain);
         let serves = |of: &Member| {
             of.state == MemberState::Serving && self.is_alive(Node::index_of(of.volume))
         };
-        let is_short = row.is_active
-            && row.members.len() < self.targets[chain.0 as usize]
-            && row.members.iter().all(serves)
-            && !self.removals.contains_key(&chain);
+        let is_quiet = row.is_active && !self.removals.contains_key(&chain);
+        is_quiet && row.members.iter().all(serves)
+    }
+
+    fn possible_members(&self, chain: ChainId) -> Vec<usize> {
+        let row = self.state.row(chain);
         let may_be = |of: &usize| self.is_alive(*of) && state_of(row, *of).is_none();
-        let possible: Vec<usize> = (0..self.volumes.len()).filter(may_be).collect();
-        if !is_short || possible.is_empty() {
+        (0..self.volumes.len()).filter(may_be).collect()
+    }
+
+    /// A chain that is longer than it shall be loses a member; and some get one that they need not have, or
+    /// give one up, so that a place moves.
+    fn balance(&mut self, office: &mut Office<'_>, chain: ChainId) {
+        if !self.is_settled(chain) {
+            return;
+        }
+        let members: Vec<usize> = serving(self.state.row(chain)).collect();
+        let possible = self.possible_members(chain);
+        let target = self.targets[chain.0 as usize];
+        if members.len() > target {
+            office.counts.hit("surplus members asked to leave");
+            return self.begin_removal(chain, *office.rng.pick(&members));
+        }
+        let moves = self.moves && office.rng.permille(MOVES_PERMILLE) && !possible.is_empty();
+        if !moves || members.len() < target {
+            return;
+        }
+        office.counts.hit("places moved");
+        let (old, new) = (*office.rng.pick(&members), *office.rng.pick(&possible));
+        match members.len() {
+            MEMBERS_MAX => self.begin_removal(chain, old),
+            _ => self.change(office, chain, Change::Added(new)),
+        }
+    }
+
+    /// Mostly with the one that was there last.
+    fn heal(&mut self, office: &mut Office<'_>, chain: ChainId) {
+        let is_short = self.state.row(chain).members.len() < self.targets[chain.0 as usize];
+        let possible = self.possible_members(chain);
+        if !is_short || !self.is_settled(chain) || possible.is_empty() {
             return;
         }
         let last = self.last_removed.get(&chain).copied();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use vdfs_proto::{
     ChainId, ChainTable, Epoch, MemberState, OpId, SessionId, Status, StoreId, Version, VolumeId,
 };
-use vdfs_volume::chain::{Effect, Member, Reading, Rule};
+use vdfs_volume::chain::{Departed, Effect, Member, Reading, Rule};
 
 use crate::history::History;
 use crate::merging::Merging;
@@ -20,6 +20,8 @@ use crate::supplied::Supplied;
 use crate::supplying::Supplying;
 
 pub(crate) const LEASE_MS: u64 = 1250;
+/// How long copies are kept of a chain that others serve.
+const KEPT_MS: u64 = 2_000;
 const TICK_US: u64 = 50_000;
 /// So many ticks make a heartbeat.
 const BEAT_TICKS: u64 = 5;
@@ -97,6 +99,7 @@ pub(crate) struct Node {
     is_locked: bool,
     /// What waits for that.
     locked_out: VecDeque<(Place, Message)>,
+    departed: Departed,
 }
 
 /// What a volume has promised in this life, and must not go back on.
@@ -195,6 +198,7 @@ impl Node {
             supplied: Supplied::default(),
             is_locked: false,
             locked_out: VecDeque::new(),
+            departed: Departed::new(KEPT_MS),
         }
     }
 
@@ -231,6 +235,7 @@ impl Node {
         self.supplied = Supplied::default();
         self.is_locked = false;
         self.locked_out.clear();
+        self.departed = Departed::new(KEPT_MS);
         for made in self.shelf.recover() {
             match made.op {
                 Some(_) => scene.counts.hit("rolled forward"),
@@ -278,9 +283,28 @@ impl Node {
             let message = self.beat(scene.now_us);
             scene.send(self.index, Place::Master, message);
         }
+        self.free_departed(scene);
         self.supply_whoever_lacks(scene);
         self.merge_whoever_waits(scene);
         self.take(scene, CoreInput::Tick)
+    }
+
+    /// What is left of chains that others have served for some time.
+    fn free_departed(&mut self, scene: &mut Scene<'_>) {
+        let core = self.core.as_ref().expect("it is up");
+        let due = self.departed.look(core.membership(), scene.now_ms());
+        for chain in &due {
+            let chunks = self.shelf.chunks.keys();
+            let chunks: Vec<_> = chunks
+                .filter(|of| chain_of(**of) == *chain)
+                .copied()
+                .collect();
+            for chunk in chunks {
+                scene.counts.hit("copies freed that were left behind");
+                self.shelf.drop_copy(chunk);
+            }
+        }
+        self.departed.note_freed(due);
     }
 
     fn beat(&mut self, sent_us: u64) -> Message {

@@ -17,7 +17,7 @@ pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 /// Every kind of thing that must have happened in a run of some hundred seeds.
-pub(crate) const EXPECTED: [&str; 38] = [
+pub(crate) const EXPECTED: [&str; 41] = [
     "steps",
     "messages lost",
     "messages twice",
@@ -56,6 +56,9 @@ pub(crate) const EXPECTED: [&str; 38] = [
     "better copies taken",
     "merges interrupted",
     "killed within a merge",
+    "places moved",
+    "surplus members asked to leave",
+    "copies freed that were left behind",
 ];
 
 impl Counts {

@@ -138,12 +138,22 @@ pub(crate) enum KilledAt {
     Done,
 }
 
+/// A change that waits for the successor.
+#[derive(Clone, Copy, Debug)]
+struct ToApply {
+    chunk: ChunkId,
+    version: Version,
+    patch: Patch,
+    /// The copy that it was for is not here any more.
+    is_void: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shelf {
     pub(crate) chunks: BTreeMap<ChunkId, Copy>,
     /// With the chain of each.
     pub(crate) replies: BTreeMap<(SessionId, u16), Reply>,
-    prepared: BTreeMap<OpId, (Version, Patch)>,
+    prepared: BTreeMap<OpId, ToApply>,
     /// Chunks that are taken from another member, and of which there is nothing here.
     coming: BTreeMap<ChunkId, Copy>,
     pub(crate) is_full: bool,
@@ -208,7 +218,13 @@ impl Shelf {
         let base = self.version(order.chunk);
         match self.admit(order.chunk, rule, terms)? {
             Admission::Go(version) => {
-                let before = self.prepared.insert(order.op, (version, order.body));
+                let to_apply = ToApply {
+                    chunk: order.chunk,
+                    version,
+                    patch: order.body,
+                    is_void: false,
+                };
+                let before = self.prepared.insert(order.op, to_apply);
                 assert!(before.is_none(), "prepared once");
                 Ok(Prepared::Ready { base, version })
             }
@@ -223,8 +239,12 @@ impl Shelf {
         chunk: ChunkId,
         killed: Option<KilledAt>,
     ) -> Option<Made> {
-        let (version, patch) = self.prepared.remove(&op).expect("it was prepared");
-        self.make(op, chunk, patch, version, killed)
+        let prepared = self.prepared.remove(&op).expect("it was prepared");
+        let ToApply { version, patch, .. } = prepared;
+        match prepared.is_void {
+            true => None,
+            false => self.make(op, chunk, patch, version, killed),
+        }
     }
 
     pub(crate) fn discard(&mut self, op: OpId) {
@@ -391,6 +411,10 @@ impl Shelf {
 
     pub(crate) fn drop_copy(&mut self, chunk: ChunkId) {
         self.chunks.remove(&chunk);
+        let prepared = self.prepared.values_mut();
+        for of_chunk in prepared.filter(|of| of.chunk == chunk) {
+            of_chunk.is_void = true;
+        }
     }
 
     /// What a new process finds in RAM, and does about it: the changes it finished or gave up.

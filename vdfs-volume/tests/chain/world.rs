@@ -76,6 +76,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let chains = chains(&mut rng);
         let mut master = Master::new(&chains, VOLUMES);
+        master.moves = rng.permille(500);
         let clients = (0..CLIENTS).map(|index| {
             let session = master.open_session();
             Client::new(index, session, master.table().clone(), OPS_PER_CLIENT)
@@ -130,6 +131,7 @@ impl World {
 
     fn end_storm(&mut self) {
         self.faults.is_over = true;
+        self.master.moves = false;
         self.network.heal();
         for node in &mut self.nodes {
             node.shelf.is_full = false;
