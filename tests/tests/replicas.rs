@@ -11,12 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{SeekFrom, seek};
 use serde_json::Value;
 use vdfs_tests::hosts::Host;
 use vdfs_tests::part::Part;
 use vdfs_tests::replicated::WHOLE_WITHIN;
 use vdfs_tests::under_change::{Journals, check_files, write_files};
 use vdfs_tests::{Cluster, Options, Replicated, eventually, mount_tests_skipped, pattern};
+
+const BLOCK_BYTES: u64 = 4096;
 
 /// What a program may wait when a volume dies: its lease, the new epoch, and a busy machine.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -401,10 +404,30 @@ fn volumes_that_cannot_reach_each_other_are_noticed_by_nobody() {
 
 #[test]
 fn mount_that_does_not_reach_a_volume_goes_through_the_others() {
-    journals_go_on_apart(|cluster| {
+    let ends = |cluster: &Cluster| {
         let mount = cluster.mounts[0].part.host().clone();
         [mount, cluster.volumes[0].host().clone()]
-    });
+    };
+    journals_go_on_through(
+        |cluster| {
+            let paths = (0..6).map(|at| cluster.mounts[0].dir().join(format!("sparse-{at}")));
+            let paths: Vec<_> = paths.collect();
+            paths.iter().for_each(|path| make_sparse(path));
+            let [mount, volume] = ends(cluster);
+            mount.cut_from(&volume);
+            for path in paths {
+                let sparse = File::open(path).expect("opens");
+                let data = seek(&sparse, SeekFrom::Data(0)).expect("is told");
+                assert_eq!(data, 30_000_000 / BLOCK_BYTES * BLOCK_BYTES);
+                let blocks = sparse.metadata().expect("is told").blocks();
+                assert!(blocks <= 16, "{blocks} blocks");
+            }
+        },
+        |cluster| {
+            let [mount, volume] = ends(cluster);
+            mount.heal_with(&volume);
+        },
+    );
 }
 
 #[test]

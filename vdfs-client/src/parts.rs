@@ -55,12 +55,18 @@ where
         let volumes = &self.client.volumes;
         let table = volumes.snapshot();
         self.version_used = table.version();
-        let parts = plan_parts(self.layout, self.client.chunk_size, self.range, &table)?;
+        let parts = plan_parts(
+            self.layout,
+            self.client.chunk_size,
+            self.range,
+            (volumes, &table),
+        )?;
         let asked = parts.into_iter().map(|(route, part)| {
             let question = (self.question)(part);
             async move {
-                let asked = volumes.ask(&route, question, Bytes::new());
-                asked.await.map(|(answer, _)| answer)
+                let answer = volumes.ask(&route, question, Bytes::new()).await;
+                volumes.note_answer(&route, &answer);
+                answer.map(|(answer, _)| answer)
             }
         });
         try_join_all(asked).await

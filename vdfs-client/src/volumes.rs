@@ -65,8 +65,8 @@ impl Volumes {
         }
     }
 
-    /// The way for a change of the chain: to its head, or through another member that serves if the head did
-    /// not answer a moment ago.
+    /// The way for a change of the chain, or a question about it: to its head, or through another member that
+    /// serves if the head did not answer a moment ago.
     pub(crate) fn way_in(&self, table: &Snapshot, chain: ChainId) -> Result<Route, Status> {
         let head = table.head(chain)?;
         let now = Instant::now();

@@ -338,10 +338,22 @@ impl Engine {
         Ok(self.core.lock().serving_place(chain, epoch)?.lost_below)
     }
 
-    /// Checks that all chains of a part of a file are here, as the asker believes; gives the highest
-    /// `lost_below` of them.
-    pub(crate) fn part(&self, part: &FilePart) -> Result<DataId, Status> {
-        self.core.lock().part(part)
+    /// Answers a question about a part of a file with what is here, given below which data id all is lost.
+    /// What others may have been shown before the question is here before the answer.
+    pub(crate) async fn ask<T>(
+        &self,
+        part: &FilePart,
+        look: impl FnOnce(DataId) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        let shown_below = self.look(|core| core.shown_below(part.layout.data));
+        for chunk in shown_below {
+            self.wait_for_open(chunk).await;
+        }
+        let serves = || self.look(|core| core.part(boot_ms(), part));
+        let found = look(serves()?)?;
+        // What was found is good if it may still be served.
+        serves()?;
+        Ok(found)
     }
 
     pub(crate) fn accepts_term(&self, term: u64) -> bool {

@@ -229,11 +229,11 @@ async fn execute(
             (DataReply::CopyBytes(begun.written().await?), nothing)
         }
         DataRequest::Seek(seek) => {
-            let sought = handlers::seek::handle(node, &seek)?;
+            let sought = handlers::seek::handle(node, &seek).await?;
             (DataReply::Seek(sought), nothing)
         }
         DataRequest::CountBlocks(count) => {
-            let blocks = handlers::blocks::handle(node, &count)?;
+            let blocks = handlers::blocks::handle(node, &count).await?;
             (DataReply::CountBlocks(blocks), nothing)
         }
         DataRequest::Doubt(doubt) => {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use vdfs_proto::data::FilePart;
 use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{
-    ChainId, ChainTable, ChunkId, DataId, Epoch, MemberState, OpId, SessionId, Status, StoreId,
-    Version, VolumeId,
+    ChainId, ChainSet, ChainTable, ChunkId, DataId, Epoch, MemberState, OpId, SessionId, Status,
+    StoreId, Version, VolumeId,
 };
 
 use super::chunk_state::Rule;
@@ -329,17 +329,46 @@ impl<B: Clone, C> Member<B, C> {
         epoch: Epoch,
         chunk: ChunkId,
     ) -> Result<Reading, Status> {
-        let place = self.membership.serving_place(chain, epoch)?;
-        let needs_lease = place.members > 1 && !is_planted!(ServeWithoutLease);
-        if needs_lease && !self.lease.holds(now_ms) {
-            return Err(Status::NotServing);
-        }
+        let place = self.readable_place(now_ms, chain, epoch)?;
         let closed_by = self.writes.closed_by(chunk);
-        let shows_below = |phase| matches!(phase, Phase::Passed(_) | Phase::Applying);
-        match closed_by.is_some_and(|write| shows_below(write.phase)) && !is_planted!(ReadClosed) {
+        match closed_by.is_some_and(Underway::may_show_below) && !is_planted!(ReadClosed) {
             true => Ok(Reading::WhenOpen),
             false => Ok(Reading::Now(place.lost_below)),
         }
+    }
+
+    fn readable_place(&self, now_ms: u64, chain: ChainId, epoch: Epoch) -> Result<Place, Status> {
+        let place = self.membership.serving_place(chain, epoch)?;
+        let needs_lease = place.members > 1 && !is_planted!(ServeWithoutLease);
+        match needs_lease && !self.lease.holds(now_ms) {
+            true => Err(Status::NotServing),
+            false => Ok(place),
+        }
+    }
+
+    /// Checks that all chains of a part of a file are here, as the asker believes, and that this volume may
+    /// answer for them; gives the highest `lost_below` of them.
+    pub fn part(&self, now_ms: u64, part: &FilePart) -> Result<DataId, Status> {
+        let membership = &self.membership;
+        if membership.table().version < part.table_version {
+            return Err(Status::NotServing);
+        }
+        if part.chains == ChainSet::default() {
+            return Err(Status::Invalid);
+        }
+        let mut lost_below = DataId::default();
+        for position in part.chains.iter() {
+            let chain = part.layout.chain_at(position);
+            let epoch = membership.epoch(chain).ok_or(Status::NotServing)?;
+            let place = self.readable_place(now_ms, chain, epoch)?;
+            lost_below = lost_below.max(place.lost_below);
+        }
+        Ok(lost_below)
+    }
+
+    /// Chunks of a file that are closed for changes which members below may show already.
+    pub fn shown_below(&self, data: DataId) -> Vec<ChunkId> {
+        self.writes.shown_below(data)
     }
 
     /// This volume's place in a chain; none if it does not serve it.
@@ -375,12 +404,6 @@ impl<B: Clone, C> Member<B, C> {
     /// Changes of a chain that have begun and not ended.
     pub fn underway(&self, chain: ChainId) -> Vec<OpId> {
         self.writes.closing(chain)
-    }
-
-    /// Checks that all chains of a part of a file are here, as the asker believes; gives the highest
-    /// `lost_below` of them.
-    pub fn part(&self, part: &FilePart) -> Result<DataId, Status> {
-        self.membership.part(part)
     }
 
     /// `NotServing` for a data id that the master cannot have given out yet.

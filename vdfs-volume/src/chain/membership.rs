@@ -10,11 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use vdfs_proto::data::FilePart;
 use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{
-    Chain, ChainId, ChainSet, ChainTable, DataId, Epoch, Member, MemberState, SessionId, Status,
-    StoreId, VolumeId,
+    Chain, ChainId, ChainTable, DataId, Epoch, Member, MemberState, SessionId, Status, StoreId,
+    VolumeId,
 };
 
 use super::is_planted;
@@ -250,24 +249,6 @@ impl Membership {
         }
     }
 
-    /// Checks that all chains of a part of a file are here, as the asker believes; gives the highest
-    /// `lost_below` of them.
-    pub fn part(&self, part: &FilePart) -> Result<DataId, Status> {
-        if self.table.version < part.table_version {
-            return Err(Status::NotServing);
-        }
-        if part.chains == ChainSet::default() {
-            return Err(Status::Invalid);
-        }
-        let mut lost_below = DataId::default();
-        for position in part.chains.iter() {
-            let chain = part.layout.chain_at(position);
-            let epoch = self.epoch(chain).ok_or(Status::NotServing)?;
-            lost_below = lost_below.max(self.serving_place(chain, epoch)?.lost_below);
-        }
-        Ok(lost_below)
-    }
-
     /// The epoch of a chain, as far as this volume knows.
     pub fn epoch(&self, id: ChainId) -> Option<Epoch> {
         self.table.chain(id).map(|chain| chain.epoch)
@@ -409,7 +390,7 @@ fn waiting(chain: &Chain) -> impl Iterator<Item = VolumeId> {
 
 #[cfg(test)]
 mod tests {
-    use vdfs_proto::{ChainSet, ChunkSize, Layout, Member};
+    use vdfs_proto::{ChunkSize, Member};
 
     use super::*;
 
@@ -484,42 +465,6 @@ mod tests {
             let answer = membership.place(ChainId(chain), Epoch(epoch));
             assert_eq!(answer, Err(status), "chain {chain} epoch {epoch}");
         }
-    }
-
-    #[test]
-    fn membership_part_of_a_file_is_refused_unless_all_its_chains_are_here() {
-        let membership = membership();
-        let part = |positions: &[u8], table_version| {
-            let mut chains = ChainSet::default();
-            positions
-                .iter()
-                .for_each(|&position| chains.insert(position));
-            let layout = Layout {
-                data: DataId(9),
-                truncations: 0,
-                group: 0,
-                seed: 0,
-                size: 0,
-                holes: true,
-            };
-            membership.part(&FilePart {
-                layout,
-                chains,
-                table_version,
-            })
-        };
-        assert_eq!(part(&[0], 1), Ok(DataId(5)));
-        assert_eq!(
-            part(&[0, 1], 1),
-            Err(Status::NotServing),
-            "another volume's"
-        );
-        assert_eq!(part(&[0, 9], 1), Err(Status::NotServing), "nobody's");
-        assert_eq!(
-            part(&[0], 2),
-            Err(Status::NotServing),
-            "a table that is on its way"
-        );
     }
 
     #[test]

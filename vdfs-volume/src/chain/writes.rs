@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vdfs_proto::{ChainId, ChunkId, Epoch, OpId, SessionId, Status, Version, VolumeId};
+use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, OpId, SessionId, Status, Version, VolumeId};
 
 use super::chunk_state::Rule;
 use super::replies::{Outcome, Slot, slot_of};
@@ -82,6 +82,11 @@ impl<B, C> Underway<B, C> {
             Rule::Next(_) => None,
             Rule::Given { version, .. } => Some(version),
         }
+    }
+
+    /// It is passed on, and not made here.
+    pub(super) fn may_show_below(&self) -> bool {
+        matches!(self.phase, Phase::Passed(_) | Phase::Applying)
     }
 
     /// Adds one who waits for the same op; `Busy` beyond the bound.
@@ -267,10 +272,16 @@ impl<B, C> Writes<B, C> {
 
     /// A change that was asked for before this epoch is passed on, and not made here.
     pub(super) fn may_be_shown_below(&self, chain: ChainId, epoch: Epoch) -> bool {
-        self.closing_writes(chain).any(|write| {
-            let is_passed_on = matches!(write.phase, Phase::Passed(_) | Phase::Applying);
-            is_passed_on && write.epoch < epoch
-        })
+        self.closing_writes(chain)
+            .any(|write| write.may_show_below() && write.epoch < epoch)
+    }
+
+    /// Chunks of a file that are closed for such changes.
+    pub(super) fn shown_below(&self, data: DataId) -> Vec<ChunkId> {
+        let chunk = |index| ChunkId { data, index };
+        let closed = self.closed.range(chunk(0)..=chunk(u32::MAX));
+        let shown = closed.filter(|(_, closed)| self.underway[&closed.by].may_show_below());
+        shown.map(|(chunk, _)| *chunk).collect()
     }
 
     pub(super) fn slots(&self) -> Vec<Slot> {

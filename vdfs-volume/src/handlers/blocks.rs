@@ -5,8 +5,8 @@ use vdfs_proto::data::{BlockCount, CountBlocks};
 
 use crate::node::Node;
 
-pub(crate) fn handle(node: &Node, count: &CountBlocks) -> Result<BlockCount, Status> {
-    let lost_below = node.engine.part(&count.part)?;
-    let blocks = node.store().count_blocks(&count.part, lost_below)?;
+pub(crate) async fn handle(node: &Node, count: &CountBlocks) -> Result<BlockCount, Status> {
+    let look = |lost_below| node.store().count_blocks(&count.part, lost_below);
+    let blocks = node.engine.ask(&count.part, look).await?;
     Ok(BlockCount { blocks })
 }

@@ -5,8 +5,8 @@ use vdfs_proto::data::{Seek, Sought};
 
 use crate::node::Node;
 
-pub(crate) fn handle(node: &Node, seek: &Seek) -> Result<Sought, Status> {
-    let lost_below = node.engine.part(&seek.part)?;
-    let at = node.store().seek(seek, lost_below)?;
+pub(crate) async fn handle(node: &Node, seek: &Seek) -> Result<Sought, Status> {
+    let look = |lost_below| node.store().seek(seek, lost_below);
+    let at = node.engine.ask(&seek.part, look).await?;
     Ok(Sought { at })
 }

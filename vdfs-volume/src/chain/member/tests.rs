@@ -1,6 +1,6 @@
 //! The core on its effects. Interleavings are the simulation's business (`tests/chain`).
 
-use vdfs_proto::{Chain, ChunkSize, MemberState};
+use vdfs_proto::{Chain, ChunkSize, Layout, MemberState};
 
 use super::*;
 
@@ -195,6 +195,48 @@ fn member_without_a_lease_takes_no_write_and_reads_only_where_it_is_alone() {
     let two = member(1, &[1, 2]);
     assert_eq!(reading(&two, 999), Ok(Reading::Now(DataId(0))));
     assert_eq!(reading(&two, 1000), Err(Status::NotServing));
+    assert_eq!(alone.part(1000, &part(&[0], 1)), Ok(DataId(0)));
+    assert_eq!(two.part(999, &part(&[0], 1)), Ok(DataId(0)));
+    assert_eq!(two.part(1000, &part(&[0], 1)), Err(Status::NotServing));
+}
+
+/// Of a file whose chunks lie in the chains in their order.
+fn part(positions: &[u8], table_version: u64) -> FilePart {
+    let mut chains = ChainSet::default();
+    positions.iter().for_each(|of| chains.insert(*of));
+    let layout = Layout {
+        data: CHUNK.data,
+        truncations: 0,
+        group: 0,
+        seed: 0,
+        size: 0,
+        holes: true,
+    };
+    FilePart {
+        layout,
+        chains,
+        table_version,
+    }
+}
+
+#[test]
+fn member_answers_for_a_part_of_a_file_whose_chains_are_all_here() {
+    let mut chains = table(1, &[1]);
+    chains.chains[0].lost_below = DataId(5);
+    chains.chains.extend(table(1, &[2]).chains);
+    let mut member = member(1, &[1]);
+    step(&mut member, registered(chains, Vec::new()));
+    let cases = [
+        (part(&[0], 1), Ok(DataId(5))),
+        (part(&[], 1), Err(Status::Invalid)),
+        (part(&[0, 1], 1), Err(Status::NotServing)),
+        (part(&[0, 9], 1), Err(Status::NotServing)),
+        // A table that is on its way.
+        (part(&[0], 2), Err(Status::NotServing)),
+    ];
+    for (part, answer) in cases {
+        assert_eq!(member.part(0, &part), answer, "{part:?}");
+    }
 }
 
 /// A head of two whose change has gone to the successor.
@@ -236,6 +278,8 @@ fn member_applies_when_its_successor_has_and_holds_readers_until_then() {
         head.reading(0, CHAIN, Epoch(1), CHUNK),
         Ok(Reading::WhenOpen)
     );
+    assert_eq!(head.shown_below(CHUNK.data), [CHUNK]);
+    assert!(head.shown_below(DataId(CHUNK.data.0 + 1)).is_empty());
     let wait = Input::WaitForOpen {
         chunk: CHUNK,
         caller: 30,
