@@ -204,7 +204,7 @@ fn contents(cluster: &Replicated, volumes: &[usize]) -> BTreeMap<OsString, Vec<u
     files.map(content).collect()
 }
 
-/// Each has the blocks that are bad at the other.
+/// Each has the blocks that are bad at the other; whoever reads both meanwhile waits.
 #[test]
 fn flipped_bits_in_different_blocks_of_both_copies_are_repaired() {
     let Some(mut cluster) = start() else { return };
@@ -218,6 +218,7 @@ fn flipped_bits_in_different_blocks_of_both_copies_are_repaired() {
         }
     }
     assert!(count > 0);
+    assert_right(&cluster);
     assert_repaired(&mut cluster);
 }
 

@@ -197,22 +197,26 @@ impl ReadAttempt<'_> {
         let asked = self.client.volumes.ask(&route, read, Bytes::new());
         let (done, payload) = asked.await?;
         let verified = verify(&done, &payload, self.span.len);
-        if verified == Err(Status::Corrupt) {
-            self.tell_of_damage(&route).await;
+        if verified == Err(Status::Corrupt) && self.tell_of_damage(&route).await {
+            return Err(Status::Busy);
         }
         verified?;
         cut(self.layout, self.span, payload)
     }
 
-    /// Whether or not it hears of it, another one is asked.
-    async fn tell_of_damage(&self, route: &Route) {
+    /// Whether it may be good in a moment. Whether or not the volume hears of it, another one is asked.
+    async fn tell_of_damage(&self, route: &Route) -> bool {
         let doubt = Doubt {
             chain: self.span.chain,
             chunk: self.span.chunk,
         };
         let told = self.client.volumes.ask(route, doubt, Bytes::new()).await;
-        if let Err(status) = told {
-            tracing::debug!(%status, "a volume was not told that it has a damaged chunk");
+        match told {
+            Ok((doubted, _)) => doubted.is_open,
+            Err(status) => {
+                tracing::debug!(%status, "a volume was not told that it has a damaged chunk");
+                false
+            }
         }
     }
 }

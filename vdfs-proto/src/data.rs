@@ -18,7 +18,7 @@ operations!(
         CopyBytes -> Written,
         Seek -> Sought,
         CountBlocks -> BlockCount,
-        Doubt -> (),
+        Doubt -> Doubted,
         Inventory -> Stock,
         Mend -> (),
         Scrub -> ScrubReport,
@@ -74,6 +74,12 @@ pub struct ReadDone {
 pub struct Doubt {
     pub chain: ChainId,
     pub chunk: ChunkId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubted {
+    /// It is looked into, and others have the chunk too: it may be good in a moment.
+    pub is_open: bool,
 }
 
 /// Asks what the volume has, in an order of its own. For [`Role::Admin`](crate::handshake::Role::Admin) alone.

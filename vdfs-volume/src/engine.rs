@@ -263,17 +263,23 @@ impl Engine {
     pub async fn read(&self, read: &Read) -> Result<(ReadDone, Bytes), Status> {
         loop {
             if let Reading::Now(lost_below) = self.reading(read)? {
-                let copied = self.store.read(read, lost_below).inspect_err(|status| {
-                    if is_of_damage(*status) {
-                        self.doubt(read.chunk, read.chain);
-                    }
-                })?;
+                let copied = self.store.read(read, lost_below);
+                let copied = copied.map_err(|status| self.or_in_a_moment(read, status))?;
                 // What was copied is good if it may still be served.
                 if matches!(self.reading(read)?, Reading::Now(_)) {
                     return Ok(copied);
                 }
             }
             self.wait_for_open(read.chunk).await;
+        }
+    }
+
+    /// Damaged bytes may be good again in a moment, also if others have damaged ones too.
+    fn or_in_a_moment(&self, read: &Read, status: Status) -> Status {
+        let is_in_doubt = is_of_damage(status) && self.doubt(read.chunk, read.chain);
+        match status {
+            Status::Corrupt if is_in_doubt => Status::Busy,
+            status => status,
         }
     }
 

@@ -237,8 +237,8 @@ async fn execute(
             (DataReply::CountBlocks(blocks), nothing)
         }
         DataRequest::Doubt(doubt) => {
-            handlers::doubt::handle(node, doubt);
-            (DataReply::Doubt(()), nothing)
+            let doubted = handlers::doubt::handle(node, doubt);
+            (DataReply::Doubt(doubted), nothing)
         }
         DataRequest::Inventory(inventory) => {
             let stock = handlers::inventory::handle(node, inventory).await;
