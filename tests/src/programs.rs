@@ -89,7 +89,8 @@ pub fn installed(name: &str, version: &str) -> PathBuf {
     let program = root.join("bin").join(name);
     if !program.exists() {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args([
+        // What is built here goes to nobody else's directory.
+        cargo.env_remove("CARGO_TARGET_DIR").args([
             "install",
             "--locked",
             "--quiet",

@@ -17,7 +17,7 @@ use vdfs_net::{Carrier, Connector, Target, address, rpc};
 use vdfs_proto::data::{DataReply, DataRequest};
 use vdfs_proto::handshake::Role;
 use vdfs_proto::operation::Operation;
-use vdfs_proto::{Chain, ChainId, ChainTable, Epoch, Member, MemberState, Status, VolumeId};
+use vdfs_proto::{Chain, ChainId, ChainTable, Epoch, Member, Status, VolumeId};
 
 use crate::limits::{ATTEMPT_BULK, SILENT_FOR};
 
@@ -206,7 +206,8 @@ impl Snapshot {
 
     /// All who may answer reads of the chain, each once, beginning with another one at each `turn`.
     pub(crate) fn readers(&self, chain: ChainId, turn: usize) -> Vec<Route> {
-        let members = self.0.serving(chain);
+        let members = self.0.table.chain(chain).into_iter();
+        let members = members.flat_map(Chain::serving);
         let routes = members.filter_map(|member| self.0.route(chain, member));
         let mut routes: Vec<_> = routes.collect();
         if let Some(first) = turn.checked_rem(routes.len()) {
@@ -238,17 +239,8 @@ impl Routes {
         }
     }
 
-    /// Head first. The others of a chain take part in it, and answer no client.
-    fn serving(&self, chain: ChainId) -> impl Iterator<Item = &Member> {
-        let members = self.table.chain(chain).into_iter();
-        members
-            .flat_map(|chain: &Chain| &chain.members)
-            .filter(|member| member.state == MemberState::Serving)
-    }
-
-    /// The one rule for who is the head.
     fn head(&self, chain: ChainId) -> Option<&Member> {
-        self.serving(chain).next()
+        self.table.chain(chain)?.head()
     }
 
     fn route(&self, chain: ChainId, member: &Member) -> Option<Route> {

@@ -100,6 +100,20 @@ pub struct Chain {
     pub is_active: bool,
 }
 
+impl Chain {
+    /// Those who have all that the chain has, head first. The others of a chain take part in it, or wait, and
+    /// answer no client.
+    pub fn serving(&self) -> impl DoubleEndedIterator<Item = &Member> {
+        let members = self.members.iter();
+        members.filter(|member| member.state == MemberState::Serving)
+    }
+
+    /// Who takes the chain's changes.
+    pub fn head(&self) -> Option<&Member> {
+        self.serving().next()
+    }
+}
+
 /// Where a volume is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeInfo {

@@ -11,7 +11,7 @@ use vdfs_net::carrier::{Outcome, Request};
 use vdfs_proto::data::DataRequest;
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Purpose;
-use vdfs_proto::{ChainId, Epoch, MemberState, Status, VolumeId};
+use vdfs_proto::{ChainId, Epoch, Status, VolumeId};
 
 use crate::engine::Engine;
 
@@ -32,9 +32,7 @@ pub(crate) fn head_elsewhere(engine: &Engine, message: &DataRequest) -> Option<V
     let (chain, epoch) = relayed_chain(message)?;
     engine.look(|core| {
         let place = core.serving_place(chain, epoch).ok()?;
-        let row = core.membership().table().chain(chain)?;
-        let mut members = row.members.iter();
-        let head = members.find(|of| of.state == MemberState::Serving)?;
+        let head = core.membership().table().chain(chain)?.head()?;
         (!place.is_head).then_some(head.volume)
     })
 }

@@ -22,7 +22,7 @@ use vdfs_proto::data::Content;
 use vdfs_proto::frame::Method;
 use vdfs_proto::peer::{CheckChunk, FetchBlocks};
 use vdfs_proto::volume::ChainEvent;
-use vdfs_proto::{ChainId, ChunkId, Epoch, MemberState, Status, VolumeId};
+use vdfs_proto::{Chain, ChainId, ChunkId, Epoch, Status, VolumeId};
 
 use crate::chain::Place;
 use crate::engine::Engine;
@@ -303,8 +303,7 @@ fn others(engine: &Engine, chain: ChainId) -> Vec<VolumeId> {
         let membership = core.membership();
         let me = membership.volume();
         let row = membership.table().chain(chain);
-        let members = row.into_iter().flat_map(|row| &row.members);
-        let serving = members.filter(|of| of.state == MemberState::Serving);
+        let serving = row.into_iter().flat_map(Chain::serving);
         let others = serving.filter(|of| Some(of.volume) != me);
         others.map(|of| of.volume).collect()
     })

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 use vdfs_client::Fs;
 use vdfs_program::{Blame, Failure, human};
-use vdfs_proto::{Attr, Chain, ChainTable, Copies, FileKind, Ino, Layout, MemberState, Status};
+use vdfs_proto::{Attr, Chain, ChainTable, Copies, FileKind, Ino, Layout, Status};
 
 use crate::args::ReplicasArgs;
 use crate::client::connection::Connection;
@@ -133,9 +133,7 @@ fn copies_of(fs: &Fs, attr: &Attr, layout: &Layout, table: &ChainTable) -> u32 {
 }
 
 fn serving(chain: &Chain) -> u32 {
-    let members = chain.members.iter();
-    let serving = members.filter(|member| member.state == MemberState::Serving);
-    serving.count() as u32
+    chain.serving().count() as u32
 }
 
 impl Tally {

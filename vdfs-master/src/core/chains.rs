@@ -29,8 +29,7 @@ pub(crate) fn head_of(chain: &Chain) -> Option<VolumeId> {
 
 /// Whose copies are the chain's.
 pub(crate) fn serving(chain: &Chain) -> impl DoubleEndedIterator<Item = VolumeId> {
-    let members = chain.members.iter().filter(|of| is_serving(of));
-    members.map(|member| member.volume)
+    chain.serving().map(|member| member.volume)
 }
 
 pub(crate) fn state_of(chain: &Chain, volume: VolumeId) -> Option<MemberState> {
@@ -227,7 +226,7 @@ impl State {
         let chain = &self.table.chains[id.0 as usize];
         let all = Arc::make_mut(&mut self.in_sync);
         if chain.is_active {
-            let serving = chain.members.iter().filter(|of| is_serving(of));
+            let serving = chain.serving();
             all.insert(id, serving.copied().collect());
         }
         match change {
@@ -271,8 +270,4 @@ impl State {
         }
         members
     }
-}
-
-fn is_serving(member: &Member) -> bool {
-    member.state == MemberState::Serving
 }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, MemberState};
+use vdfs_proto::{ChainId, ChunkId, DataId, Epoch};
 
 use super::{Membership, is_planted};
 
@@ -27,8 +27,7 @@ impl Unwanted {
     pub fn of(membership: &Membership, id: ChainId) -> Option<Unwanted> {
         let chain = membership.table().chain(id)?;
         membership.volume()?;
-        let serves = |state| state == MemberState::Serving;
-        let is_served = chain.members.iter().any(|member| serves(member.state));
+        let is_served = chain.head().is_some();
         let is_taken_over = chain.is_active || is_planted!(FreeBeforeActive);
         match membership.own_state(id) {
             None if is_taken_over && is_served => Some(Unwanted::All),
@@ -104,7 +103,7 @@ impl Departed {
 #[cfg(test)]
 mod tests {
     use vdfs_proto::volume::Registered;
-    use vdfs_proto::{Chain, ChainTable, ChunkSize, Member, StoreId, VolumeId};
+    use vdfs_proto::{Chain, ChainTable, ChunkSize, Member, MemberState, StoreId, VolumeId};
 
     use super::*;
 

@@ -318,10 +318,8 @@ impl Membership {
         if epoch < chain.epoch {
             return Err(Status::StaleEpoch(chain.epoch));
         }
-        let mut members = chain.members.iter();
-        let head = members.find(|of| of.state == MemberState::Serving);
         let waits = self.own_state(id) == Some(MemberState::Waiting) && !self.has_left_behind(id);
-        match head {
+        match chain.head() {
             Some(head) if waits && epoch == chain.epoch => Ok(head.volume),
             _ => Err(Status::NotServing),
         }

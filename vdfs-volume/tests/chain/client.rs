@@ -1,7 +1,7 @@
 //! A simulated mount: reads and writes by its own table, tries again with the same op until there is
 //! a definite answer, and takes a slot again only then.
 
-use vdfs_proto::{ChainTable, ChunkId, DataId, MemberState, OpId, SessionId, Status, Version};
+use vdfs_proto::{ChainTable, ChunkId, DataId, OpId, SessionId, Status, Version};
 use vdfs_volume::chain::Order;
 
 use crate::message::{Action, CHAINS, Event, Message, Place, Read, chain_of};
@@ -167,11 +167,7 @@ impl Client {
         let chain = chain_of(chunk);
         let row = self.table.chain(chain).expect("it exists");
         let epoch = row.epoch;
-        let serving = row
-            .members
-            .iter()
-            .filter(|m| m.state == MemberState::Serving);
-        let members: Vec<usize> = serving.map(|m| Node::index_of(m.volume)).collect();
+        let members: Vec<usize> = row.serving().map(|m| Node::index_of(m.volume)).collect();
         if members.is_empty() {
             // All had gone.
             return self.try_again(desk, slot);

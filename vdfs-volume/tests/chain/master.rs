@@ -939,9 +939,7 @@ impl State {
     fn change_chain(&mut self, chain: ChainId, change: Change) {
         let row = &mut self.table.chains[chain.0 as usize];
         if row.is_active {
-            let serving = row.members.iter();
-            let serving = serving.filter(|of| of.state == MemberState::Serving);
-            self.in_sync.insert(chain, serving.copied().collect());
+            self.in_sync.insert(chain, row.serving().copied().collect());
         }
         let in_sync = self.in_sync.entry(chain).or_default();
         if let Change::Left(volume) = change {
@@ -1003,9 +1001,7 @@ fn change_row(row: &mut Chain, change: Change, in_sync: &[Member]) {
 }
 
 fn serving(row: &Chain) -> impl DoubleEndedIterator<Item = usize> {
-    let members = row.members.iter();
-    let serving = members.filter(|of| of.state == MemberState::Serving);
-    serving.map(|of| Node::index_of(of.volume))
+    row.serving().map(|of| Node::index_of(of.volume))
 }
 
 fn state_of(row: &Chain, volume: usize) -> Option<MemberState> {

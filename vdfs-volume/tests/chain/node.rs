@@ -255,8 +255,7 @@ impl Node {
     }
 
     fn is_alone(&self, table: &ChainTable, chain: ChainId) -> bool {
-        let members = table.chain(chain).expect("it exists").members.iter();
-        let mut serving = members.filter(|of| of.state == MemberState::Serving);
+        let mut serving = table.chain(chain).expect("it exists").serving();
         serving.all(|of| of.volume == Self::volume(self.index))
     }
 
