@@ -48,7 +48,7 @@ impl World {
             .between(self.faults.pause_us / 2, self.faults.pause_us);
         self.schedule(pause_us, Event::Fault);
         let volume = self.rng.below(VOLUMES as u64) as usize;
-        match self.rng.below(12) {
+        match self.rng.below(13) {
             0 if self.may_harm(volume) => self.kill(volume),
             1 | 2 if self.may_harm(volume) => self.stand_still(volume),
             3 if self.may_harm(volume) => self.cut_from_master(volume),
@@ -59,6 +59,7 @@ impl World {
             9 => self.kill_client(),
             10 if !self.faults.spares => self.kill_a_chain(),
             11 if self.may_harm(volume) => self.leave_a_chain(volume),
+            12 if self.may_harm(volume) => self.lose_ram(volume),
             _ => {}
         }
     }
@@ -126,6 +127,17 @@ impl World {
         self.with_dying(volume);
         let delay_us = self.rng.between(20_000, 4_000_000);
         self.schedule(delay_us, Event::VolumeStart { volume });
+    }
+
+    /// The machine restarts, unless another one has just done so.
+    fn lose_ram(&mut self, volume: usize) {
+        let mut nodes = self.nodes.iter();
+        let is_known = nodes.all(|node| node.store() == self.master.store_of(node.index));
+        if is_known && self.nodes[volume].is_up() && self.master.may_lose_ram(volume) {
+            self.counts.hit("machines that have lost their RAM");
+            self.kill(volume);
+            self.nodes[volume].lose_ram();
+        }
     }
 
     /// All at about the same time.

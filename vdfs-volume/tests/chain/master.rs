@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vdfs_proto::volume::{Fence, Registered};
 use vdfs_proto::{
-    Chain, ChainId, ChainTable, ChunkSize, DataId, Epoch, Member, MemberState, SessionId,
+    Chain, ChainId, ChainTable, ChunkSize, DataId, Epoch, Member, MemberState, SessionId, StoreId,
 };
 
 use crate::message::{Action, CHAINS, Command, Event, Message, Place};
@@ -49,10 +49,11 @@ enum LogOp {
         chain: ChainId,
         change: Change,
     },
-    /// A life of a volume was taken in.
+    /// A life of a volume was taken in, and what it has.
     Life {
         volume: usize,
         life: u64,
+        store: StoreId,
         is_new: bool,
     },
     Closing(SessionId),
@@ -66,6 +67,7 @@ struct State {
     /// Of chains that are not active: who served when they were last.
     in_sync: BTreeMap<ChainId, Vec<Member>>,
     lives: BTreeMap<usize, u64>,
+    stores: Vec<StoreId>,
     sessions: BTreeSet<SessionId>,
     closing: BTreeSet<SessionId>,
 }
@@ -111,6 +113,8 @@ pub(crate) struct Master {
     waiting_since_us: BTreeMap<ChainId, u64>,
     /// Go on with what one volume has, and whether all that were in sync are there.
     resumed: BTreeMap<ChainId, bool>,
+    /// A member's RAM was lost since they were active: nobody has promised what it alone has shown.
+    bereft: BTreeSet<ChainId>,
     /// Volumes that may still take changes of a closing session.
     awaiting: BTreeMap<SessionId, BTreeSet<usize>>,
     closed_logged: BTreeSet<SessionId>,
@@ -145,7 +149,7 @@ impl Master {
     pub(crate) fn new(chains: &[Vec<usize>], volumes: usize) -> Self {
         let member = |index: &usize| Member {
             volume: Node::volume(*index),
-            store: Node::store(*index),
+            store: Node::first_store(*index),
             state: MemberState::Serving,
         };
         let chain = |members: &Vec<usize>| Chain {
@@ -162,6 +166,7 @@ impl Master {
         };
         let disk = State {
             table,
+            stores: (0..volumes).map(Node::first_store).collect(),
             ..State::default()
         };
         let mut master = Master {
@@ -177,6 +182,7 @@ impl Master {
             last_removed: BTreeMap::new(),
             waiting_since_us: BTreeMap::new(),
             resumed: BTreeMap::new(),
+            bereft: BTreeSet::new(),
             awaiting: BTreeMap::new(),
             closed_logged: BTreeSet::new(),
             next_command: 1,
@@ -199,6 +205,22 @@ impl Master {
 
     pub(crate) fn is_up(&self) -> bool {
         self.is_up
+    }
+
+    /// All chains that the volume has a place in have other copies, and so they will if another one is lost
+    /// with this volume's.
+    pub(crate) fn may_lose_ram(&self, volume: usize) -> bool {
+        let has_copies = |chain: ChainId| {
+            let row = self.disk.row(chain);
+            row.is_active && serving(row).count() == row.members.len() && row.members.len() > 1
+        };
+        let mut places = self.disk.places_of(volume).into_iter();
+        self.is_up && self.log.is_empty() && places.all(has_copies)
+    }
+
+    /// What the volume had when it was taken in last.
+    pub(crate) fn store_of(&self, volume: usize) -> StoreId {
+        self.state.stores[volume]
     }
 
     /// This life of the volume is taken in, and keeps its places.
@@ -268,6 +290,10 @@ impl Master {
             self.last_removed.insert(chain, volume);
         }
         self.log(office, LogOp::Changed { chain, change });
+        self.forget_removals();
+    }
+
+    fn forget_removals(&mut self) {
         let state = &self.state;
         self.removals.retain(|of, removal| {
             let row = state.row(*of);
@@ -305,6 +331,10 @@ impl Master {
     fn reach_disk(&mut self, office: &mut Office<'_>, op: &LogOp) {
         match *op {
             LogOp::Changed { chain, change } => self.note_resumed(office, chain, change),
+            LogOp::Life { volume, store, .. } if store != self.disk.stores[volume] => {
+                let places = self.disk.places_of(volume);
+                self.bereft.extend(places);
+            }
             LogOp::Life {
                 volume,
                 is_new: true,
@@ -326,6 +356,7 @@ impl Master {
             }
             !row.is_active
         });
+        self.bereft.retain(|chain| !disk.row(*chain).is_active);
     }
 
     /// A chain goes on with what one volume has from here on: once it is active it does not go back.
@@ -338,6 +369,7 @@ impl Master {
             Change::Activated => {
                 let mut in_sync = self.disk.in_sync_of(chain);
                 let are_there = in_sync.all(|of| state_of(row, of).is_some());
+                let are_there = are_there && !self.bereft.contains(&chain);
                 if let Some(is_complete) = self.resumed.get_mut(&chain) {
                     *is_complete = are_there;
                     let members = row.members.len();
@@ -367,12 +399,13 @@ impl Master {
         match op {
             LogOp::Changed { chain, change } => self.changed(office, chain, change),
             LogOp::Life { volume, life, .. } => {
+                self.publish();
                 self.volumes[volume].is_logging = None;
                 // What was decided of it meanwhile goes first.
                 let is_chain = |(_, op): &(u64, LogOp)| matches!(op, LogOp::Changed { .. });
                 let is_newest = self.state.lives.get(&volume) == Some(&life);
                 match self.log.iter().any(is_chain) && is_newest {
-                    true => self.log_life(office, volume, life, false),
+                    true => self.log_life(office, volume, (life, self.state.stores[volume]), false),
                     false => self.welcome(office, volume, life),
                 }
             }
@@ -446,9 +479,14 @@ impl Master {
                 let table = self.disk.table.clone();
                 office.send(from, Message::Table(table));
             }
-            (Place::Volume(volume), Message::Register { life, attempt }) => {
-                self.register(office, volume, (life, attempt))
-            }
+            (
+                Place::Volume(volume),
+                Message::Register {
+                    life,
+                    attempt,
+                    store,
+                },
+            ) => self.register(office, volume, (life, attempt), store),
             (Place::Volume(volume), Message::Heartbeat { life, sent_us }) => {
                 self.beat(office, volume, life, sent_us);
             }
@@ -541,7 +579,18 @@ impl Master {
         serving(row).any(|other| other != volume && self.is_alive(other))
     }
 
-    fn register(&mut self, office: &mut Office<'_>, volume: usize, (life, attempt): (u64, u64)) {
+    fn register(
+        &mut self,
+        office: &mut Office<'_>,
+        volume: usize,
+        (life, attempt): (u64, u64),
+        store: StoreId,
+    ) {
+        let has_lost_ram = store != self.state.stores[volume];
+        // The one that has what it had may still be there.
+        if has_lost_ram && !self.volumes[volume].is_away {
+            return;
+        }
         let live = &mut self.volumes[volume];
         let known = self.state.lives.get(&volume).copied();
         // A late word of a process that has ended says nothing of the present one.
@@ -555,7 +604,7 @@ impl Master {
         if known == Some(life) && self.log.is_empty() {
             return self.welcome(office, volume, life);
         }
-        if known.is_some_and(|known| known != life) {
+        if known.is_some_and(|known| known != life) && !has_lost_ram {
             match self.plan_new_life(volume) {
                 Some(changes) => {
                     for (chain, change) in changes {
@@ -569,14 +618,25 @@ impl Master {
                 }
             }
         }
-        self.log_life(office, volume, life, known != Some(life));
+        self.log_life(office, volume, (life, store), known != Some(life));
+        if has_lost_ram {
+            self.lost_member_us = office.now_us;
+            self.forget_removals();
+        }
     }
 
-    fn log_life(&mut self, office: &mut Office<'_>, volume: usize, life: u64, is_new: bool) {
+    fn log_life(
+        &mut self,
+        office: &mut Office<'_>,
+        volume: usize,
+        (life, store): (u64, StoreId),
+        is_new: bool,
+    ) {
         self.volumes[volume].is_logging = Some(life);
         let life = LogOp::Life {
             volume,
             life,
+            store,
             is_new,
         };
         self.log(office, life);
@@ -923,8 +983,17 @@ impl State {
                 self.table.version += 1;
                 self.change_chain(chain, change);
             }
-            LogOp::Life { volume, life, .. } => {
+            LogOp::Life {
+                volume,
+                life,
+                store,
+                ..
+            } => {
                 self.lives.insert(volume, life);
+                if self.stores[volume] != store {
+                    self.stores[volume] = store;
+                    self.lose_copies(volume);
+                }
             }
             LogOp::Closing(session) => {
                 self.closing.insert(session);
@@ -933,6 +1002,37 @@ impl State {
                 self.closing.remove(&session);
                 self.sessions.remove(&session);
             }
+        }
+    }
+
+    /// Chains that the volume has a place in, or had when they were active last.
+    fn places_of(&self, volume: usize) -> Vec<ChainId> {
+        let in_sync = |chain: &ChainId| self.in_sync.get(chain).into_iter().flatten();
+        let has_place = |chain: &ChainId| {
+            let mut all = self.row(*chain).members.iter().chain(in_sync(chain));
+            all.any(|of| Node::index_of(of.volume) == volume)
+        };
+        chains().filter(has_place).collect()
+    }
+
+    /// Its machine has lost its RAM.
+    fn lose_copies(&mut self, volume: usize) {
+        self.table.version += 1;
+        for chain in chains() {
+            let row = self.row(chain);
+            let Some(state) = state_of(row, volume) else {
+                continue;
+            };
+            let mut others = row.members.iter();
+            let has_other = others
+                .any(|of| Node::index_of(of.volume) != volume && of.state != MemberState::Syncing);
+            let goes_back = self.in_sync_of(chain).any(|of| of != volume);
+            let change = match state == MemberState::Syncing || has_other {
+                true => Change::Left(volume),
+                false if goes_back => Change::Suspended,
+                false => panic!("the last copy of {chain:?} is lost"),
+            };
+            self.change_chain(chain, change);
         }
     }
 
@@ -945,7 +1045,10 @@ impl State {
         if let Change::Left(volume) = change {
             in_sync.retain(|of| Node::index_of(of.volume) != volume);
         }
-        change_row(row, change, in_sync);
+        let stores = &self.stores;
+        let is_there = |of: &&Member| stores[Node::index_of(of.volume)] == of.store;
+        let in_sync: Vec<Member> = in_sync.iter().filter(is_there).copied().collect();
+        change_row(row, change, (&in_sync, stores));
         if row.is_active {
             self.in_sync.remove(&chain);
         }
@@ -955,14 +1058,15 @@ impl State {
         &self.table.chains[chain.0 as usize]
     }
 
-    /// Of a chain that is not active.
+    /// Of a chain that is not active; those whose RAM is there yet.
     fn in_sync_of(&self, chain: ChainId) -> impl Iterator<Item = usize> {
         let members = self.in_sync.get(&chain).into_iter().flatten();
-        members.map(|of| Node::index_of(of.volume))
+        let there = members.filter(|of| self.stores[Node::index_of(of.volume)] == of.store);
+        there.map(|of| Node::index_of(of.volume))
     }
 }
 
-fn change_row(row: &mut Chain, change: Change, in_sync: &[Member]) {
+fn change_row(row: &mut Chain, change: Change, (in_sync, stores): (&[Member], &[StoreId])) {
     let members = &mut row.members;
     match change {
         Change::Activated => {
@@ -975,7 +1079,7 @@ fn change_row(row: &mut Chain, change: Change, in_sync: &[Member]) {
         }
         Change::Added(volume) => members.push(Member {
             volume: Node::volume(volume),
-            store: Node::store(volume),
+            store: stores[volume],
             state: MemberState::Syncing,
         }),
         Change::Synced => {

@@ -2,7 +2,7 @@
 
 use vdfs_proto::peer::ChunkCopy;
 use vdfs_proto::volume::{Fence, Registered};
-use vdfs_proto::{ChainId, ChainTable, ChunkId, Epoch, OpId, SessionId, Status, Version};
+use vdfs_proto::{ChainId, ChainTable, ChunkId, Epoch, OpId, SessionId, Status, StoreId, Version};
 use vdfs_volume::chain::{Input, Order, Outcome};
 
 use crate::shelf::{Cells, Patch};
@@ -174,6 +174,7 @@ pub(crate) enum Message {
     Register {
         life: u64,
         attempt: u64,
+        store: StoreId,
     },
     Registered {
         life: u64,

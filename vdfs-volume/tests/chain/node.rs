@@ -85,6 +85,8 @@ pub(crate) struct Killed;
 pub(crate) struct Node {
     pub(crate) index: usize,
     pub(crate) life: u64,
+    /// How often its machine has lost its RAM.
+    losses: u64,
     pub(crate) shelf: Shelf,
     pub(crate) core: Option<Core>,
     is_registered: bool,
@@ -188,6 +190,7 @@ impl Node {
         Node {
             index,
             life: 0,
+            losses: 0,
             shelf: Shelf::default(),
             core: None,
             is_registered: false,
@@ -210,8 +213,19 @@ impl Node {
         volume.0 as usize - 1
     }
 
-    pub(crate) fn store(index: usize) -> StoreId {
+    pub(crate) fn first_store(index: usize) -> StoreId {
         StoreId(index as u128 + 1)
+    }
+
+    pub(crate) fn store(&self) -> StoreId {
+        StoreId(Self::first_store(self.index).0 + u128::from(self.losses) * 100)
+    }
+
+    /// Its machine restarts.
+    pub(crate) fn lose_ram(&mut self) {
+        assert!(!self.is_up(), "the process ends with it");
+        self.losses += 1;
+        self.shelf = Shelf::default();
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -249,8 +263,7 @@ impl Node {
             }
         }
         let replies = self.shelf.replies.values().copied();
-        let store = Self::store(self.index);
-        self.core = Some(Member::new(store, replies, 10_000));
+        self.core = Some(Member::new(self.store(), replies, 10_000));
         self.tick_after(scene, 0);
     }
 
@@ -300,6 +313,8 @@ impl Node {
                 .collect();
             for chunk in chunks {
                 scene.counts.hit("copies freed that were left behind");
+                let me = Place::Volume(self.index);
+                trace(scene.now_us, &me, &("frees", chunk));
                 self.shelf.drop_copy(chunk);
             }
         }
@@ -312,8 +327,11 @@ impl Node {
             return Message::Heartbeat { life, sent_us };
         }
         self.attempt += 1;
-        let attempt = self.attempt;
-        Message::Register { life, attempt }
+        Message::Register {
+            life,
+            attempt: self.attempt,
+            store: self.store(),
+        }
     }
 
     pub(crate) fn receive(
@@ -434,6 +452,13 @@ impl Node {
         (before.map(Place::Volume) == Some(from)).then_some(place.serves)
     }
 
+    fn is_syncing_behind(&self, from: Place, (chain, epoch): (ChainId, Epoch)) -> bool {
+        let place = self.core().place(chain);
+        let place = place.filter(|of| of.epoch == epoch && !of.serves);
+        let before = place.and_then(|of| of.predecessor).map(Self::index_of);
+        before.map(Place::Volume) == Some(from)
+    }
+
     /// What other volumes ask.
     fn asked(
         &mut self,
@@ -461,15 +486,15 @@ impl Node {
         };
         let reply = match ask {
             Ask::Learn(lessons) => self.learn(scene, from, lessons)?,
-            Ask::List(chains) => {
-                for (chain, epoch) in chains {
-                    let place = self.core().place(chain);
-                    if place.is_some_and(|of| of.epoch == epoch && !of.serves) {
+            Ask::List(chains) => match chains.iter().all(|of| self.is_syncing_behind(from, *of)) {
+                true => {
+                    for (chain, epoch) in chains {
                         self.supplied.begin(&mut self.shelf, chain, epoch);
                     }
+                    Ok(Reply::List(self.shelf.list()))
                 }
-                Ok(Reply::List(self.shelf.list()))
-            }
+                false => Err(Status::NotServing),
+            },
             Ask::Put {
                 epoch,
                 told,
@@ -509,10 +534,7 @@ impl Node {
         lessons: Vec<Lesson>,
     ) -> Result<Result<Reply, Status>, Killed> {
         for (chain, epoch, replies) in lessons {
-            let place = self.core().place(chain);
-            let place = place.filter(|of| of.epoch == epoch && !of.serves);
-            let before = place.and_then(|of| of.predecessor).map(Self::index_of);
-            if before.map(Place::Volume) != Some(from) {
+            if !self.is_syncing_behind(from, (chain, epoch)) {
                 return Ok(Err(Status::NotServing));
             }
             let input = CoreInput::Taught {

@@ -17,7 +17,7 @@ pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 /// Every kind of thing that must have happened in a run of some hundred seeds.
-pub(crate) const EXPECTED: [&str; 41] = [
+pub(crate) const EXPECTED: [&str; 42] = [
     "steps",
     "messages lost",
     "messages twice",
@@ -59,6 +59,7 @@ pub(crate) const EXPECTED: [&str; 41] = [
     "places moved",
     "surplus members asked to leave",
     "copies freed that were left behind",
+    "machines that have lost their RAM",
 ];
 
 impl Counts {

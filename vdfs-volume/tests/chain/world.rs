@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vdfs_proto::{ChainId, ChunkId, Epoch, Member, MemberState, OpId, Status, Version};
+use vdfs_proto::{ChainId, ChunkId, Epoch, Member, OpId, Status, Version};
 
 use crate::client::{Client, Desk, Ended};
 use crate::faults::Faults;
@@ -351,15 +351,14 @@ impl World {
         }
     }
 
-    /// What was acknowledged is on every member that serves.
+    /// What was acknowledged is on every member that serves, and has what it had.
     fn check_acknowledged(&self, op: OpId, chunk: ChunkId, version: Version) {
         let chain = chain_of(chunk);
         let row = self.master.table().chain(chain).expect("it exists");
-        let serves = |member: &&Member| member.state == MemberState::Serving;
-        for member in row.members.iter().filter(serves) {
-            let has = self.nodes[Node::index_of(member.volume)]
-                .shelf
-                .version(chunk);
+        let node = |member: &Member| &self.nodes[Node::index_of(member.volume)];
+        let is_there = |member: &&Member| node(member).store() == member.store;
+        for member in row.serving().filter(is_there) {
+            let has = node(member).shelf.version(chunk);
             assert!(
                 has >= version,
                 "{op:?} is acknowledged as {version:?}, {:?} has {has:?}",
