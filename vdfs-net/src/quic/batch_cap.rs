@@ -2,13 +2,15 @@
 //!
 //! quinn hands over batches of ten datagrams whatever their size; Linux refuses a send of more than
 //! 65,507 bytes, and quinn-udp takes that refusal for a failed MTU probe and drops the batch without
-//! a word. [`BatchCap`] splits batches so that this never happens.
+//! a word. [`BatchCap`] splits batches so that this never happens, and asks for batches that need no
+//! splitting.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
@@ -22,11 +24,16 @@ const RECEIVE_SEGMENTS_MAX: usize = (1 << 16) / DATAGRAM_BYTES_MAX as usize;
 /// Sends no batch that Linux would refuse.
 pub(super) struct BatchCap {
     inner: Arc<dyn AsyncUdpSocket>,
+    /// How many datagrams as large as those of the last batch fit into one send.
+    fit: AtomicUsize,
 }
 
 impl BatchCap {
     pub(super) fn around(inner: Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket> {
-        Arc::new(BatchCap { inner })
+        Arc::new(BatchCap {
+            inner,
+            fit: AtomicUsize::new(usize::MAX),
+        })
     }
 }
 
@@ -44,6 +51,10 @@ impl AsyncUdpSocket for BatchCap {
     /// `WouldBlock` in the middle makes quinn send the whole batch again; its peer discards what it
     /// has already.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if let Some(datagram_bytes) = transmit.segment_size {
+            let fit = UDP_SEND_BYTES_MAX / datagram_bytes;
+            self.fit.store(fit, Ordering::Relaxed);
+        }
         let Some(piece_bytes) = piece_bytes(transmit) else {
             return self.inner.try_send(transmit);
         };
@@ -69,8 +80,10 @@ impl AsyncUdpSocket for BatchCap {
         self.inner.local_addr()
     }
 
+    /// Batches go to peers at all sizes of datagrams; the next one is likely to be like the last.
     fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
+        let fit = self.fit.load(Ordering::Relaxed);
+        self.inner.max_transmit_segments().min(fit)
     }
 
     fn max_receive_segments(&self) -> usize {
