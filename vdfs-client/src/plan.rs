@@ -8,7 +8,7 @@ mod write;
 
 pub(crate) use commit::Extents;
 pub(crate) use copy::{CopyFrom, CopySpan, plan_copy};
-pub(crate) use part::plan_parts;
+pub(crate) use part::{Asked, plan_parts};
 pub(crate) use read::{ReadSpan, plan_read};
 pub(crate) use write::{WriteSpan, plan_write};
 

@@ -65,19 +65,18 @@ impl Volumes {
         }
     }
 
-    /// The way for a change of the chain, or a question about it: to its head, or through another member that
-    /// serves if the head did not answer a moment ago.
-    pub(crate) fn way_in(&self, table: &Snapshot, chain: ChainId) -> Result<Route, Status> {
-        let head = table.head(chain)?;
+    /// The ways for a change of the chain, or a question about it: to its head, and then through the other
+    /// members that serve. Those who did not answer a moment ago are the last.
+    pub(crate) fn ways_in(&self, table: &Snapshot, chain: ChainId) -> Vec<Route> {
         let now = Instant::now();
         let mut silent = self.silent.lock();
         silent.retain(|_, until| *until > now);
-        let mut ways = table.readers(chain, 0).into_iter();
-        let way = ways.find(|route| !silent.contains_key(&route.volume));
-        Ok(way.unwrap_or(head))
+        let mut ways = table.readers(chain, 0);
+        ways.sort_by_key(|route| silent.contains_key(&route.volume));
+        ways
     }
 
-    /// What became of a change that was sent this way.
+    /// What became of a change, or a question, that was sent this way.
     pub(crate) fn note_answer<T>(&self, route: &Route, answer: &Result<T, Status>) {
         let is_silent = answer.as_ref().is_err_and(|status| status.is_silence());
         // In another epoch nobody waits for an answer any more.

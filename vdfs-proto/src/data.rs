@@ -78,7 +78,7 @@ pub struct Doubt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubted {
-    /// It is looked into, and others have the chunk too: it may be good in a moment.
+    /// It is looked into, and others serve its chain too: it may be good in a moment.
     pub is_open: bool,
 }
 

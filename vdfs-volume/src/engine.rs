@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use vdfs_net::clock::boot_ms;
@@ -132,11 +133,14 @@ impl Engine {
         &self.doubts
     }
 
-    /// The chunk may be damaged. Whether it may be repaired in a moment: others have it too, and it was
-    /// not looked into lately.
+    /// The chunk may be damaged. Whether it may be repaired in a moment: others serve its chain too, and it
+    /// was not looked into lately.
     pub(crate) fn doubt(&self, chunk: ChunkId, chain: ChainId) -> bool {
-        let place = self.place(chain);
-        place.is_some_and(|place| place.members > 1) && self.doubts.raise(chunk)
+        let others_serve = self.look(|core| {
+            let row = core.membership().table().chain(chain);
+            row.is_some_and(|row| row.serving().count() > 1)
+        });
+        others_serve && self.doubts.raise(chunk)
     }
 
     /// Takes a client's change in. Refuses what [`Store::check`] does, and with `StaleEpoch`,
@@ -351,12 +355,19 @@ impl Engine {
         part: &FilePart,
         look: impl FnOnce(DataId) -> Result<T, Status>,
     ) -> Result<T, Status> {
-        let shown_below = self.look(|core| core.shown_below(part.layout.data));
-        for chunk in shown_below {
-            self.wait_for_open(chunk).await;
-        }
         let serves = || self.look(|core| core.part(boot_ms(), part));
-        let found = look(serves()?)?;
+        let mut lost_below = serves()?;
+        let mut shown_below = self.look(|core| core.shown_below(part));
+        while !shown_below.is_empty() {
+            let waits = shown_below
+                .iter()
+                .map(|(chunk, _)| self.wait_for_open(*chunk));
+            join_all(waits).await;
+            lost_below = serves()?;
+            let still = self.look(|core| core.shown_below(part));
+            shown_below.retain(|of| still.contains(of));
+        }
+        let found = look(lost_below)?;
         // What was found is good if it may still be served.
         serves()?;
         Ok(found)

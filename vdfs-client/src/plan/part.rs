@@ -1,36 +1,51 @@
 //! A range of a file as parts, one a volume.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vdfs_proto::data::FilePart;
 use vdfs_proto::limits::CHAINS_PER_GROUP;
-use vdfs_proto::{ChainSet, ChunkSize, Layout, Status};
+use vdfs_proto::{ChainSet, ChunkSize, Layout, Status, VolumeId};
 
 use crate::volumes::{Route, Snapshot, Volumes};
 
+/// Whom to ask about some of a file's chunks.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// That of one of its chains: a volume that goes leaves them all.
+    pub(crate) route: Route,
+    pub(crate) part: FilePart,
+    /// Of each of its chains others serve who have not been asked in vain.
+    pub(crate) has_others: bool,
+}
+
 /// Whom to ask about the chunks of the range `from..to`, which is not empty, each volume once with all its
-/// chains: their heads, or others that serve if a head did not answer. `NotServing` if a chain has none. The
-/// route is that of one of them: a volume that goes leaves all its chains.
+/// chains: their heads, or others that serve if those were asked in vain. `NotServing` if a chain has none.
 pub(crate) fn plan_parts(
     layout: &Layout,
     chunk_size: ChunkSize,
     (from, to): (u64, u64),
     (volumes, table): (&Volumes, &Snapshot),
-) -> Result<Vec<(Route, FilePart)>, Status> {
+    in_vain: &BTreeSet<VolumeId>,
+) -> Result<Vec<Asked>, Status> {
     let (first, last) = (chunk_size.index_of(from), chunk_size.index_of(to - 1));
     let chains = (last - first).min(CHAINS_PER_GROUP - 1);
     let mut parts = BTreeMap::new();
     for index in (0..=chains).map(|step| first.wrapping_add(step)) {
-        let way = volumes.way_in(table, layout.chain(index))?;
-        let (_, part) = parts.entry(way.volume).or_insert_with(|| {
-            let part = FilePart {
+        let mut ways = volumes.ways_in(table, layout.chain(index));
+        ways.sort_by_key(|route| in_vain.contains(&route.volume));
+        let mut ways = ways.into_iter();
+        let route = ways.next().ok_or(Status::NotServing)?;
+        let asked = parts.entry(route.volume).or_insert_with(|| Asked {
+            route,
+            part: FilePart {
                 layout: *layout,
                 chains: ChainSet::default(),
                 table_version: table.version(),
-            };
-            (way, part)
+            },
+            has_others: true,
         });
-        part.chains.insert(layout.position(index));
+        asked.part.chains.insert(layout.position(index));
+        asked.has_others &= ways.any(|other| !in_vain.contains(&other.volume));
     }
     Ok(parts.into_values().collect())
 }

@@ -18,7 +18,8 @@ use vdfs_net::{PeerIdentity, Request, Response, Service, Target};
 use vdfs_proto::chunk::block_count;
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::data::{
-    BlockCount, ChangeSpace, DataReply, DataRequest, Read, ReadDone, SpaceKind, Write, Written,
+    BlockCount, ChangeSpace, DataReply, DataRequest, Doubted, Read, ReadDone, SpaceKind, Write,
+    Written,
 };
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
@@ -87,6 +88,10 @@ pub(crate) struct State {
     broken: HashMap<&'static str, Status>,
     /// Faults of one volume, which stay.
     sick: HashMap<(VolumeId, &'static str), Fault>,
+    /// Reads whose bytes come with a bit flipped.
+    pub(crate) rotten_reads: u32,
+    /// Doubts that are answered as being looked into.
+    pub(crate) open_doubts: u32,
     /// Of every chain, head first.
     members: Vec<(VolumeId, MemberState)>,
     pub(crate) asked: Vec<Asked>,
@@ -439,7 +444,14 @@ impl Fake {
                 })
             }
             DataRequest::Read(read) => {
-                let (done, payload) = self.state.lock().read(&read)?;
+                let mut state = self.state.lock();
+                let (done, mut payload) = state.read(&read)?;
+                if state.rotten_reads > 0 {
+                    state.rotten_reads -= 1;
+                    let mut rotten = payload.to_vec();
+                    rotten[0] ^= 1;
+                    payload = rotten.into();
+                }
                 Ok(Response {
                     body: encode(&DataReply::Read(done)),
                     payload,
@@ -456,9 +468,17 @@ impl Fake {
                 body: encode(&DataReply::CountBlocks(BlockCount { blocks: 1 })),
                 payload: Bytes::new(),
             }),
+            DataRequest::Doubt(_) => {
+                let mut state = self.state.lock();
+                let is_open = state.open_doubts > 0;
+                state.open_doubts = state.open_doubts.saturating_sub(1);
+                Ok(Response {
+                    body: encode(&DataReply::Doubt(Doubted { is_open })),
+                    payload: Bytes::new(),
+                })
+            }
             DataRequest::CopyBytes(_)
             | DataRequest::Seek(_)
-            | DataRequest::Doubt(_)
             | DataRequest::Inventory(_)
             | DataRequest::Mend(_)
             | DataRequest::Scrub(_) => Err(Status::NotSupported),

@@ -144,6 +144,25 @@ async fn corrupt_answer_is_asked_for_once_more() {
 }
 
 #[tokio::test]
+async fn damaged_bytes_that_are_looked_into_are_waited_for_until_that_has_ended() {
+    let fake = Fake::start();
+    let fs = fake.connect().await;
+    let (ino, bytes) = file_of(&fs, 100).await;
+    let open = fs.open(ino, READER).await.unwrap();
+    let set = |rotten_reads, open_doubts| {
+        let mut state = fake.state.lock();
+        state.rotten_reads = rotten_reads;
+        state.open_doubts = open_doubts;
+    };
+    set(4, 4);
+    assert_eq!(fs.read(open.handle, 0, 100).await.unwrap(), bytes);
+    assert_eq!(fake.asked("Doubt").len(), 4);
+    set(u32::MAX, 4);
+    assert_eq!(fs.read(open.handle, 0, 100).await, Err(Status::Corrupt));
+    assert!(fake.asked("Doubt").len() >= 9, "each is told of");
+}
+
+#[tokio::test]
 async fn missing_bytes_are_a_loss_and_never_zeros() {
     let fake = Fake::start();
     let fs = fake.connect().await;

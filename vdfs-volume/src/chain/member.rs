@@ -366,9 +366,11 @@ impl<B: Clone, C> Member<B, C> {
         Ok(lost_below)
     }
 
-    /// Chunks of a file that are closed for changes which members below may show already.
-    pub fn shown_below(&self, data: DataId) -> Vec<ChunkId> {
-        self.writes.shown_below(data)
+    /// Changes of chunks in a part of a file that members below may show already.
+    pub fn shown_below(&self, part: &FilePart) -> Vec<(ChunkId, OpId)> {
+        let all = self.writes.shown_below(part.layout.data);
+        let is_asked = |chunk: ChunkId| part.chains.contains(part.layout.position(chunk.index));
+        all.filter(|(chunk, _)| is_asked(*chunk)).collect()
     }
 
     /// This volume's place in a chain; none if it does not serve it.

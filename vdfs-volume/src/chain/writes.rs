@@ -276,12 +276,13 @@ impl<B, C> Writes<B, C> {
             .any(|write| write.may_show_below() && write.epoch < epoch)
     }
 
-    /// Chunks of a file that are closed for such changes.
-    pub(super) fn shown_below(&self, data: DataId) -> Vec<ChunkId> {
+    /// Such changes of a file, with their chunks.
+    pub(super) fn shown_below(&self, data: DataId) -> impl Iterator<Item = (ChunkId, OpId)> {
         let chunk = |index| ChunkId { data, index };
         let closed = self.closed.range(chunk(0)..=chunk(u32::MAX));
-        let shown = closed.filter(|(_, closed)| self.underway[&closed.by].may_show_below());
-        shown.map(|(chunk, _)| *chunk).collect()
+        let changes = closed.map(|(chunk, closed)| (*chunk, &self.underway[&closed.by]));
+        let shown = changes.filter(|(_, write)| write.may_show_below());
+        shown.map(|(chunk, write)| (chunk, write.order.op))
     }
 
     pub(super) fn slots(&self) -> Vec<Slot> {

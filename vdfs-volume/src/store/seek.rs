@@ -40,12 +40,12 @@ impl Store {
         let mut next = self.chunks.next_of_file(ChunkId { data, index: 0 });
         while let Some(chunk) = next {
             let body = chunk.body.read();
-            if body.condition == Condition::Bad {
-                return Err(Status::DataLost);
-            }
             let is_asked = part.chains.contains(part.layout.position(chunk.id.index));
-            if is_asked && body.condition != Condition::Coming {
-                blocks += u64::from(body.sums.present_count());
+            match body.condition {
+                Condition::Bad if is_asked => return Err(Status::DataLost),
+                Condition::Coming => {}
+                _ if is_asked => blocks += u64::from(body.sums.present_count()),
+                _ => {}
             }
             next = self.chunk_after(chunk.id);
         }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use vdfs_proto::{Chain, ChainId, Epoch, MemberState};
+use vdfs_proto::{Chain, ChainId, Epoch};
 
 use crate::message::{CoreInput, Event, Place};
 use crate::node::{LEASE_MS, Node};
@@ -268,7 +268,5 @@ impl World {
 }
 
 fn members(row: &Chain) -> Vec<usize> {
-    let members = row.members.iter();
-    let serving = members.filter(|of| of.state == MemberState::Serving);
-    serving.map(|of| Node::index_of(of.volume)).collect()
+    row.serving().map(|of| Node::index_of(of.volume)).collect()
 }

@@ -207,15 +207,13 @@ impl Master {
         self.is_up
     }
 
-    /// All chains that the volume has a place in have other copies, and so they will if another one is lost
-    /// with this volume's.
+    /// All that the volume has is elsewhere too.
     pub(crate) fn may_lose_ram(&self, volume: usize) -> bool {
         let has_copies = |chain: ChainId| {
             let row = self.disk.row(chain);
-            row.is_active && serving(row).count() == row.members.len() && row.members.len() > 1
+            row.is_active && serving(row).any(|of| of != volume)
         };
-        let mut places = self.disk.places_of(volume).into_iter();
-        self.is_up && self.log.is_empty() && places.all(has_copies)
+        self.is_up && self.log.is_empty() && chains().all(has_copies)
     }
 
     /// What the volume had when it was taken in last.
@@ -332,8 +330,8 @@ impl Master {
         match *op {
             LogOp::Changed { chain, change } => self.note_resumed(office, chain, change),
             LogOp::Life { volume, store, .. } if store != self.disk.stores[volume] => {
-                let places = self.disk.places_of(volume);
-                self.bereft.extend(places);
+                let was_last = |of: &ChainId| self.disk.last_in_sync(*of) == Some(volume);
+                self.bereft.extend(chains().filter(was_last));
             }
             LogOp::Life {
                 volume,
@@ -875,7 +873,7 @@ impl Master {
         let possible = self.possible_members(chain);
         let target = self.targets[chain.0 as usize];
         if members.len() > target {
-            office.counts.hit("surplus members asked to leave");
+            office.counts.hit("chains longer than they shall be");
             return self.begin_removal(chain, *office.rng.pick(&members));
         }
         let moves = self.moves && office.rng.permille(MOVES_PERMILLE) && !possible.is_empty();
@@ -1005,14 +1003,13 @@ impl State {
         }
     }
 
-    /// Chains that the volume has a place in, or had when they were active last.
-    fn places_of(&self, volume: usize) -> Vec<ChainId> {
-        let in_sync = |chain: &ChainId| self.in_sync.get(chain).into_iter().flatten();
-        let has_place = |chain: &ChainId| {
-            let mut all = self.row(*chain).members.iter().chain(in_sync(chain));
-            all.any(|of| Node::index_of(of.volume) == volume)
-        };
-        chains().filter(has_place).collect()
+    /// The one that shows what the others have, and may show more.
+    fn last_in_sync(&self, chain: ChainId) -> Option<usize> {
+        let row = self.row(chain);
+        match row.is_active {
+            true => serving(row).next_back(),
+            false => self.in_sync_of(chain).last(),
+        }
     }
 
     /// Its machine has lost its RAM.

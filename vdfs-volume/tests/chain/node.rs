@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vdfs_proto::{
-    ChainId, ChainTable, Epoch, MemberState, OpId, SessionId, Status, StoreId, Version, VolumeId,
+    ChainId, ChainTable, ChunkId, Epoch, MemberState, OpId, SessionId, Status, StoreId, Version,
+    VolumeId,
 };
-use vdfs_volume::chain::{Departed, Effect, Member, Reading, Rule};
+use vdfs_volume::chain::{Departed, Effect, Member, Reading, Rule, Unwanted};
 
 use crate::history::History;
 use crate::merging::Merging;
@@ -102,6 +103,8 @@ pub(crate) struct Node {
     /// What waits for that.
     locked_out: VecDeque<(Place, Message)>,
     departed: Departed,
+    /// One after the other.
+    to_free: VecDeque<ChunkId>,
 }
 
 /// What a volume has promised in this life, and must not go back on.
@@ -202,6 +205,7 @@ impl Node {
             is_locked: false,
             locked_out: VecDeque::new(),
             departed: Departed::new(KEPT_MS),
+            to_free: VecDeque::new(),
         }
     }
 
@@ -250,6 +254,7 @@ impl Node {
         self.is_locked = false;
         self.locked_out.clear();
         self.departed = Departed::new(KEPT_MS);
+        self.to_free.clear();
         for made in self.shelf.recover() {
             match made.op {
                 Some(_) => scene.counts.hit("rolled forward"),
@@ -305,20 +310,19 @@ impl Node {
     fn free_departed(&mut self, scene: &mut Scene<'_>) {
         let core = self.core.as_ref().expect("it is up");
         let due = self.departed.look(core.membership(), scene.now_ms());
-        for chain in &due {
-            let chunks = self.shelf.chunks.keys();
-            let chunks: Vec<_> = chunks
-                .filter(|of| chain_of(**of) == *chain)
-                .copied()
-                .collect();
-            for chunk in chunks {
-                scene.counts.hit("copies freed that were left behind");
-                let me = Place::Volume(self.index);
-                trace(scene.now_us, &me, &("frees", chunk));
-                self.shelf.drop_copy(chunk);
-            }
-        }
+        let left = due.iter().flat_map(|chain| self.shelf.chunks_of(*chain));
+        self.to_free.extend(left);
         self.departed.note_freed(due);
+        let Some(chunk) = self.to_free.pop_front() else {
+            return;
+        };
+        let unwanted = Unwanted::of(core.membership(), chain_of(chunk));
+        if unwanted.is_some_and(|unwanted| unwanted.has(chunk)) {
+            scene.counts.hit("copies freed that were left behind");
+            let me = Place::Volume(self.index);
+            trace(scene.now_us, &me, &("frees", chunk));
+            self.shelf.drop_copy(chunk);
+        }
     }
 
     fn beat(&mut self, sent_us: u64) -> Message {

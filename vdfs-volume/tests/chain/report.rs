@@ -57,7 +57,7 @@ pub(crate) const EXPECTED: [&str; 42] = [
     "merges interrupted",
     "killed within a merge",
     "places moved",
-    "surplus members asked to leave",
+    "chains longer than they shall be",
     "copies freed that were left behind",
     "machines that have lost their RAM",
 ];

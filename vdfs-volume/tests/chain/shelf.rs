@@ -305,6 +305,11 @@ impl Shelf {
         self.replies.retain(|(session, _), _| is_kept(*session));
     }
 
+    pub(crate) fn chunks_of(&self, chain: ChainId) -> Vec<ChunkId> {
+        let chunks = self.chunks.keys().copied();
+        chunks.filter(|chunk| chain_of(*chunk) == chain).collect()
+    }
+
     /// All chunks, those that are still to be given among them.
     pub(crate) fn list(&self) -> Vec<ChunkCopy> {
         let chunks = self.chunks.iter();

@@ -278,8 +278,10 @@ fn member_applies_when_its_successor_has_and_holds_readers_until_then() {
         head.reading(0, CHAIN, Epoch(1), CHUNK),
         Ok(Reading::WhenOpen)
     );
-    assert_eq!(head.shown_below(CHUNK.data), [CHUNK]);
-    assert!(head.shown_below(DataId(CHUNK.data.0 + 1)).is_empty());
+    assert_eq!(head.shown_below(&part(&[0], 1)), [(CHUNK, op(1, 1))]);
+    let mut others = [part(&[1], 1), part(&[0], 1)];
+    others[1].layout.data = DataId(CHUNK.data.0 + 1);
+    assert!(others.iter().all(|of| head.shown_below(of).is_empty()));
     let wait = Input::WaitForOpen {
         chunk: CHUNK,
         caller: 30,
