@@ -5,13 +5,14 @@
 
 use std::collections::BTreeSet;
 
-use vdfs_proto::{Chain, ChainId, Epoch};
+use vdfs_proto::{Chain, ChainId, ChunkId, Epoch};
 
 use crate::message::{CoreInput, Event, Place};
 use crate::node::{LEASE_MS, Node};
 use crate::report::trace;
 use crate::rng::Rng;
-use crate::world::{VOLUMES, World};
+use crate::shelf::CELLS;
+use crate::world::{VOLUMES, World, chunks};
 
 #[derive(Debug)]
 pub(crate) struct Faults {
@@ -48,7 +49,7 @@ impl World {
             .between(self.faults.pause_us / 2, self.faults.pause_us);
         self.schedule(pause_us, Event::Fault);
         let volume = self.rng.below(VOLUMES as u64) as usize;
-        match self.rng.below(13) {
+        match self.rng.below(15) {
             0 if self.may_harm(volume) => self.kill(volume),
             1 | 2 if self.may_harm(volume) => self.stand_still(volume),
             3 if self.may_harm(volume) => self.cut_from_master(volume),
@@ -60,6 +61,7 @@ impl World {
             10 if !self.faults.spares => self.kill_a_chain(),
             11 if self.may_harm(volume) => self.leave_a_chain(volume),
             12 if self.may_harm(volume) => self.lose_ram(volume),
+            13 | 14 => self.cut_a_chunk(volume),
             _ => {}
         }
     }
@@ -127,6 +129,15 @@ impl World {
         self.with_dying(volume);
         let delay_us = self.rng.between(20_000, 4_000_000);
         self.schedule(delay_us, Event::VolumeStart { volume });
+    }
+
+    fn cut_a_chunk(&mut self, volume: usize) {
+        let chunks: Vec<ChunkId> = chunks().collect();
+        let chunk = *self.rng.pick(&chunks);
+        let len = self.rng.below(CELLS as u64) as u32;
+        if self.nodes[volume].is_up() {
+            self.with_node(volume, None, |node, scene| node.cut(scene, (chunk, len)));
+        }
     }
 
     /// The machine restarts, unless another one has just done so.

@@ -35,6 +35,8 @@ pub(crate) enum Caller {
         client: usize,
         read: Read,
     },
+    /// The volume itself: whoever has asked it for a cut asks again.
+    Own,
     /// A predecessor, in one of its lives.
     Above {
         volume: usize,

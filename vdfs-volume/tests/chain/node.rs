@@ -6,7 +6,7 @@ use vdfs_proto::{
     ChainId, ChainTable, ChunkId, Epoch, MemberState, OpId, SessionId, Status, StoreId, Version,
     VolumeId,
 };
-use vdfs_volume::chain::{Departed, Effect, Member, Reading, Rule, Unwanted};
+use vdfs_volume::chain::{Departed, Effect, Member, Order, Reading, Rule, Unwanted};
 
 use crate::history::History;
 use crate::merging::Merging;
@@ -21,6 +21,8 @@ use crate::supplied::Supplied;
 use crate::supplying::Supplying;
 
 pub(crate) const LEASE_MS: u64 = 1250;
+/// Slots of a volume's own changes: few, so that they are used again.
+const OWN_SLOTS: u64 = 2;
 /// How long copies are kept of a chain that others serve.
 const KEPT_MS: u64 = 2_000;
 const TICK_US: u64 = 50_000;
@@ -323,6 +325,38 @@ impl Node {
             trace(scene.now_us, &me, &("frees", chunk));
             self.shelf.drop_copy(chunk);
         }
+    }
+
+    /// Cuts a chunk that it heads, as for a truncation.
+    pub(crate) fn cut(
+        &mut self,
+        scene: &mut Scene<'_>,
+        (chunk, len): (ChunkId, u32),
+    ) -> Result<(), Killed> {
+        let chain = chain_of(chunk);
+        let Some(place) = self.core().place(chain).filter(|place| place.is_head) else {
+            return Ok(());
+        };
+        scene.counts.hit("chunks cut by their heads");
+        let seq = scene.now_us;
+        let op = OpId {
+            session: SessionId::of_volume(Self::volume(self.index)),
+            slot: (seq % OWN_SLOTS) as u16,
+            seq,
+        };
+        let order = Order {
+            chain,
+            chunk,
+            op,
+            body: Patch::Cut { len },
+        };
+        let (epoch, caller) = (place.epoch, Caller::Own);
+        let request = CoreInput::Request {
+            order,
+            epoch,
+            caller,
+        };
+        self.take(scene, request)
     }
 
     fn beat(&mut self, sent_us: u64) -> Message {
@@ -965,6 +999,7 @@ impl Node {
                 };
                 scene.send(self.index, Place::Volume(volume), message);
             }
+            Caller::Own => {}
             Caller::Reader { .. } => unreachable!("readers are answered by the shell"),
         }
     }

@@ -17,7 +17,7 @@ pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 /// Every kind of thing that must have happened in a run of some hundred seeds.
-pub(crate) const EXPECTED: [&str; 42] = [
+pub(crate) const EXPECTED: [&str; 43] = [
     "steps",
     "messages lost",
     "messages twice",
@@ -60,6 +60,7 @@ pub(crate) const EXPECTED: [&str; 42] = [
     "chains longer than they shall be",
     "copies freed that were left behind",
     "machines that have lost their RAM",
+    "chunks cut by their heads",
 ];
 
 impl Counts {

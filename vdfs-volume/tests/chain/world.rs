@@ -66,7 +66,7 @@ fn chains(rng: &mut Rng) -> Vec<Vec<usize>> {
         .collect()
 }
 
-fn chunks() -> impl Iterator<Item = ChunkId> {
+pub(crate) fn chunks() -> impl Iterator<Item = ChunkId> {
     let files = (1..=2 * CHAINS).map(vdfs_proto::DataId);
     files.map(|data| ChunkId { data, index: 0 })
 }
