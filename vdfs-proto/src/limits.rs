@@ -62,8 +62,9 @@ pub const OUTBOX_EVENTS_MAX: usize = 1 << 16;
 pub const EVENTS_PER_REPLY_MAX: usize = 1024;
 /// Data ids in one reap command: keeps the command within a frame body.
 pub const REAP_BATCH_MAX: usize = 4096;
-/// Chunks in flight between a client's write-behind and the volumes, in bytes.
-pub const WRITE_BEHIND_BYTES_MAX: usize = 64 << 20;
+/// Written bytes that a client holds until its volumes have them. One volume takes half of it at most, a
+/// chunk of the default size: the head of the next chunk is at work before that of the last one has done.
+pub const WRITE_BEHIND_BYTES_MAX: usize = 128 << 20;
 /// Read ahead of one open file, in bytes.
 pub const READ_AHEAD_BYTES_MAX: usize = 32 << 20;
 
