@@ -52,7 +52,8 @@ impl Cluster {
             scratch,
         };
         for _ in 0..options.volumes {
-            cluster.add_volume(options.ram_mib / u64::from(options.volumes));
+            let ram_mib = options.ram_mib / u64::from(options.volumes);
+            cluster.add_volume_with(ram_mib, options.copy_rate);
         }
         for _ in 0..mounts {
             cluster.add_mount();
@@ -62,6 +63,10 @@ impl Cluster {
 
     /// One more volume, on a new host; returns when it has registered.
     pub fn add_volume(&mut self, ram_mib: u64) {
+        self.add_volume_with(ram_mib, None);
+    }
+
+    fn add_volume_with(&mut self, ram_mib: u64, copy_rate: Option<&str>) {
         let number = self.volumes.len() + 1;
         let (name, host) = (format!("volume-{number}"), new_host(&mut self.hosts));
         let identity = self.issue("volume", &name);
@@ -70,6 +75,9 @@ impl Cluster {
         arguments.extend(["--identity".into(), path_text(&identity)]);
         arguments.extend(["--name".into(), name.clone()]);
         arguments.extend(["--ram".into(), format!("{ram_mib}MiB")]);
+        if let Some(rate) = copy_rate {
+            arguments.extend(words(&["--copy-rate", rate]));
+        }
         let listen = listen(host.as_ref(), VOLUME_PORT);
         let log = self.log(&name);
         let part = Part::new(programs::vdfs_volume(), arguments, log).on(host);

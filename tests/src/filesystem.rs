@@ -31,6 +31,8 @@ pub struct Options {
     pub chunk_size: &'static str,
     /// Copies of each chunk, on a cluster.
     pub replicas: Option<u32>,
+    /// Of each volume of a cluster, a second.
+    pub copy_rate: Option<&'static str>,
 }
 
 /// A filesystem with one mount that belongs to it.
@@ -56,6 +58,7 @@ impl Default for Options {
             volumes: 2,
             chunk_size: "256KiB",
             replicas: Some(1),
+            copy_rate: None,
         }
     }
 }

@@ -82,6 +82,7 @@ fn empty_volume_is_filled_by_full_ones_within_every_budget() {
         ram_mib: 3 * RAM_MIB,
         replicas: Some(2),
         chunk_size: "1MiB",
+        ..Options::default()
     });
     let cgroups = confine(&mut cluster);
     let (here, there) = (cluster.dir(), cluster.mounts[1].dir());

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{SeekFrom, seek};
 use serde_json::Value;
@@ -151,6 +151,29 @@ fn copies_are_made_of_what_exists_when_more_are_asked_for() {
         cluster.volumes[victim].start();
         cluster.wait_until_whole();
     }
+}
+
+#[test]
+fn copies_keep_to_the_rate_that_their_giver_has() {
+    if mount_tests_skipped() {
+        return;
+    }
+    let cluster = Replicated::with(Options {
+        ram_mib: 1024,
+        copy_rate: Some("4MiB"),
+        ..Options::default()
+    });
+    let bytes = pattern::bytes(1, 0, 60 << 20);
+    fs::write(cluster.mounts[0].dir().join("file"), &bytes).expect("writes");
+    let set = cluster.vdfs(&["replicas", "set", "2"]);
+    assert!(set.status.success(), "{set:?}");
+    let begun = Instant::now();
+    eventually("a copy is begun", WHOLE_WITHIN, || {
+        copies_of(&cluster, "/file") == 2
+    });
+    cluster.wait_until_whole();
+    // Each of the two gives about half of it.
+    assert!(begun.elapsed() > Duration::from_secs(5));
 }
 
 #[test]

@@ -2,10 +2,14 @@
 //! with a part of what is under way otherwise.
 //!
 //! A share of a link or of a processor goes to whoever has more in flight there. So it is that which is
-//! bounded: it needs no figure for the speed of a machine or of its network.
+//! bounded: it needs no figure for the speed of a machine or of its network. Where others pay for the network,
+//! the copies may have a budget in bytes a second too.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use vdfs_net::clock::boot_ms;
 
@@ -15,11 +19,12 @@ use crate::limits::{PIECES_AT_ONCE, PIECES_BESIDE_CLIENTS};
 /// the time.
 const BUSY_MS: u64 = 100;
 
-/// What clients do here, by themselves or through the volume before this one.
+/// What clients do here, by themselves or through the volume before this one, and what copies may take.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     /// When they have last read or written.
     last_ms: AtomicU64,
+    copies: CopyRate,
 }
 
 impl Traffic {
@@ -27,8 +32,40 @@ impl Traffic {
         self.last_ms.store(boot_ms(), Ordering::Relaxed);
     }
 
+    /// Copies take at most so many bytes a second from now on, those for all other volumes together.
+    pub(crate) fn limit_copies(&self, bytes_per_second: u64) {
+        self.copies.limit.set(bytes_per_second).expect("set once");
+    }
+
+    /// Ends when so many bytes more may be copied.
+    pub(crate) async fn wait_for_copy(&self, bytes: usize) {
+        if let Some(at) = self.copies.take(bytes, Instant::now()) {
+            tokio::time::sleep_until(at.into()).await;
+        }
+    }
+
     fn is_busy(&self) -> bool {
         boot_ms() < self.last_ms.load(Ordering::Relaxed) + BUSY_MS
+    }
+}
+
+#[derive(Debug, Default)]
+struct CopyRate {
+    /// In bytes a second.
+    limit: OnceLock<u64>,
+    /// When what has been taken is used up.
+    paid_until: Mutex<Option<Instant>>,
+}
+
+impl CopyRate {
+    /// Takes so many bytes; gives when they may go, if there is a limit. What was not used before is gone.
+    fn take(&self, bytes: usize, now: Instant) -> Option<Instant> {
+        let limit = *self.limit.get()?;
+        let mut paid_until = self.paid_until.lock();
+        let at = paid_until.map_or(now, |until| until.max(now));
+        let cost = Duration::from_secs_f64(bytes as f64 / limit as f64);
+        *paid_until = Some(at + cost);
+        Some(at)
     }
 }
 
@@ -68,6 +105,24 @@ mod tests {
     fn turns(pace: &Pace, traffic: &Traffic) -> usize {
         let turns = std::iter::from_fn(|| pace.turn(traffic).now_or_never());
         turns.collect::<Vec<_>>().len()
+    }
+
+    #[test]
+    fn copies_take_what_their_rate_allows_and_save_nothing_up() {
+        let (rate, now) = (CopyRate::default(), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        assert_eq!(rate.take(1 << 20, now), None, "no limit");
+        rate.limit.set(1 << 20).expect("once");
+        let turns = [
+            (now, 0),
+            (now, 1),
+            (after(1), 2),
+            (after(9), 9),
+            (after(9), 10),
+        ];
+        for (asked, goes) in turns {
+            assert_eq!(rate.take(1 << 20, asked), Some(after(goes)));
+        }
     }
 
     #[test]

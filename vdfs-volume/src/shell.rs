@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -47,6 +48,9 @@ pub struct VolumeConfig {
     pub ram_dir: PathBuf,
     /// All that it may take of the RAM, in bytes.
     pub budget_bytes: u64,
+    /// What copies for other volumes may take, in bytes a second; no more than what they leave to clients
+    /// anyway if there is none.
+    pub copy_rate: Option<NonZeroU64>,
     /// Where others reach it.
     pub addr: SocketAddr,
     /// Called before a panic ends the process.
@@ -98,6 +102,9 @@ impl Volume {
         let link = Link::new(config.clone(), node.clone(), master, tell_registered);
         let peers = runtime()?;
         let engine = node.engine.clone();
+        if let Some(rate) = config.copy_rate {
+            engine.traffic().limit_copies(rate.get());
+        }
         engine.set_peers(Peers::new(ways, peers.handle().clone()));
         let spawn = |task, runtime, work| spawn(task, &config, runtime, work);
         let threads = vec![

@@ -87,6 +87,7 @@ impl Cluster {
             host: "host".to_owned(),
             ram_dir: self.dir.path().join(&name),
             budget_bytes: VOLUME_BYTES,
+            copy_rate: None,
             addr: anywhere(),
             panic_hook: PanicHook::default(),
         };

@@ -223,6 +223,7 @@ impl Plan<'_> {
             host: Host::here().blame("/proc")?.name,
             ram_dir: self.state.ram().join(node),
             budget_bytes: self.parameters.volume_budget_bytes(),
+            copy_rate: None,
             addr,
             panic_hook: PanicHook::new(move || mounted.detach()),
         })

@@ -52,6 +52,10 @@ pub struct Options {
     /// STATE/ram, else a quarter of the available memory]
     #[arg(long, value_name = "SIZE")]
     pub ram: Option<Size>,
+    /// Most that copies for other volumes may take of the network, in bytes a second [default: no
+    /// limit; they leave most of it to clients in any case]
+    #[arg(long, value_name = "SIZE")]
+    pub copy_rate: Option<Size>,
     /// The machine it is on, for the placement of copies [default: the address at which the
     /// master sees it]
     #[arg(long, value_name = "NAME")]

@@ -1,6 +1,7 @@
 //! A volume with its state directory and its door.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// `None` takes what [`budget_bytes`] finds.
     pub ram: Option<Size>,
+    /// `None` sets none.
+    pub copy_rate: Option<NonZeroU64>,
     /// `None` takes the address at which the master sees the volume.
     pub host: Option<String>,
     /// `None` takes the name in the certificate.
@@ -55,6 +58,7 @@ impl ServerConfig {
             masters: vdfs_program::masters::resolve(masters)?,
             listen: options.listen.expect("has a default"),
             ram: options.ram,
+            copy_rate: options.copy_rate.map(copy_rate).transpose()?,
             host: options.host.clone(),
             name: options.name.clone(),
         })
@@ -99,6 +103,7 @@ impl Server {
             host: config.host.clone().unwrap_or_default(),
             ram_dir: state.ram(),
             budget_bytes,
+            copy_rate: config.copy_rate,
             addr,
             panic_hook: PanicHook::default(),
         };
@@ -214,6 +219,14 @@ fn budget_bytes(config: &ServerConfig, state: &StateDir) -> Result<u64, Failure>
     let available = vdfs_program::available_bytes().blame("/proc/meminfo")?;
     let quarter = (available + ram::in_use_bytes(&state.ram())) / 4;
     Ok(quarter >> 20 << 20)
+}
+
+fn copy_rate(Size(bytes): Size) -> Result<NonZeroU64, Failure> {
+    NonZeroU64::new(bytes).ok_or_else(|| {
+        Failure::new("copy-rate", "nothing would ever be copied").way_out(
+            "name what copies may take a second, as in --copy-rate 200MiB, or leave it out",
+        )
+    })
 }
 
 fn master(addr: &SocketAddr) -> Target {

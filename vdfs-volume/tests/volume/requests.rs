@@ -31,6 +31,7 @@ impl Home {
 
     pub(crate) fn config(&self) -> VolumeConfig {
         VolumeConfig {
+            copy_rate: None,
             name: "one".to_owned(),
             host: "here".to_owned(),
             ram_dir: self.ram_dir(),
