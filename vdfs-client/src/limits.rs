@@ -46,8 +46,8 @@ pub(crate) const LOCK_WAITS_MAX: usize = REQUESTS_PER_CONNECTION_MAX / 4;
 /// than the lease of one that has died, and two send the same bytes only where links are slow.
 pub(crate) const READ_SILENCE: Duration = Duration::from_millis(500);
 
-/// How long others are asked first where a volume has not answered: several times
-/// what an attempt to connect takes.
+/// How long others are asked first where a volume was not reached: several times what an attempt to connect
+/// takes.
 pub(crate) const SILENT_FOR: Duration = Duration::from_secs(5);
 
 /// First and longest pause between attempts.

@@ -1,9 +1,9 @@
 //! Questions to all volumes that have chunks of a file: one request each, however many chunks.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::try_join_all;
 use tokio::time::timeout;
 use vdfs_proto::data::{DataReply, DataRequest, FilePart};
 use vdfs_proto::operation::Operation;
@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::limits::READ_SILENCE;
 use crate::plan::{Asked, plan_parts};
-use crate::retry::{Attempt, next, retry};
+use crate::retry::{Attempt, Next, next, retry};
 
 /// Asks each volume that may have chunks of the range `from..to` of a file, which is not empty.
 pub(crate) async fn ask_parts<O, M>(
@@ -34,7 +34,7 @@ where
         range,
         question,
         version_used: 0,
-        in_vain: BTreeSet::new(),
+        in_vain: BTreeMap::new(),
     };
     let answers = retry(&mut attempt, &life, deadline).await;
     answers.map_err(|failure| failure.status)
@@ -47,8 +47,8 @@ struct PartsAttempt<'a, M> {
     question: M,
     /// Of the chain table that the last attempt went by.
     version_used: u64,
-    /// These said nothing, or that they may not answer.
-    in_vain: BTreeSet<VolumeId>,
+    /// How often these said nothing, or that they may not answer.
+    in_vain: BTreeMap<VolumeId, u32>,
 }
 
 impl<M> PartsAttempt<'_, M> {
@@ -61,16 +61,13 @@ impl<M> PartsAttempt<'_, M> {
         let volumes = &self.client.volumes;
         let question = (self.question)(asked.part);
         let answer = volumes.ask(&asked.route, question, Bytes::new());
+        // Changes go the same way all the while: that it is slow with this does not count.
         let answer = match asked.has_others {
-            true => timeout(READ_SILENCE, answer)
-                .await
-                .unwrap_or(Err(Status::DeadlineExceeded)),
-            false => {
-                let answer = answer.await;
-                volumes.note_answer(&asked.route, &answer);
-                answer
-            }
+            true => timeout(READ_SILENCE, answer).await,
+            false => Ok(answer.await),
         };
+        let answer = answer.map_err(|_| Status::DeadlineExceeded)?;
+        volumes.note_answer(&asked.route, &answer);
         answer.map(|(reply, _)| reply)
     }
 }
@@ -88,10 +85,12 @@ where
         self.version_used = table.version();
         let (chunk_size, ways) = (self.client.chunk_size, (volumes, &table));
         let parts = plan_parts(self.layout, chunk_size, self.range, ways, &self.in_vain)?;
-        let answers = join_all(parts.iter().map(|asked| self.ask(asked))).await;
-        if parts.iter().any(|asked| !asked.has_others) {
-            self.in_vain.clear();
-        }
+        let asked = parts.iter().map(async |asked| match self.ask(asked).await {
+            // No other attempt will change that.
+            Err(status) if next(status) == Next::Answer => Err(status),
+            answer => Ok(answer),
+        });
+        let answers = try_join_all(asked).await?;
         let mut replies = Vec::new();
         let mut failures = Vec::new();
         for (asked, answer) in parts.iter().zip(answers) {
@@ -99,14 +98,13 @@ where
                 Ok(reply) => replies.push(reply),
                 Err(status) => {
                     if status.is_silence() || status == Status::NotServing {
-                        self.in_vain.insert(asked.route.volume);
+                        *self.in_vain.entry(asked.route.volume).or_default() += 1;
                     }
                     failures.push(status);
                 }
             }
         }
-        // What no other attempt will change goes first.
-        match failures.into_iter().min_by_key(|status| next(*status)) {
+        match failures.into_iter().max_by_key(|status| next(*status)) {
             Some(status) => Err(status),
             None => Ok(replies),
         }

@@ -136,11 +136,12 @@ impl Engine {
     /// The chunk may be damaged. Whether it may be repaired in a moment: others serve its chain too, and it
     /// was not looked into lately.
     pub(crate) fn doubt(&self, chunk: ChunkId, chain: ChainId) -> bool {
-        let others_serve = self.look(|core| {
+        let serves_with_others = self.look(|core| {
             let row = core.membership().table().chain(chain);
-            row.is_some_and(|row| row.serving().count() > 1)
+            let has_others = row.is_some_and(|row| row.serving().count() > 1);
+            has_others && core.place(chain).is_some_and(|place| place.serves)
         });
-        others_serve && self.doubts.raise(chunk)
+        serves_with_others && self.doubts.raise(chunk)
     }
 
     /// Takes a client's change in. Refuses what [`Store::check`] does, and with `StaleEpoch`,

@@ -37,11 +37,9 @@ impl Traffic {
         self.copies.limit.set(bytes_per_second).expect("set once");
     }
 
-    /// Ends when so many bytes more may be copied.
-    pub(crate) async fn wait_for_copy(&self, bytes: usize) {
-        if let Some(at) = self.copies.take(bytes, Instant::now()) {
-            tokio::time::sleep_until(at.into()).await;
-        }
+    /// So many bytes more are copied: gives when they may go, unless a change waits for them.
+    pub(crate) fn take_for_copy(&self, bytes: usize) -> Option<Instant> {
+        self.copies.take(bytes, Instant::now())
     }
 
     fn is_busy(&self) -> bool {

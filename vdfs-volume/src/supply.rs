@@ -244,9 +244,9 @@ impl<'a> Receiver<'a> {
             let turn = pace.map(|pace| pace.turn(self.engine.traffic()));
             let _turn = OptionFuture::from(turn).await;
             let piece = self.engine.store().piece(&copy, offset)?;
-            if pace.is_some() {
-                let traffic = self.engine.traffic();
-                traffic.wait_for_copy(piece.bytes.len()).await;
+            let at = self.engine.traffic().take_for_copy(piece.bytes.len());
+            if let Some(at) = at.filter(|_| pace.is_some()) {
+                tokio::time::sleep_until(at.into()).await;
             }
             let is_first = offset == 0;
             offset = piece.offset + piece.bytes.len() as u32;

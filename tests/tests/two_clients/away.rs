@@ -13,7 +13,7 @@ use crate::cluster::{CHUNK_BYTES, Cluster, VOLUMES, read_write, regular, volume_
 use crate::seeds::runtime;
 
 /// More than the write buffer of a client, and more runs than it has slots.
-const FLOOD_FILES: usize = 400;
+const FLOOD_FILES: usize = WRITE_BEHIND_BYTES_MAX / CHUNK_BYTES as usize * 5 / 4;
 /// A flood that takes nothing for so long takes nothing any more.
 const STILL: Duration = Duration::from_millis(500);
 const ROUNDS: u32 = 100;

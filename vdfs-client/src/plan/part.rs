@@ -1,6 +1,6 @@
 //! A range of a file as parts, one a volume.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use vdfs_proto::data::FilePart;
 use vdfs_proto::limits::CHAINS_PER_GROUP;
@@ -14,7 +14,7 @@ pub(crate) struct Asked {
     /// That of one of its chains: a volume that goes leaves them all.
     pub(crate) route: Route,
     pub(crate) part: FilePart,
-    /// Of each of its chains others serve who have not been asked in vain.
+    /// This volume, and of each of its chains another one, was not asked in vain before.
     pub(crate) has_others: bool,
 }
 
@@ -25,14 +25,15 @@ pub(crate) fn plan_parts(
     chunk_size: ChunkSize,
     (from, to): (u64, u64),
     (volumes, table): (&Volumes, &Snapshot),
-    in_vain: &BTreeSet<VolumeId>,
+    in_vain: &BTreeMap<VolumeId, u32>,
 ) -> Result<Vec<Asked>, Status> {
     let (first, last) = (chunk_size.index_of(from), chunk_size.index_of(to - 1));
     let chains = (last - first).min(CHAINS_PER_GROUP - 1);
+    let times = |route: &Route| in_vain.get(&route.volume).copied().unwrap_or(0);
     let mut parts = BTreeMap::new();
     for index in (0..=chains).map(|step| first.wrapping_add(step)) {
         let mut ways = volumes.ways_in(table, layout.chain(index));
-        ways.sort_by_key(|route| in_vain.contains(&route.volume));
+        ways.sort_by_key(times);
         let mut ways = ways.into_iter();
         let route = ways.next().ok_or(Status::NotServing)?;
         let asked = parts.entry(route.volume).or_insert_with(|| Asked {
@@ -45,7 +46,7 @@ pub(crate) fn plan_parts(
             has_others: true,
         });
         asked.part.chains.insert(layout.position(index));
-        asked.has_others &= ways.any(|other| !in_vain.contains(&other.volume));
+        asked.has_others &= times(&asked.route) == 0 && ways.any(|other| times(&other) == 0);
     }
     Ok(parts.into_values().collect())
 }

@@ -121,6 +121,56 @@ mod tests {
         })
     }
 
+    /// A socket that takes everything.
+    #[derive(Debug)]
+    struct Willing;
+
+    impl AsyncUdpSocket for Willing {
+        fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+            unreachable!("it has room")
+        }
+
+        fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+            assert!(transmit.contents.len() <= UDP_SEND_BYTES_MAX);
+            Ok(())
+        }
+
+        fn poll_recv(
+            &self,
+            _: &mut Context<'_>,
+            _: &mut [IoSliceMut<'_>],
+            _: &mut [RecvMeta],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn max_transmit_segments(&self) -> usize {
+            10
+        }
+    }
+
+    #[test]
+    fn batches_are_asked_for_that_fit_as_the_last_one_should_have() {
+        let cap = BatchCap::around(Arc::new(Willing));
+        assert_eq!(cap.max_transmit_segments(), 10);
+        for (datagram_bytes, fit) in [(16_336, 4), (8952, 7), (1452, 10)] {
+            let contents = vec![0; 10 * datagram_bytes];
+            let sent = cap.try_send(&Transmit {
+                destination: "127.0.0.1:1".parse().expect("an address"),
+                ecn: None,
+                contents: &contents,
+                segment_size: Some(datagram_bytes),
+                src_ip: None,
+            });
+            sent.expect("it is split");
+            assert_eq!(cap.max_transmit_segments(), fit);
+        }
+    }
+
     #[test]
     fn batch_that_linux_takes_is_not_split() {
         assert_eq!(pieces(10, 1452), None);

@@ -52,8 +52,8 @@ pub struct Options {
     /// STATE/ram, else a quarter of the available memory]
     #[arg(long, value_name = "SIZE")]
     pub ram: Option<Size>,
-    /// Most that copies for other volumes may take of the network, in bytes a second [default: no
-    /// limit; they leave most of it to clients in any case]
+    /// Most that copies for other volumes take of the network, in bytes a second; what a write waits
+    /// for goes at once, and others later [default: no limit; they leave most of it to clients]
     #[arg(long, value_name = "SIZE")]
     pub copy_rate: Option<Size>,
     /// The machine it is on, for the placement of copies [default: the address at which the

@@ -36,7 +36,9 @@ pub(crate) enum Caller {
         read: Read,
     },
     /// The volume itself: whoever has asked it for a cut asks again.
-    Own,
+    Own {
+        op: OpId,
+    },
     /// A predecessor, in one of its lives.
     Above {
         volume: usize,

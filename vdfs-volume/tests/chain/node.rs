@@ -337,7 +337,6 @@ impl Node {
         let Some(place) = self.core().place(chain).filter(|place| place.is_head) else {
             return Ok(());
         };
-        scene.counts.hit("chunks cut by their heads");
         let seq = scene.now_us;
         let op = OpId {
             session: SessionId::of_volume(Self::volume(self.index)),
@@ -350,7 +349,7 @@ impl Node {
             op,
             body: Patch::Cut { len },
         };
-        let (epoch, caller) = (place.epoch, Caller::Own);
+        let (epoch, caller) = (place.epoch, Caller::Own { op });
         let request = CoreInput::Request {
             order,
             epoch,
@@ -999,7 +998,11 @@ impl Node {
                 };
                 scene.send(self.index, Place::Volume(volume), message);
             }
-            Caller::Own => {}
+            Caller::Own { op } => match outcome {
+                Ok(_) => scene.counts.hit("chunks cut by their heads"),
+                Err(Status::NoSpace) => scene.history.refused(op),
+                Err(_) => {}
+            },
             Caller::Reader { .. } => unreachable!("readers are answered by the shell"),
         }
     }
