@@ -13,13 +13,12 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{SeekFrom, seek};
 use serde_json::Value;
+use vdfs_proto::chunk::BLOCK_BYTES;
 use vdfs_tests::hosts::Host;
 use vdfs_tests::part::Part;
 use vdfs_tests::replicated::WHOLE_WITHIN;
 use vdfs_tests::under_change::{Journals, check_files, write_files};
 use vdfs_tests::{Cluster, Options, Replicated, eventually, mount_tests_skipped, pattern};
-
-const BLOCK_BYTES: u64 = 4096;
 
 /// What a program may wait when a volume dies: its lease, the new epoch, and a busy machine.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -443,7 +442,8 @@ fn mount_that_does_not_reach_a_volume_goes_through_the_others() {
                 let blocks = sparse.metadata().expect("is told").blocks();
                 assert!(blocks <= 16, "{blocks} blocks");
                 let data = seek(&sparse, SeekFrom::Data(0)).expect("is told");
-                assert_eq!(data, 30_000_000 / BLOCK_BYTES * BLOCK_BYTES);
+                let block_bytes = u64::from(BLOCK_BYTES);
+                assert_eq!(data, 30_000_000 / block_bytes * block_bytes);
             }
         },
         |cluster| {

@@ -5,6 +5,7 @@
 //! bounded: it needs no figure for the speed of a machine or of its network. Where others pay for the network,
 //! the copies may have a budget in bytes a second too.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ const BUSY_MS: u64 = 100;
 pub(crate) struct Traffic {
     /// When they have last read or written.
     last_ms: AtomicU64,
-    copies: CopyRate,
+    /// What copies may take, if that is bounded.
+    copies: OnceLock<Mutex<Rate>>,
 }
 
 impl Traffic {
@@ -34,12 +36,14 @@ impl Traffic {
 
     /// Copies take at most so many bytes a second from now on, those for all other volumes together.
     pub(crate) fn limit_copies(&self, bytes_per_second: u64) {
-        self.copies.limit.set(bytes_per_second).expect("set once");
+        let rate = Mutex::new(Rate::new(bytes_per_second));
+        self.copies.set(rate).expect("set once");
     }
 
     /// So many bytes more are copied: gives when they may go, unless a change waits for them.
     pub(crate) fn take_for_copy(&self, bytes: usize) -> Option<Instant> {
-        self.copies.take(bytes, Instant::now())
+        let rate = self.copies.get()?;
+        Some(rate.lock().take(bytes as u64, Instant::now()).start)
     }
 
     fn is_busy(&self) -> bool {
@@ -47,23 +51,29 @@ impl Traffic {
     }
 }
 
-#[derive(Debug, Default)]
-struct CopyRate {
-    /// In bytes a second.
-    limit: OnceLock<u64>,
+/// So many bytes a second.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    bytes_per_second: u64,
     /// When what has been taken is used up.
-    paid_until: Mutex<Option<Instant>>,
+    paid_until: Option<Instant>,
 }
 
-impl CopyRate {
-    /// Takes so many bytes; gives when they may go, if there is a limit. What was not used before is gone.
-    fn take(&self, bytes: usize, now: Instant) -> Option<Instant> {
-        let limit = *self.limit.get()?;
-        let mut paid_until = self.paid_until.lock();
-        let at = paid_until.map_or(now, |until| until.max(now));
-        let cost = Duration::from_secs_f64(bytes as f64 / limit as f64);
-        *paid_until = Some(at + cost);
-        Some(at)
+impl Rate {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
+        Rate {
+            bytes_per_second,
+            paid_until: None,
+        }
+    }
+
+    /// Takes so many bytes; gives from when they may go until they are used up. What was not used before is
+    /// gone.
+    pub(crate) fn take(&mut self, bytes: u64, now: Instant) -> Range<Instant> {
+        let from = self.paid_until.map_or(now, |until| until.max(now));
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        self.paid_until = Some(from + cost);
+        from..from + cost
     }
 }
 
@@ -107,10 +117,9 @@ mod tests {
 
     #[test]
     fn copies_take_what_their_rate_allows_and_save_nothing_up() {
-        let (rate, now) = (CopyRate::default(), Instant::now());
+        assert_eq!(Traffic::default().take_for_copy(1 << 20), None, "no limit");
+        let (mut rate, now) = (Rate::new(1 << 20), Instant::now());
         let after = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(rate.take(1 << 20, now), None, "no limit");
-        rate.limit.set(1 << 20).expect("once");
         let turns = [
             (now, 0),
             (now, 1),
@@ -119,7 +128,7 @@ mod tests {
             (after(9), 10),
         ];
         for (asked, goes) in turns {
-            assert_eq!(rate.take(1 << 20, asked), Some(after(goes)));
+            assert_eq!(rate.take(1 << 20, asked), after(goes)..after(goes + 1));
         }
     }
 

@@ -15,6 +15,7 @@ use vdfs_proto::data::{DamagedChunk, ScrubReport, ScrubState};
 
 use crate::limits::DAMAGED_CHUNKS_LISTED_MAX;
 use crate::node::Node;
+use crate::pace::Rate;
 use crate::panics::PanicHook;
 use crate::store::{ScrubCursor, ScrubbedPiece};
 
@@ -97,6 +98,7 @@ impl Run {
 
     fn go(&self, node: &Weak<Node>) {
         let mut cursor = ScrubCursor::default();
+        let mut rate = Rate::new(self.bytes_per_second);
         let mut next = Instant::now();
         let state = loop {
             if !self.waits_until(next) {
@@ -111,8 +113,7 @@ impl Run {
             if self.note(piece) {
                 node.engine.doubt(piece.chunk, piece.chain);
             }
-            let cost = piece.bytes as f64 / self.bytes_per_second as f64;
-            next = next.max(Instant::now()) + Duration::from_secs_f64(cost);
+            next = rate.take(piece.bytes, Instant::now()).end;
         };
         let mut report = self.report.lock();
         report.state = state;

@@ -74,8 +74,7 @@ impl Store {
 
     fn heal_block(&self, body: &mut Body, block: u32, (bytes, sum): (&[u8], u32)) {
         let file = self.files.get(body.id);
-        let is_damaged = self.matching_block(&file, body, block).is_none();
-        if !body.sums.is_present(block) || !is_damaged {
+        if !body.sums.is_present(block) || self.matching_block(&file, body, block).is_some() {
             return;
         }
         memory::write(&file, block * BLOCK_BYTES, bytes);

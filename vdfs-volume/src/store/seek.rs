@@ -42,10 +42,10 @@ impl Store {
             let body = chunk.body.read();
             let is_asked = part.chains.contains(part.layout.position(chunk.id.index));
             match body.condition {
-                Condition::Bad if is_asked => return Err(Status::DataLost),
+                _ if !is_asked => {}
+                Condition::Bad => return Err(Status::DataLost),
                 Condition::Coming => {}
-                _ if is_asked => blocks += u64::from(body.sums.present_count()),
-                _ => {}
+                _ => blocks += u64::from(body.sums.present_count()),
             }
             next = self.chunk_after(chunk.id);
         }

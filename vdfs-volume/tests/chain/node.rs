@@ -484,16 +484,19 @@ impl Node {
             } => *chain,
             _ => return None,
         };
+        self.place_behind(from, chain).map(|place| place.serves)
+    }
+
+    /// Its place in a chain, if it is the one behind that volume's.
+    fn place_behind(&self, from: Place, chain: ChainId) -> Option<vdfs_volume::chain::Place> {
         let place = self.core().place(chain)?;
         let before = place.predecessor.map(Self::index_of);
-        (before.map(Place::Volume) == Some(from)).then_some(place.serves)
+        (before.map(Place::Volume) == Some(from)).then_some(place)
     }
 
     fn is_syncing_behind(&self, from: Place, (chain, epoch): (ChainId, Epoch)) -> bool {
-        let place = self.core().place(chain);
-        let place = place.filter(|of| of.epoch == epoch && !of.serves);
-        let before = place.and_then(|of| of.predecessor).map(Self::index_of);
-        before.map(Place::Volume) == Some(from)
+        let place = self.place_behind(from, chain);
+        place.is_some_and(|of| of.epoch == epoch && !of.serves)
     }
 
     /// What other volumes ask.
