@@ -38,9 +38,16 @@ pub(super) struct Replies {
 
 #[derive(Debug, Default)]
 struct Places {
-    of_slot: BTreeMap<Slot, u32>,
+    of_slot: BTreeMap<Slot, Held>,
     /// What was found at start; the records that only chunks told have no place yet.
     found: BTreeMap<Slot, Reply>,
+}
+
+/// A slot's record.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    place: u32,
+    seq: u64,
 }
 
 impl Replies {
@@ -52,7 +59,8 @@ impl Replies {
             if let Some(reply) = decode(wire) {
                 used.push(place);
                 let slot = slot_of(reply.op);
-                places.of_slot.insert(slot, place);
+                let seq = reply.op.seq;
+                places.of_slot.insert(slot, Held { place, seq });
                 places.found.insert(slot, reply);
             }
         });
@@ -81,8 +89,9 @@ impl Replies {
                 outcome: Some(Ok(version)),
             };
             places.found.insert(slot, reply);
-            if let Some(place) = places.of_slot.get(&slot) {
-                self.table.write(*place, &encode(reply));
+            if let Some(held) = places.of_slot.get_mut(&slot) {
+                held.seq = op.seq;
+                self.table.write(held.place, &encode(reply));
             }
         }
     }
@@ -108,7 +117,8 @@ impl Replies {
             let is_lacking = is_kept(slot.0) && !places.of_slot.contains_key(&slot);
             if is_lacking && let Some(place) = self.table.take_one() {
                 self.table.write(place, &encode(reply));
-                places.of_slot.insert(slot, place);
+                let seq = reply.op.seq;
+                places.of_slot.insert(slot, Held { place, seq });
             }
         }
     }
@@ -123,20 +133,25 @@ impl Replies {
     }
 
     fn erase(&self, places: &mut Places, slot: Slot) {
-        if let Some(place) = places.of_slot.remove(&slot) {
-            self.table.write(place, &[0; REPLY_BYTES]);
-            self.table.free(std::iter::once(place));
+        if let Some(held) = places.of_slot.remove(&slot) {
+            self.table.write(held.place, &[0; REPLY_BYTES]);
+            self.table.free(std::iter::once(held.place));
         }
     }
 
-    /// Records a reply in the place of the slot's last one.
+    /// Records a reply in the place of the slot's last one. Not if that is of a later op: threads bring
+    /// them here in any order.
     pub(super) fn record(&self, reply: Reply) {
         let mut places = self.places.lock();
-        let slot = slot_of(reply.op);
+        let (slot, seq) = (slot_of(reply.op), reply.op.seq);
         let known = places.of_slot.get(&slot).copied();
-        let place = known.or_else(|| self.table.take_one());
+        if known.is_some_and(|held| held.seq > seq) {
+            return;
+        }
+        let place = known.map(|held| held.place);
+        let place = place.or_else(|| self.table.take_one());
         let place = place.expect("the core takes in no more slots than there are places");
-        places.of_slot.insert(slot, place);
+        places.of_slot.insert(slot, Held { place, seq });
         self.table.write(place, &encode(reply));
     }
 }
@@ -263,6 +278,18 @@ mod tests {
         for (slot, outcome) in outcomes.into_iter().enumerate() {
             assert_eq!(found[slot], reply(op(1, slot as u16, 5), outcome));
         }
+    }
+
+    #[test]
+    fn replies_of_a_later_op_stay_when_an_earlier_one_is_recorded() {
+        let file = file();
+        let before = replies(&file);
+        before.record(done(op(1, 0, 9), 9));
+        before.record(done(op(1, 0, 8), 8));
+        assert_eq!(replies(&file).found(), [done(op(1, 0, 9), 9)]);
+        let again = replies(&file);
+        again.record(done(op(1, 0, 8), 8));
+        assert_eq!(replies(&file).found(), [done(op(1, 0, 9), 9)]);
     }
 
     #[test]
