@@ -48,6 +48,8 @@ mod removal;
 mod replies;
 mod retirement;
 mod sessions;
+#[cfg(feature = "simulation")]
+mod simulation;
 mod spread;
 mod state;
 mod status;
@@ -159,7 +161,7 @@ pub struct Heard {
 /// Whose heartbeats are answered, and when it was heard last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    pub incarnation: u64,
+    pub registration: u64,
     pub heard_ms: u64,
 }
 
@@ -172,7 +174,7 @@ pub enum Effect {
         ticket: Ticket,
         outcome: Result<CoreReply, Status>,
     },
-    /// Heartbeats of the volume are answered for this incarnation alone, or not at all. Holds before
+    /// Heartbeats of the volume are answered for this registration alone, or not at all. Holds before
     /// the replies of the turn leave.
     Lease {
         volume: VolumeId,

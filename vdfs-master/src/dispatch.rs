@@ -9,20 +9,22 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use vdfs_net::clock;
 use vdfs_net::{Begun, Outcome, PeerIdentity, Request, Response, Service};
 use vdfs_proto::Status;
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::{Purpose, Role};
 use vdfs_proto::meta::{AdminReply, AdminRequest};
-use vdfs_proto::volume::{VolumeReply, VolumeRequest};
+use vdfs_proto::volume::{Heartbeat, HeartbeatAck, VolumeReply, VolumeRequest};
 
 use crate::certificates::Certificates;
 use crate::core::{CoreReply, CoreRequest, Peer};
 use crate::handlers;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::shell::inbox::{Answer, Waiter};
 use crate::shell::inspector::Inspector;
-use crate::shell::pulse::Pulse;
 use crate::shell::turns::Turns;
 
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub(crate) struct Dispatch {
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) turns: Arc<Turns>,
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) pulse: Arc<Mutex<Pulse>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) inspector: Arc<Inspector>,
@@ -109,6 +111,12 @@ impl Service for Dispatch {
 }
 
 impl Desk {
+    fn beat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAck, Status> {
+        let mut pulse = self.pulse.lock();
+        // Read under the lock: see the invariant of the pulse.
+        pulse.beat(heartbeat, clock::boot_ms())
+    }
+
     /// Queues a request for the next turn. The answer to a heartbeat never waits for one.
     fn ask(
         &self,
@@ -123,7 +131,7 @@ impl Desk {
                 request: VolumeRequest::Heartbeat(heartbeat),
                 ..
             } => {
-                let ack = self.pulse.beat(&heartbeat);
+                let ack = self.beat(&heartbeat);
                 Asked::Answered(ack.map(|ack| CoreReply::Volume(VolumeReply::Heartbeat(ack))))
             }
             CoreRequest::Admin(request) if is_inspection(&request) => {
@@ -371,7 +379,7 @@ mod tests {
         }
         let beat = VolumeRequest::Heartbeat(Heartbeat {
             volume: VolumeId(1),
-            incarnation: 1,
+            registration: 1,
             capacity_bytes: 0,
             used_bytes: 0,
         });

@@ -19,6 +19,7 @@ pub mod log;
 pub mod meta;
 pub mod metrics;
 pub mod program;
+pub mod pulse;
 pub mod shell;
 
 pub use shell::{AbortHook, FsConfig, Master, MasterConfig, MasterError};

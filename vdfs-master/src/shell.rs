@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use vdfs_net::host::Host;
 use vdfs_net::quic::NetCounters;
 use vdfs_net::{Identity, Service};
@@ -31,13 +32,13 @@ use crate::limits::{
 };
 use crate::log::{LogError, LogOpenError, OpLog};
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 
 mod boot;
 mod checkpoints;
 pub(crate) mod inbox;
 pub(crate) mod inspector;
 mod keeper;
-pub(crate) mod pulse;
 pub(crate) mod restore;
 #[cfg(test)]
 mod tests;
@@ -52,7 +53,6 @@ use checkpoints::Checkpoints;
 use inbox::{Inbox, Stop};
 use inspector::Inspector;
 use keeper::{Fatal, Keeper, KeeperOptions};
-use pulse::Pulse;
 use turns::Turns;
 
 /// What a master is started with.
@@ -147,7 +147,7 @@ pub struct Master {
     is_new: bool,
     inbox: Arc<Inbox>,
     turns: Arc<Turns>,
-    pulse: Arc<Pulse>,
+    pulse: Arc<Mutex<Pulse>>,
     metrics: Arc<Metrics>,
     certificates: Arc<Certificates>,
     inspector: Arc<Inspector>,

@@ -43,18 +43,22 @@ pub struct Register {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Registered {
     pub volume: VolumeId,
-    /// Named in what follows: whoever names it knows the fences of this reply.
+    /// Named in what follows; another one each time, over all terms of the master.
     pub registration: u64,
     /// Of this life of the master; commands of a lower term are refused.
     pub term: u64,
     pub chunk_size: ChunkSize,
     pub table: ChainTable,
-    /// All fences in force, before the first lease.
+    /// All fences in force, before the first lease. Each is ordered too where the master waits for the end of
+    /// what may be under way.
     pub fences: Vec<Fence>,
     /// The next data id that the master gives out.
     pub data_next: DataId,
     /// Sessions whose retry records are kept; records of others are dropped.
     pub live_sessions: Vec<SessionId>,
+    /// The next session that the master opens: all below that are not named here have ended, or were opened
+    /// by a log that has lost its end.
+    pub session_next: SessionId,
 }
 
 /// Writes of `session` are refused at commit; numbered, so that a late one is recognised.
@@ -67,7 +71,8 @@ pub struct Fence {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
     pub volume: VolumeId,
-    pub incarnation: u64,
+    /// As which the volume knows itself taken in: whoever has not heard of his last one gets no lease.
+    pub registration: u64,
     pub capacity_bytes: u64,
     pub used_bytes: u64,
 }

@@ -23,7 +23,11 @@
 //!   has left may have a place in the next epoch, if another member loses its place first. In a new epoch
 //!   it is passed to the new successor with the same op and version.
 //! - Whoever shows new bytes has only members above that are closed for them. Reads of a chunk that
-//!   is closed for a change which was passed on wait.
+//!   is closed for a change which was passed on wait. So do those of one that is closed for a change which
+//!   was let in under a lease that has run out since: its session may be over, and others found what it had.
+//! - Between a step and what the store does about it any time may pass. What the store was asked for before
+//!   this volume was given other copies ends without an answer that counts, and the volume is given nothing
+//!   before that has ended.
 //! - A refusal of the store or of the successor means that nobody from there on has applied or ever
 //!   will: it is on record here before it is answered.
 //! - Nothing is answered to a client in an epoch, and nothing shown, before the master knows that its

@@ -5,7 +5,7 @@
 //! waits for another volume goes on in a task (`peers`).
 //!
 //! Lock order: the core, then whatever the store locks. No work of the store is done under the core's
-//! lock but on retry records.
+//! lock but on retry records, and on plans that are dropped.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,8 +49,6 @@ pub struct Engine {
     tidings: Mutex<Tidings>,
     /// There is something new among the tidings.
     told: Notify,
-    /// The fences of a registration have taken hold.
-    registered: Notify,
     /// The ways to other volumes, once there are any.
     peers: OnceLock<Peers>,
     /// What this volume is given while it is syncing.
@@ -102,7 +100,6 @@ impl Engine {
             core: Mutex::new(core),
             tidings: Mutex::default(),
             told: Notify::new(),
-            registered: Notify::new(),
             peers: OnceLock::new(),
             supplied: tokio::sync::Mutex::default(),
             doubts: Doubts::default(),
@@ -216,7 +213,10 @@ impl Engine {
     pub async fn cut(&self, layout: &Layout, index: u32, len: u32) -> Result<(), Status> {
         let data = layout.data;
         let first = ChunkId { data, index };
-        for chunk in self.store.chunks_from(first) {
+        let mut chunks: BTreeSet<ChunkId> = self.store.chunks_from(first).into_iter().collect();
+        // The first change of a chunk may be under way.
+        chunks.extend(self.look(|core| core.closed_from(first)));
+        for chunk in chunks {
             let chain = layout.chain(chunk.index);
             let is_ours = self.look(|core| core.membership().own_state(chain).is_some());
             match self.place(chain) {
@@ -266,16 +266,35 @@ impl Engine {
     /// Reads as [`Store::read`] does, if this volume serves the chain under that epoch; waits while the
     /// chunk is closed.
     pub async fn read(&self, read: &Read) -> Result<(ReadDone, Bytes), Status> {
+        let Read {
+            chain,
+            epoch,
+            chunk,
+            ..
+        } = *read;
         loop {
-            if let Reading::Now(lost_below) = self.reading(read)? {
-                let copied = self.store.read(read, lost_below);
-                let copied = copied.map_err(|status| self.or_in_a_moment(read, status))?;
-                // What was copied is good if it may still be served.
-                if matches!(self.reading(read)?, Reading::Now(_)) {
-                    return Ok(copied);
-                }
+            let lost_below = self.readable(chain, epoch, chunk).await?;
+            let copied = self.store.read(read, lost_below);
+            let copied = copied.map_err(|status| self.or_in_a_moment(read, status))?;
+            // What was copied is good if it may still be served.
+            if matches!(self.reading(chain, epoch, chunk)?, Reading::Now(_)) {
+                return Ok(copied);
             }
-            self.wait_for_open(read.chunk).await;
+        }
+    }
+
+    /// Waits until the chunk may be read: below which data id all is lost.
+    pub(crate) async fn readable(
+        &self,
+        chain: ChainId,
+        epoch: Epoch,
+        chunk: ChunkId,
+    ) -> Result<DataId, Status> {
+        loop {
+            if let Reading::Now(lost_below) = self.reading(chain, epoch, chunk)? {
+                return Ok(lost_below);
+            }
+            self.wait_for_open(chunk).await;
         }
     }
 
@@ -288,9 +307,8 @@ impl Engine {
         }
     }
 
-    fn reading(&self, read: &Read) -> Result<Reading, Status> {
-        let core = self.core.lock();
-        core.reading(boot_ms(), read.chain, read.epoch, read.chunk)
+    fn reading(&self, chain: ChainId, epoch: Epoch, chunk: ChunkId) -> Result<Reading, Status> {
+        self.core.lock().reading(boot_ms(), chain, epoch, chunk)
     }
 
     async fn wait_for_open(&self, chunk: ChunkId) {
@@ -301,11 +319,9 @@ impl Engine {
         tokio::task::yield_now().await;
     }
 
-    /// Takes what the master says of this volume. All of it replaces what was known. Ends when the
-    /// fences have taken hold; one caller at a time.
-    pub async fn register(&self, registered: Registered) {
+    /// Takes what the master says of this volume. All of it replaces what was known.
+    pub fn register(&self, registered: Registered) {
         self.take(Input::Registered(Box::new(registered)));
-        self.registered.notified().await;
     }
 
     /// A heartbeat sent at `sent_ms` of CLOCK_BOOTTIME was acknowledged.
@@ -344,13 +360,8 @@ impl Engine {
         self.take(Input::Tick);
     }
 
-    /// Data ids below this one without a record are lost, in a chain that this volume serves.
-    pub(crate) fn lost_below(&self, chain: ChainId, epoch: Epoch) -> Result<DataId, Status> {
-        Ok(self.core.lock().serving_place(chain, epoch)?.lost_below)
-    }
-
     /// Answers a question about a part of a file with what is here, given below which data id all is lost.
-    /// What others may have been shown before the question is here before the answer.
+    /// What others may have been shown, or promised to find, before the question is here before the answer.
     pub(crate) async fn ask<T>(
         &self,
         part: &FilePart,
@@ -358,15 +369,14 @@ impl Engine {
     ) -> Result<T, Status> {
         let serves = || self.look(|core| core.part(boot_ms(), part));
         let mut lost_below = serves()?;
-        let mut shown_below = self.look(|core| core.shown_below(part));
-        while !shown_below.is_empty() {
-            let waits = shown_below
-                .iter()
-                .map(|(chunk, _)| self.wait_for_open(*chunk));
+        let to_be_seen = || self.look(|core| core.to_be_seen(boot_ms(), part));
+        let mut changes = to_be_seen();
+        while !changes.is_empty() {
+            let waits = changes.iter().map(|(chunk, _)| self.wait_for_open(*chunk));
             join_all(waits).await;
             lost_below = serves()?;
-            let still = self.look(|core| core.shown_below(part));
-            shown_below.retain(|of| still.contains(of));
+            let still = to_be_seen();
+            changes.retain(|of| still.contains(of));
         }
         let found = look(lost_below)?;
         // What was found is good if it may still be served.
@@ -431,15 +441,8 @@ impl Engine {
     /// What the master is to know of chains, as far as it still matters.
     pub(crate) fn news(&self) -> Vec<ChainNews> {
         let core = self.core.lock();
-        let matters = |news: &ChainNews| {
-            let chain = core.membership().table().chain(news.chain);
-            chain.is_some_and(|chain| {
-                let is_heard = news.what == ChainEvent::Active && chain.is_active;
-                chain.epoch == news.epoch && !is_heard
-            })
-        };
         let mut tidings = self.tidings.lock();
-        tidings.news.retain(matters);
+        tidings.news.retain(|news| core.membership().is_news(news));
         let first = tidings.news.iter().take(NEWS_PER_REQUEST_MAX);
         first.copied().collect()
     }
@@ -470,7 +473,7 @@ impl Engine {
         core.step(boot_ms(), input, &mut effects);
         #[cfg(debug_assertions)]
         core.check();
-        // Before others are given the room.
+        // Retry records: before others are given the room.
         for effect in &effects {
             match effect {
                 Effect::KeepReplies => self.store.keep_sessions(|of| core.may_retry(of)),
@@ -483,6 +486,8 @@ impl Engine {
                     });
                 }
                 Effect::ForgetReply { op } => self.store.forget_reply(*op),
+                // Before others find the chunk open.
+                Effect::Discard { op, chunk } => self.store.discard(*op, *chunk),
                 _ => {}
             }
         }
@@ -500,11 +505,11 @@ impl Engine {
                 caller.send(Err(Status::Busy)).ok();
             }
             Effect::Fenced { ack } => self.note_done(ack, Ok(())),
-            Effect::FencesHold => self.registered.notify_one(),
             Effect::KeepReplies
             | Effect::ForgetReplies { .. }
             | Effect::Remember { .. }
-            | Effect::ForgetReply { .. } => {}
+            | Effect::ForgetReply { .. }
+            | Effect::Discard { .. } => {}
             Effect::Activate { chain, epoch } => self.note_news(chain, epoch, ChainEvent::Active),
             Effect::HasLeft { chain, epoch } => self.note_news(chain, epoch, ChainEvent::HasLeft),
             Effect::Report {
@@ -514,7 +519,6 @@ impl Engine {
             } => self.note_news(chain, epoch, ChainEvent::Suspect(suspect)),
             Effect::Left { chain, epoch } => self.note_left(chain, epoch),
             Effect::PassOn(passed) => self.pass_on(passed),
-            Effect::Discard { op, chunk } => self.store.discard(op, chunk),
             of_store => return Some(self.perform_in_store(of_store)),
         }
         None

@@ -225,8 +225,8 @@ async fn execute(
             (DataReply::ChangeSpace(begun.written().await?), nothing)
         }
         DataRequest::CopyBytes(copy) => {
-            let begun = handlers::copy::handle(node, copy)?;
-            (DataReply::CopyBytes(begun.written().await?), nothing)
+            let written = handlers::copy::handle(node, copy).await?;
+            (DataReply::CopyBytes(written), nothing)
         }
         DataRequest::Seek(seek) => {
             let sought = handlers::seek::handle(node, &seek).await?;

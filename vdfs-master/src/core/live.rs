@@ -112,7 +112,7 @@ pub(crate) struct LiveSession {
 pub(crate) struct LiveClosing {
     /// Fences may go out.
     pub(crate) durable: bool,
-    /// Volumes that may still take its writes.
+    /// Volumes that may still take its writes, or have some under way.
     pub(crate) awaiting: BTreeSet<VolumeId>,
 }
 
@@ -122,10 +122,8 @@ pub(crate) struct LiveVolume {
     pub(crate) incarnation: Option<u64>,
     /// The record of its last life, if it was taken in within this term.
     pub(crate) logged_as: u64,
-    /// Number of its last registration in this term.
+    /// Number of its last registration, above those of all earlier terms.
     pub(crate) registration: u64,
-    /// Fences in the reply to it, until the volume shows that it has had that.
-    pub(crate) untold_fences: BTreeSet<SessionId>,
     pub(crate) away: bool,
     pub(crate) heard_ms: u64,
     pub(crate) capacity_bytes: u64,
@@ -337,8 +335,7 @@ impl LiveVolume {
         LiveVolume {
             incarnation: None,
             logged_as: 0,
-            registration: 0,
-            untold_fences: BTreeSet::new(),
+            registration: term << 32,
             away: false,
             heard_ms: now_ms,
             capacity_bytes: 0,

@@ -166,7 +166,6 @@ impl Core {
             .get_mut(&volume)
             .expect("known since it was logged");
         live.registration += 1;
-        live.untold_fences = fences.iter().map(|fence| fence.session).collect();
         let registration = live.registration;
         let parked = live.outbox.take_parked();
         live.leave();
@@ -176,7 +175,7 @@ impl Core {
         live.capacity_bytes = register.capacity_bytes;
         live.used_bytes = register.used_bytes;
         let grant = Some(Grant {
-            incarnation: register.incarnation,
+            registration,
             heard_ms: now_ms,
         });
         self.live.effects.push(Effect::Lease { volume, grant });
@@ -185,6 +184,7 @@ impl Core {
         }
         let reply = self.registered(volume, registration, fences);
         self.live.reply(ticket, Ok(CoreReply::Volume(reply)));
+        self.resend_fences_to(volume);
         self.resend_leaves_to(volume);
         self.resend_trims_to(volume);
     }
@@ -200,6 +200,7 @@ impl Core {
             data_next: self.state.numbers.data,
             fences,
             live_sessions: std::iter::once(SessionId::MASTER).chain(sessions).collect(),
+            session_next: self.state.numbers.session,
         })
     }
 

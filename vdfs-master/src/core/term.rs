@@ -6,7 +6,7 @@ use vdfs_proto::{DataId, SessionId};
 
 use super::Core;
 use super::limits::{RESUME_WITHIN_MS, TICK_MS};
-use super::live::{AfterDurable, LiveClosing, LiveSession, LiveVolume};
+use super::live::{AfterDurable, LiveSession, LiveVolume};
 use super::lock_queues::LockQueues;
 use super::record::Record;
 
@@ -30,9 +30,9 @@ impl Core {
         let closing = self.greet_sessions();
         self.resume_trims();
         self.resume_reaps();
+        // Before any volume registers: each is given the fences before its first lease.
         for session in closing {
-            self.live.closings.insert(session, LiveClosing::default());
-            self.after_sync(AfterDurable::Fence(session));
+            self.fence_everywhere(session);
         }
         if !same_boot {
             self.end_all_sessions();

@@ -103,9 +103,6 @@ impl Core {
         live.clock_ahead_ms = Some(clock_ahead_ms);
         live.net = next.net;
         let before = live.outbox.poll(next.seen, ticket, now_ms);
-        for session in std::mem::take(&mut live.untold_fences) {
-            self.fenced_at(next.volume, session);
-        }
         self.live.seats.insert(ticket, Seat::Commands(next.volume));
         if let Some(before) = before {
             let reply = self.commands(Vec::new());

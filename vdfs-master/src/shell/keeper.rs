@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use vdfs_net::clock;
 use vdfs_proto::meta::{AdminRequest, LogTrouble};
@@ -16,11 +17,11 @@ use vdfs_proto::{Timestamp, VolumeId};
 use super::boot::BootNote;
 use super::checkpoints::Checkpoints;
 use super::inbox::{Answer, Inbox, Item, Mail};
-use super::pulse::Pulse;
 use crate::checkpoint::CheckpointError;
 use crate::core::{Core, CoreReply, CoreRequest, Effect, Grant, Image, Input, Now, Ticket};
 use crate::limits::{TURN_BYTES, TURN_BYTES_MAX};
 use crate::log::{LogError, OpLog};
+use crate::pulse::Pulse;
 
 /// How often a log without room is tried again.
 const ROOM_RETRY: Duration = Duration::from_secs(1);
@@ -71,7 +72,7 @@ pub(super) struct Keeper {
     boot_note: Option<BootNote>,
     /// When the master's thread looks up next without being called.
     promised: Instant,
-    pulse: Arc<Pulse>,
+    pulse: Arc<Mutex<Pulse>>,
 }
 
 /// What the steps of a turn have made.
@@ -109,7 +110,7 @@ impl Keeper {
         let mut effects = Vec::new();
         core.start(now(), options.same_boot, &mut effects);
         let mut keeper = Keeper {
-            pulse: Arc::new(Pulse::new(core.term())),
+            pulse: Arc::new(Mutex::new(Pulse::new(core.term()))),
             core,
             log,
             inbox: options.inbox,
@@ -242,14 +243,14 @@ impl Keeper {
     }
 
     /// Answers heartbeats without waiting for a turn.
-    pub(super) fn pulse(&self) -> Arc<Pulse> {
+    pub(super) fn pulse(&self) -> Arc<Mutex<Pulse>> {
         self.pulse.clone()
     }
 
     /// Tells the core whom it must not take for gone. Before anything else is stepped at `now`, and
     /// after that time was read.
     fn tell_heard(&mut self, now: Now) {
-        let heard = self.pulse.take_news();
+        let heard = self.pulse.lock().take_news();
         if !heard.is_empty() {
             self.step(now, Input::Heard(heard));
         }
@@ -299,8 +300,8 @@ impl Keeper {
         let waits_for_disk = self.sync_log && self.log.durable() < self.log.records();
         for (volume, change) in batch.leases {
             match change {
-                LeaseChange::Grant(grant) => self.pulse.grant(volume, grant),
-                LeaseChange::Withhold(is_on) => self.pulse.withhold(volume, is_on),
+                LeaseChange::Grant(grant) => self.pulse.lock().grant(volume, grant),
+                LeaseChange::Withhold(is_on) => self.pulse.lock().withhold(volume, is_on),
             }
         }
         if batch.is_urgent || waits_for_disk {

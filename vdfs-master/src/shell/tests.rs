@@ -773,6 +773,7 @@ struct QuietVolume {
     runtime: Runtime,
     carrier: Arc<dyn Carrier>,
     volume: VolumeId,
+    registration: u64,
 }
 
 impl QuietVolume {
@@ -793,18 +794,19 @@ impl QuietVolume {
             data_id_max: DataId(0),
         };
         let registered = rpc::call_operation(&*carrier, Method::Volume, register, DEADLINE);
-        let volume = runtime.block_on(registered).expect("registered").volume;
+        let registered = runtime.block_on(registered).expect("registered");
         QuietVolume {
             runtime,
             carrier,
-            volume,
+            volume: registered.volume,
+            registration: registered.registration,
         }
     }
 
     fn beat(&self, deadline: Duration) -> Result<(), Status> {
         let heartbeat = Heartbeat {
             volume: self.volume,
-            incarnation: 1,
+            registration: self.registration,
             capacity_bytes: 1 << 30,
             used_bytes: 0,
         };

@@ -139,6 +139,7 @@ mod tests {
             data_next: DataId(1),
             fences: Vec::new(),
             live_sessions: Vec::new(),
+            session_next: vdfs_proto::SessionId(1),
         });
         membership
     }

@@ -107,11 +107,6 @@ pub enum Input<B, C> {
         chain: ChainId,
         epoch: Epoch,
     },
-    /// What became of [`Effect::Activate`], once the master has it on its disk.
-    Activated {
-        chain: ChainId,
-        epoch: Epoch,
-    },
     /// Refuse the session's changes; `ack` comes back in [`Effect::Fenced`].
     Fence {
         fence: Fence,
@@ -195,8 +190,6 @@ pub enum Effect<B, C> {
     Opened { caller: C },
     /// Nothing of the fence's session is under way any more.
     Fenced { ack: u64 },
-    /// Nothing is under way any more of any session that the last registration has named as fenced.
-    FencesHold,
     /// Keep copies only of the replies to sessions that [`Member::may_retry`].
     KeepReplies,
     /// Drop the copies of this session's replies.
@@ -249,8 +242,6 @@ pub struct Member<B, C> {
     writes: Writes<B, C>,
     /// Fences that wait for changes of their sessions.
     fencing: BTreeMap<u64, SessionId>,
-    /// The fences of a registration wait likewise.
-    is_registering: bool,
     now_ms: u64,
     effects: Vec<Effect<B, C>>,
 }
@@ -268,7 +259,6 @@ impl<B: Clone, C> Member<B, C> {
             replies: Replies::new(replies, replies_max),
             writes: Writes::new(),
             fencing: BTreeMap::new(),
-            is_registering: false,
             now_ms: 0,
             effects: Vec::new(),
         }
@@ -300,7 +290,6 @@ impl<B: Clone, C> Member<B, C> {
             Input::Registered(registered) => self.registered(&registered),
             Input::Table(table) => self.table(table),
             Input::Leave { chain, epoch } => self.leave(chain, epoch),
-            Input::Activated { chain, epoch } => self.activated(chain, epoch),
             Input::Fence { fence, ack } => self.fence(fence, ack),
             Input::ForgetSession(session) => self.forget(session),
             Input::Taught {
@@ -331,10 +320,18 @@ impl<B: Clone, C> Member<B, C> {
     ) -> Result<Reading, Status> {
         let place = self.readable_place(now_ms, chain, epoch)?;
         let closed_by = self.writes.closed_by(chunk);
-        match closed_by.is_some_and(Underway::may_show_below) && !is_planted!(ReadClosed) {
+        match closed_by.is_some_and(|write| self.must_see(now_ms, write)) {
             true => Ok(Reading::WhenOpen),
             false => Ok(Reading::Now(place.lost_below)),
         }
+    }
+
+    /// Whoever reads must find the change: members below may show it; or it was let in under a lease that has
+    /// run out since, for a session whose rights others may have by now.
+    fn must_see(&self, now_ms: u64, write: &Underway<B, C>) -> bool {
+        let may_be_late =
+            !self.lease.holds(now_ms) || self.membership.admit(write.order.op.session).is_err();
+        (write.may_show_below() || may_be_late) && !is_planted!(ReadClosed)
     }
 
     fn readable_place(&self, now_ms: u64, chain: ChainId, epoch: Epoch) -> Result<Place, Status> {
@@ -366,11 +363,14 @@ impl<B: Clone, C> Member<B, C> {
         Ok(lost_below)
     }
 
-    /// Changes of chunks in a part of a file that members below may show already.
-    pub fn shown_below(&self, part: &FilePart) -> Vec<(ChunkId, OpId)> {
-        let all = self.writes.shown_below(part.layout.data);
+    /// Changes of chunks in a part of a file that whoever asks must see.
+    pub fn to_be_seen(&self, now_ms: u64, part: &FilePart) -> Vec<(ChunkId, OpId)> {
+        let all = self.writes.closing_file(part.layout.data);
         let is_asked = |chunk: ChunkId| part.chains.contains(part.layout.position(chunk.index));
-        all.filter(|(chunk, _)| is_asked(*chunk)).collect()
+        let asked = all.filter(|(chunk, write)| is_asked(*chunk) && self.must_see(now_ms, write));
+        asked
+            .map(|(chunk, write)| (chunk, write.order.op))
+            .collect()
     }
 
     /// This volume's place in a chain; none if it does not serve it.
@@ -386,6 +386,13 @@ impl<B: Clone, C> Member<B, C> {
     /// What the master has told of all chains.
     pub fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// Chunks of a file, from this one on, of which a change is under way.
+    pub fn closed_from(&self, first: ChunkId) -> Vec<ChunkId> {
+        let closed = self.writes.closing_file(first.data);
+        let behind = closed.filter(|(chunk, _)| *chunk >= first);
+        behind.map(|(chunk, _)| chunk).collect()
     }
 
     /// Whether a change of the chunk is under way.
@@ -406,6 +413,15 @@ impl<B: Clone, C> Member<B, C> {
     /// Changes of a chain that have begun and not ended.
     pub fn underway(&self, chain: ChainId) -> Vec<OpId> {
         self.writes.closing(chain)
+    }
+
+    /// `Busy` as long as the store may make a change of the chain, or its record, that came before this epoch:
+    /// what it has of the chain is not what it will have.
+    pub fn check_settled(&self, chain: ChainId, epoch: Epoch) -> Result<(), Status> {
+        match self.writes.is_at_store_before(chain, epoch) {
+            true => Err(Status::Busy),
+            false => Ok(()),
+        }
     }
 
     /// `NotServing` for a data id that the master cannot have given out yet.
@@ -615,6 +631,7 @@ impl<B: Clone, C> Member<B, C> {
     fn executed(&mut self, op: OpId, outcome: Result<Version, Failure>) {
         let slot = self.reported(op, Phase::Executing);
         match outcome {
+            _ if self.writes.expect(slot).is_withdrawn => self.end_withdrawn(slot),
             Ok(version) => self.record(slot, Ok(version)),
             Err(failure) => self.failed(slot, failure),
         }
@@ -622,14 +639,27 @@ impl<B: Clone, C> Member<B, C> {
 
     fn prepared(&mut self, op: OpId, outcome: Result<Prepared, Failure>) {
         let slot = self.reported(op, Phase::Preparing);
+        let write = self.writes.expect(slot);
         match outcome {
+            Ok(Prepared::Ready { .. }) if write.is_withdrawn => {
+                let chunk = write.order.chunk;
+                self.effects.push(Effect::Discard { op, chunk });
+                self.end_withdrawn(slot);
+            }
+            _ if write.is_withdrawn => self.end_withdrawn(slot),
             Ok(Prepared::Already(version)) => self.record(slot, Ok(version)),
             Ok(Prepared::Ready { base, version }) => {
-                self.writes.expect(slot).rule = Rule::Given { base, version };
+                write.rule = Rule::Given { base, version };
                 self.pass_on(slot);
             }
             Err(failure) => self.failed(slot, failure),
         }
+    }
+
+    /// Whoever has the chain's copy may have made the change or not.
+    fn end_withdrawn(&mut self, slot: Slot) {
+        let chain = self.writes.expect(slot).order.chain;
+        self.end(slot, Err(self.no_place(chain)));
     }
 
     fn failed(&mut self, slot: Slot, failure: Failure) {
@@ -694,7 +724,9 @@ impl<B: Clone, C> Member<B, C> {
         let to = successor.volume;
         let exchange = self.writes.begin_exchange(slot);
         let is_again = before.filter(|passed| passed.successor == to);
-        let is_lacking = is_again.is_some_and(|passed| passed.is_lacking);
+        // One that serves by now has been given it.
+        let is_syncing = successor.state == MemberState::Syncing;
+        let is_lacking = is_syncing && is_again.is_some_and(|passed| passed.is_lacking);
         let passed = Passed {
             exchange: Some(exchange),
             successor: to,
@@ -926,7 +958,6 @@ impl<B: Clone, C> Member<B, C> {
 
     fn registered(&mut self, registered: &Registered) {
         self.membership.register(registered);
-        self.is_registering = true;
         let (membership, writes) = (&self.membership, &self.writes);
         self.replies.retain(|slot| {
             let (session, _) = slot;
@@ -939,17 +970,6 @@ impl<B: Clone, C> Member<B, C> {
     fn table(&mut self, table: ChainTable) {
         self.membership.install_table(table);
         self.follow_table();
-    }
-
-    fn activated(&mut self, chain: ChainId, epoch: Epoch) {
-        self.membership.activate(chain, epoch);
-        self.settle_chain(chain);
-    }
-
-    fn settle_chain(&mut self, chain: ChainId) {
-        for slot in self.writes.of_chain(chain) {
-            self.settle(slot);
-        }
     }
 
     /// Takes up what is under way in chains whose epoch is another one now.
@@ -978,12 +998,13 @@ impl<B: Clone, C> Member<B, C> {
                 self.pass_on(slot);
             }
             Phase::Done(_) => self.settle(slot),
-            Phase::Queued
-            | Phase::Executing
-            | Phase::Preparing
-            | Phase::Passed(_)
-            | Phase::Applying
-            | Phase::Recording(_) => {}
+            // Its last time in the chain is over.
+            Phase::Executing | Phase::Preparing => {
+                let is_syncing = self.membership.own_state(chain) == Some(MemberState::Syncing);
+                let is_of_now = epoch == Some(write.epoch);
+                self.writes.expect(slot).is_withdrawn |= is_syncing && !is_of_now;
+            }
+            Phase::Queued | Phase::Passed(_) | Phase::Applying | Phase::Recording(_) => {}
         }
     }
 
@@ -1061,10 +1082,6 @@ impl<B: Clone, C> Member<B, C> {
             self.fencing.remove(&ack);
             self.effects.push(Effect::Fenced { ack });
         }
-        if self.is_registering && self.membership.fenced().all(may_go) {
-            self.is_registering = false;
-            self.effects.push(Effect::FencesHold);
-        }
     }
 
     fn forget(&mut self, session: SessionId) {
@@ -1075,6 +1092,9 @@ impl<B: Clone, C> Member<B, C> {
     /// What this volume remembers of the chain's earlier epochs, and its predecessor does not, is of
     /// changes that the chain has not kept.
     fn taught(&mut self, (chain, epoch): (ChainId, Epoch), replies: Vec<(OpId, Outcome)>) {
+        if is_planted!(IgnoreLesson) {
+            return;
+        }
         let lesson: BTreeMap<OpId, Outcome> = replies.iter().copied().collect();
         // What came in this epoch came from the predecessor, whatever epoch its version is of.
         for (op, outcome) in self.replies.of_chain_before(chain, epoch) {

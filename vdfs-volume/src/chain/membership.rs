@@ -5,12 +5,13 @@
 //! one of the same life of the master, so no epoch goes back. A volume is a member of nothing until
 //! it is told so in this incarnation.
 //!
-//! Session ids are never used again, and a registration names all live sessions and all fences. So
-//! a session at or below the highest one named, but not named itself, has ended.
+//! Session ids are never used again, and a registration names all live sessions, and the id of the next one.
+//! So a session below that, but not named, has ended; or was never heard of by a master whose machine went
+//! before its disk had it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use vdfs_proto::volume::{Fence, Registered};
+use vdfs_proto::volume::{ChainEvent, ChainNews, Fence, Registered};
 use vdfs_proto::{
     Chain, ChainId, ChainTable, DataId, Epoch, Member, MemberState, SessionId, Status, StoreId,
     VolumeId,
@@ -45,8 +46,6 @@ pub struct Membership {
     store: StoreId,
     registration: Option<Registration>,
     table: ChainTable,
-    /// Chains whose head has taken over, before a table says so.
-    activated: BTreeMap<ChainId, Epoch>,
     /// Chains that this volume heads, and of which it has the better copies of all that waited with it.
     merged: BTreeMap<ChainId, Epoch>,
     /// Chains that this volume has left: it serves them in no epoch up to this one.
@@ -66,8 +65,8 @@ struct Registration {
 /// Sessions that have ended.
 #[derive(Debug, Default)]
 struct Ended {
-    /// Sessions up to this one have ended unless they are in `live`.
-    named_max: SessionId,
+    /// Sessions below this one have ended unless they are in `live`.
+    next: SessionId,
     live: BTreeSet<SessionId>,
     /// Those that ended since, oldest first.
     lately: VecDeque<SessionId>,
@@ -76,8 +75,8 @@ struct Ended {
 
 impl Ended {
     fn contains(&self, session: SessionId) -> bool {
-        let was_named = session <= self.named_max;
-        (was_named && !self.live.contains(&session)) || self.lately_set.contains(&session)
+        let was_opened = session < self.next;
+        (was_opened && !self.live.contains(&session)) || self.lately_set.contains(&session)
     }
 
     fn insert(&mut self, session: SessionId) {
@@ -98,7 +97,6 @@ impl Membership {
             store,
             registration: None,
             table: ChainTable::default(),
-            activated: BTreeMap::new(),
             merged: BTreeMap::new(),
             left: BTreeMap::new(),
             fenced: BTreeSet::new(),
@@ -118,13 +116,12 @@ impl Membership {
         self.fenced = registered
             .fences
             .iter()
+            .filter(|_| !is_planted!(ForgetFencesOfRegistration))
             .map(|fence| fence.session)
             .collect();
-        let live: BTreeSet<SessionId> = registered.live_sessions.iter().copied().collect();
-        let named = live.last().copied().max(self.fenced.last().copied());
         self.ended = Ended {
-            named_max: named.unwrap_or_default(),
-            live,
+            next: registered.session_next,
+            live: registered.live_sessions.iter().copied().collect(),
             ..Ended::default()
         };
         self.data_end = DataId(registered.data_next.0.saturating_add(DATA_IDS_AHEAD));
@@ -167,11 +164,6 @@ impl Membership {
         own.map(|own| own.state)
     }
 
-    /// The master knows that the head has taken the chain over.
-    pub fn activate(&mut self, chain: ChainId, epoch: Epoch) {
-        self.activated.insert(chain, epoch);
-    }
-
     /// No member that waits has a better copy of anything than this volume, the head.
     pub fn note_merged(&mut self, chain: ChainId, epoch: Epoch) {
         let merged = self.merged.entry(chain).or_default();
@@ -181,6 +173,9 @@ impl Membership {
     /// It is to lose its place: it serves the chain no more in this epoch. If somebody else loses a
     /// place first, it has one in the next.
     pub fn leave(&mut self, chain: ChainId, epoch: Epoch) {
+        if is_planted!(ServeAfterLeave) {
+            return;
+        }
         let left = self.left.entry(chain).or_default();
         *left = epoch.max(*left);
     }
@@ -192,11 +187,6 @@ impl Membership {
 
     pub fn fence(&mut self, fence: Fence) {
         self.fenced.insert(fence.session);
-    }
-
-    /// Sessions whose changes are refused until they have ended.
-    pub fn fenced(&self) -> impl Iterator<Item = SessionId> {
-        self.fenced.iter().copied()
     }
 
     /// The session has ended: its fence is no longer needed, its late writes are still refused.
@@ -267,11 +257,14 @@ impl Membership {
         let serves = all().nth(at)?.state == MemberState::Serving;
         Some(Place {
             epoch: chain.epoch,
-            lost_below: chain.lost_below,
+            lost_below: match is_planted!(IgnoreLostBelow) {
+                true => DataId::default(),
+                false => chain.lost_below,
+            },
             members: all().count(),
             serves,
             is_head: at == 0 && serves,
-            is_active: self.is_active(id, chain),
+            is_active: chain.is_active,
             successor: all().nth(at + 1).copied(),
             predecessor: at
                 .checked_sub(1)
@@ -288,6 +281,14 @@ impl Membership {
             lacks.then_some((id, place.epoch, successor.volume))
         };
         self.chains().filter_map(supplied).collect()
+    }
+
+    /// What the volume has to say of a chain still matters: the table does not show that it was heard.
+    pub fn is_news(&self, news: &ChainNews) -> bool {
+        self.table.chain(news.chain).is_some_and(|chain| {
+            let is_heard = news.what == ChainEvent::Active && chain.is_active;
+            chain.epoch == news.epoch && !is_heard
+        })
     }
 
     /// Chains that this volume heads, and before it takes them over those who wait with it are to be asked
@@ -374,10 +375,6 @@ impl Membership {
     fn is_me(&self, me: Registration, member: &Member) -> bool {
         member.volume == me.volume && member.store == self.store
     }
-
-    fn is_active(&self, id: ChainId, chain: &Chain) -> bool {
-        chain.is_active || self.activated.get(&id) == Some(&chain.epoch)
-    }
 }
 
 /// Members whose copies may be better than the head's.
@@ -433,6 +430,7 @@ mod tests {
             data_next: DataId(1),
             fences: vec![fence(4)],
             live_sessions: vec![SessionId(4), SessionId(6), SessionId(9)],
+            session_next: SessionId(10),
         }
     }
 
@@ -509,6 +507,23 @@ mod tests {
             assert!(!membership.may_retry(SessionId(ended)), "{ended}");
         }
         assert_eq!(membership.admit(SessionId(11)), Ok(()));
+    }
+
+    #[test]
+    fn membership_refuses_sessions_that_have_ended_also_if_none_was_opened_since() {
+        let mut membership = membership();
+        membership.fence(fence(10));
+        membership.forget_session(SessionId(11));
+        let again = Registered {
+            session_next: SessionId(12),
+            ..registered(ChainTable::default())
+        };
+        membership.register(&again);
+        for ended in [10, 11] {
+            let answer = membership.admit(SessionId(ended));
+            assert_eq!(answer, Err(Status::SessionExpired), "{ended}");
+        }
+        assert_eq!(membership.admit(SessionId(12)), Ok(()));
     }
 
     #[test]

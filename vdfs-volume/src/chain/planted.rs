@@ -42,10 +42,18 @@ pub enum Bug {
     ActivateBeforeMerge,
     /// Copies are freed of a chain that may go back to this volume.
     FreeBeforeActive,
+    /// A member that is told to leave says that it has, and goes on serving.
+    ServeAfterLeave,
+    /// The fences that a registration names are ignored.
+    ForgetFencesOfRegistration,
+    /// A member that has been given all copies knows nothing of the ops that made them.
+    IgnoreLesson,
+    /// What a chain has lost is taken for what was never there.
+    IgnoreLostBelow,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 22] = [
         Bug::AckBeforeSuccessor,
         Bug::ServeWithoutLease,
         Bug::ForgetReply,
@@ -64,6 +72,10 @@ impl Bug {
         Bug::MergeTornCopy,
         Bug::ActivateBeforeMerge,
         Bug::FreeBeforeActive,
+        Bug::ServeAfterLeave,
+        Bug::ForgetFencesOfRegistration,
+        Bug::IgnoreLesson,
+        Bug::IgnoreLostBelow,
     ];
 }
 

@@ -62,6 +62,9 @@ pub(super) struct Underway<B, C> {
     /// `Next` until the version is known.
     pub(super) rule: Rule,
     pub(super) phase: Phase,
+    /// What the store is asked for is of a copy that is not the chain's any more: this volume is given
+    /// another one.
+    pub(super) is_withdrawn: bool,
     pub(super) askers: Vec<Asker<C>>,
 }
 
@@ -72,6 +75,7 @@ impl<B, C> Underway<B, C> {
             epoch,
             rule,
             phase: Phase::Queued,
+            is_withdrawn: false,
             askers: vec![asker],
         }
     }
@@ -257,6 +261,18 @@ impl<B, C> Writes<B, C> {
             .collect()
     }
 
+    /// The store has been asked for a change of the chain, or for its record, that came before this epoch, and
+    /// has not answered.
+    pub(super) fn is_at_store_before(&self, chain: ChainId, epoch: Epoch) -> bool {
+        let is_earlier =
+            |write: &&Underway<B, C>| write.order.chain == chain && write.epoch < epoch;
+        let is_at_store = |write: &Underway<B, C>| match write.phase {
+            Phase::Executing | Phase::Preparing | Phase::Applying | Phase::Recording(_) => true,
+            Phase::Queued | Phase::Passed(_) | Phase::Done(_) => false,
+        };
+        self.underway.values().filter(is_earlier).any(is_at_store)
+    }
+
     /// The changes of a chain that its chunks are closed for.
     pub(super) fn closing(&self, chain: ChainId) -> Vec<OpId> {
         self.closing_writes(chain)
@@ -276,13 +292,14 @@ impl<B, C> Writes<B, C> {
             .any(|write| write.may_show_below() && write.epoch < epoch)
     }
 
-    /// Such changes of a file, with their chunks.
-    pub(super) fn shown_below(&self, data: DataId) -> impl Iterator<Item = (ChunkId, OpId)> {
+    /// The changes that a file's chunks are closed for.
+    pub(super) fn closing_file(
+        &self,
+        data: DataId,
+    ) -> impl Iterator<Item = (ChunkId, &Underway<B, C>)> {
         let chunk = |index| ChunkId { data, index };
         let closed = self.closed.range(chunk(0)..=chunk(u32::MAX));
-        let changes = closed.map(|(chunk, closed)| (*chunk, &self.underway[&closed.by]));
-        let shown = changes.filter(|(_, write)| write.may_show_below());
-        shown.map(|(chunk, write)| (chunk, write.order.op))
+        closed.map(|(chunk, closed)| (*chunk, &self.underway[&closed.by]))
     }
 
     pub(super) fn slots(&self) -> Vec<Slot> {

@@ -30,6 +30,7 @@ pub(crate) async fn follow(
         true => node.engine.follow(job, epoch, versions).await?,
         false => {
             let mut supplied = node.engine.supplied.lock().await;
+            node.engine.look(|core| core.check_settled(chain, epoch))?;
             supplied.begin(node.store(), &[(chain, epoch)]);
             // Changed, it would pass for the chain's.
             if node.store().is_distrusted(chunk) {
@@ -141,11 +142,11 @@ pub(crate) async fn check_chunk(node: &Node, asker: &str, check: CheckChunk) -> 
     }
 }
 
-/// What serves is changed by nothing but changes.
+/// What serves is changed by nothing but changes; and what is of an earlier time here comes first.
 fn check_syncing(node: &Node, asker: &str, chain: ChainId, epoch: Epoch) -> Result<(), Status> {
     let place = place_behind(node, asker, chain)?;
     match place.epoch == epoch && !place.serves {
-        true => Ok(()),
+        true => node.engine.look(|core| core.check_settled(chain, epoch)),
         false => Err(Status::StaleEpoch(place.epoch)),
     }
 }

@@ -60,7 +60,7 @@ pub(super) struct Link {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
     pub(super) volume: VolumeId,
-    registration: u64,
+    pub(super) registration: u64,
 }
 
 impl Link {
@@ -209,19 +209,18 @@ impl Conversation {
         let method = Method::Volume;
         let registered =
             rpc::call_operation(&*link.master, method, message, REGISTER_DEADLINE).await?;
-        self.take_in(&registered).await
+        self.take_in(&registered)
     }
 
-    /// From here on the volume serves what the table gives it. The master counts the fences once it
-    /// hears of this registration.
-    async fn take_in(&mut self, registered: &Registered) -> Result<(), Status> {
+    /// From here on the volume serves what the table gives it.
+    fn take_in(&mut self, registered: &Registered) -> Result<(), Status> {
         let link = &self.link;
         if let Err(error) = link.node.store().adopt_chunk_size(registered.chunk_size) {
             tracing::error!(volume = link.config.name, %error, "cannot serve this filesystem");
             self.refuse(format!("its RAM is of another filesystem: {error}"));
             return Err(Status::Invalid);
         }
-        link.node.engine.register(registered.clone()).await;
+        link.node.engine.register(registered.clone());
         *link.known.write() = Some(Known {
             volume: registered.volume,
             registration: registered.registration,

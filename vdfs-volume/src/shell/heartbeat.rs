@@ -7,15 +7,15 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use vdfs_net::carrier::Request;
+use vdfs_proto::Status;
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Purpose;
 use vdfs_proto::limits::HEARTBEAT_MS;
 use vdfs_proto::operation::Operation;
 use vdfs_proto::volume::{Heartbeat, HeartbeatAck, VolumeReply};
-use vdfs_proto::{Status, VolumeId};
 
-use super::control::Link;
+use super::control::{Known, Link};
 use vdfs_net::clock::boot_ms;
 
 /// A heartbeat that takes longer is followed by a fresh one.
@@ -39,11 +39,11 @@ async fn beat(link: &Link) {
             // A volume that was just taken in needs its lease at once.
             _ = registered.changed() => {}
         }
-        let volume = link.known.read().map(|known| known.volume);
-        let Some(volume) = volume else {
+        let known = *link.known.read();
+        let Some(known) = known else {
             continue;
         };
-        match send(link, volume).await {
+        match send(link, known).await {
             Ok(()) => {}
             Err(status) if Link::is_unknown(status) => link.unknown.notify_one(),
             Err(status) => tracing::debug!(%status, "a heartbeat was not acknowledged"),
@@ -51,11 +51,11 @@ async fn beat(link: &Link) {
     }
 }
 
-async fn send(link: &Link, volume: VolumeId) -> Result<(), Status> {
+async fn send(link: &Link, known: Known) -> Result<(), Status> {
     let usage = link.node.store().usage();
     let message = Heartbeat {
-        volume,
-        incarnation: link.incarnation,
+        volume: known.volume,
+        registration: known.registration,
         capacity_bytes: usage.capacity_bytes,
         used_bytes: usage.used_bytes,
     };

@@ -1,10 +1,14 @@
 //! A simulated mount: reads and writes by its own table, tries again with the same op until there is
 //! a definite answer, and takes a slot again only then.
 
+use std::collections::BTreeMap;
+
+use vdfs_proto::session::{OpenSession, ResumeSession, SessionReply, SessionRequest};
 use vdfs_proto::{ChainTable, ChunkId, DataId, OpId, SessionId, Status, Version};
 use vdfs_volume::chain::Order;
 
-use crate::message::{Action, CHAINS, Event, Message, Place, Read, chain_of};
+use crate::master::of_client;
+use crate::message::{Action, CHAINS, Event, Message, Place, Read, Said, chain_of};
 use crate::node::Node;
 use crate::rng::Rng;
 use crate::shelf::{CELLS, Patch};
@@ -12,6 +16,8 @@ use crate::shelf::{CELLS, Patch};
 const SLOTS: usize = 2;
 /// Of all changes.
 const CUTS_PERMILLE: u64 = 100;
+/// After which a session that was asked for is asked for again.
+const OPEN_DEADLINE_US: u64 = 6_000_000;
 const FILES: u64 = 2 * CHAINS;
 
 #[derive(Clone, Debug)]
@@ -40,6 +46,10 @@ pub(crate) enum Ended {
     Refused {
         op: OpId,
     },
+    /// All that the chunk had is gone.
+    Lost {
+        chunk: ChunkId,
+    },
     Read {
         chunk: ChunkId,
         floor: Version,
@@ -51,7 +61,12 @@ pub(crate) enum Ended {
 pub(crate) struct Client {
     index: usize,
     pub(crate) life: u64,
-    pub(crate) session: SessionId,
+    /// None until the master has opened one.
+    session: Option<SessionId>,
+    /// The call that is to open one, and until when its answer is awaited.
+    opening: Option<(u64, u64)>,
+    /// Calls about a session, with it.
+    resuming: BTreeMap<u64, SessionId>,
     slots: [Option<Op>; SLOTS],
     seqs: [u64; SLOTS],
     table: ChainTable,
@@ -77,11 +92,13 @@ impl Desk<'_> {
 }
 
 impl Client {
-    pub(crate) fn new(index: usize, session: SessionId, table: ChainTable, left: u64) -> Self {
+    pub(crate) fn new(index: usize, table: ChainTable, left: u64) -> Self {
         Client {
             index,
             life: 1,
-            session,
+            session: None,
+            opening: None,
+            resuming: BTreeMap::new(),
             slots: [const { None }; SLOTS],
             seqs: [0; SLOTS],
             table,
@@ -92,9 +109,10 @@ impl Client {
     }
 
     /// Another mount in its place, which knows nothing of its ops.
-    pub(crate) fn begin_anew(&mut self, session: SessionId) {
+    pub(crate) fn begin_anew(&mut self) {
         self.life += 1;
-        self.session = session;
+        (self.session, self.opening) = (None, None);
+        self.resuming.clear();
         self.slots = [const { None }; SLOTS];
         self.seqs = [0; SLOTS];
     }
@@ -108,12 +126,15 @@ impl Client {
         match &self.slots[slot] {
             Some(op) if op.attempt == attempt => self.attempt(desk, slot),
             Some(_) => {}
-            None if self.left > 0 => self.begin(desk, slot),
+            None if self.left > 0 => match self.session {
+                Some(session) => self.begin(desk, slot, session),
+                None => self.finish(desk, slot),
+            },
             None => {}
         }
     }
 
-    fn begin(&mut self, desk: &mut Desk<'_>, slot: usize) {
+    fn begin(&mut self, desk: &mut Desk<'_>, slot: usize, session: SessionId) {
         let chunk = ChunkId {
             data: DataId(1 + desk.rng.below(FILES)),
             index: 0,
@@ -125,7 +146,7 @@ impl Client {
         let writes = desk.rng.permille(600) && !self.slots.iter().any(is_writing);
         self.left -= 1;
         let kind = match writes {
-            true => self.write(desk, slot),
+            true => self.write(desk, slot, session),
             false => Kind::Read {
                 floor: (desk.floor)(chunk),
                 number: 0,
@@ -140,11 +161,11 @@ impl Client {
         self.attempt(desk, slot);
     }
 
-    fn write(&mut self, desk: &mut Desk<'_>, slot: usize) -> Kind {
+    fn write(&mut self, desk: &mut Desk<'_>, slot: usize, session: SessionId) -> Kind {
         self.seqs[slot] += 1;
         self.next_value += 1;
         let op = OpId {
-            session: self.session,
+            session,
             slot: slot as u16,
             seq: self.seqs[slot],
         };
@@ -218,14 +239,91 @@ impl Client {
         desk.actions.push(Action::After { delay_us, event });
     }
 
-    pub(crate) fn start(&self, desk: &mut Desk<'_>) {
+    pub(crate) fn start(&mut self, desk: &mut Desk<'_>) {
+        self.beat(desk);
         for slot in 0..SLOTS {
             let delay_us = desk.rng.below(20_000);
             self.timer_after(desk, slot, 0, delay_us);
         }
     }
 
-    pub(crate) fn learn(&mut self, table: ChainTable) {
+    /// Asks for a session, or says that it has one.
+    pub(crate) fn beat(&mut self, desk: &mut Desk<'_>) {
+        self.speak(desk);
+        let (client, life) = (self.index, self.life);
+        let delay_us = desk.rng.between(200_000, 800_000);
+        let event = Event::ClientBeat { client, life };
+        desk.actions.push(Action::After { delay_us, event });
+    }
+
+    fn speak(&mut self, desk: &mut Desk<'_>) {
+        if self
+            .opening
+            .is_some_and(|(_, until_us)| until_us > desk.now_us)
+        {
+            return;
+        }
+        self.next_number += 1;
+        let call = self.next_number;
+        let request = match self.session {
+            Some(session) => {
+                self.resuming.insert(call, session);
+                SessionRequest::ResumeSession(ResumeSession {
+                    session,
+                    handles: Vec::new(),
+                    append_tokens: Vec::new(),
+                    complete: true,
+                })
+            }
+            None => {
+                self.opening = Some((call, desk.now_us + OPEN_DEADLINE_US));
+                SessionRequest::OpenSession(OpenSession {
+                    identity: format!("mount-{}", self.index),
+                    after: None,
+                    host: String::new(),
+                    mount: String::new(),
+                })
+            }
+        };
+        let request = Box::new(of_client(self.index, request));
+        let life = self.life;
+        let message = Message::Call {
+            life,
+            call,
+            request,
+        };
+        desk.send(self.index, Place::Master, message);
+    }
+
+    /// The master has answered a call. Whether the session has ended.
+    pub(crate) fn told(&mut self, (life, call): (u64, u64), said: Said) -> bool {
+        if life != self.life {
+            return false;
+        }
+        let resumed = self.resuming.remove(&call);
+        let is_opening = self.opening.is_some_and(|(of, _)| of == call);
+        if is_opening {
+            self.opening = None;
+        }
+        match said {
+            Said::Session(SessionReply::OpenSession(opened)) => {
+                if is_opening {
+                    self.session = Some(opened.session);
+                    self.learn(opened.table);
+                }
+                false
+            }
+            Said::Session(SessionReply::ResumeSession(resumed)) => {
+                self.learn(resumed.table);
+                false
+            }
+            Said::Refused(Status::SessionExpired) => resumed.is_some() && resumed == self.session,
+            Said::Refused(_) => false,
+            other => unreachable!("a client was told {other:?}"),
+        }
+    }
+
+    fn learn(&mut self, table: ChainTable) {
         if table.version > self.table.version {
             self.table = table;
         }
@@ -254,9 +352,18 @@ impl Client {
                     begun_us,
                 })
             }
-            Err(Status::NoSpace | Status::Fenced | Status::SessionExpired) => {
+            Err(Status::NoSpace | Status::Fenced) => {
                 self.finish(desk, slot);
                 Some(Ended::Refused { op: of })
+            }
+            Err(Status::DataLost) => {
+                self.finish(desk, slot);
+                Some(Ended::Lost { chunk })
+            }
+            // Nobody knows any more what became of it.
+            Err(Status::SessionExpired) => {
+                self.finish(desk, slot);
+                None
             }
             Err(_) => {
                 self.try_again(desk, slot);
@@ -269,7 +376,7 @@ impl Client {
         &mut self,
         desk: &mut Desk<'_>,
         of: u64,
-        is_good: bool,
+        outcome: Result<(), Status>,
     ) -> Option<Ended> {
         let is_it = |op: &Option<Op>| {
             let op = op.as_ref();
@@ -277,11 +384,14 @@ impl Client {
         };
         let slot = self.slots.iter().position(is_it)?;
         let op = self.slots[slot].clone().expect("found");
-        if !is_good {
+        if outcome.is_err_and(|status| status != Status::DataLost) {
             self.try_again(desk, slot);
             return None;
         }
         self.finish(desk, slot);
+        if outcome.is_err() {
+            return Some(Ended::Lost { chunk: op.chunk });
+        }
         let Kind::Read { floor, .. } = op.kind else {
             unreachable!("it was found as a read")
         };
@@ -299,7 +409,7 @@ impl Client {
     }
 
     fn try_again(&mut self, desk: &mut Desk<'_>, slot: usize) {
-        desk.send(self.index, Place::Master, Message::FetchTable);
+        self.speak(desk);
         let op = self.slots[slot].as_mut().expect("under way");
         op.attempt += 1;
         let attempt = op.attempt;

@@ -5,14 +5,19 @@
 
 use std::collections::BTreeSet;
 
+use vdfs_proto::limits::{SESSION_LEASE_MS, VOLUME_LEASE_MS};
 use vdfs_proto::{Chain, ChainId, ChunkId, Epoch};
 
+use crate::master::Master;
 use crate::message::{CoreInput, Event, Place};
-use crate::node::{LEASE_MS, Node};
+use crate::node::Node;
 use crate::report::trace;
 use crate::rng::Rng;
 use crate::shelf::CELLS;
 use crate::world::{VOLUMES, World, chunks};
+
+/// Of a volume, in microseconds.
+const LEASE_US: u64 = VOLUME_LEASE_MS * 1000;
 
 #[derive(Debug)]
 pub(crate) struct Faults {
@@ -23,6 +28,10 @@ pub(crate) struct Faults {
     kills: u64,
     /// Whether one sound member of a chain is spared.
     spares: bool,
+    /// Whether machines lose RAM of which there is no other copy.
+    loses: bool,
+    /// Whether operators change something.
+    has_orders: bool,
     /// These are killed within the next change that they make.
     doomed: BTreeSet<usize>,
 }
@@ -34,6 +43,8 @@ impl Faults {
             pause_us: *rng.pick(&[400_000, 1_000_000, 3_000_000]),
             kills: *rng.pick(&[0, 0, 1, 3, 10]),
             spares: rng.permille(500),
+            loses: rng.permille(150),
+            has_orders: rng.permille(500),
             doomed: BTreeSet::new(),
         }
     }
@@ -49,19 +60,20 @@ impl World {
             .between(self.faults.pause_us / 2, self.faults.pause_us);
         self.schedule(pause_us, Event::Fault);
         let volume = self.rng.below(VOLUMES as u64) as usize;
-        match self.rng.below(15) {
+        match self.rng.below(20) {
             0 if self.may_harm(volume) => self.kill(volume),
             1 | 2 if self.may_harm(volume) => self.stand_still(volume),
             3 if self.may_harm(volume) => self.cut_from_master(volume),
             4 | 5 => self.cut_from_another(volume),
             6 => self.cut_from_client(volume),
             7 => self.kill_master_or_slow_its_disk(),
-            8 => self.fill(volume),
+            8 | 18 | 19 => self.fill(volume),
             9 => self.kill_client(),
-            10 if !self.faults.spares => self.kill_a_chain(),
+            10 | 16 | 17 if !self.faults.spares => self.kill_a_chain(),
             11 if self.may_harm(volume) => self.leave_a_chain(volume),
             12 if self.may_harm(volume) => self.lose_ram(volume),
             13 | 14 => self.cut_a_chunk(volume),
+            15 if self.faults.has_orders => self.with_office(Master::order_something),
             _ => {}
         }
     }
@@ -99,7 +111,7 @@ impl World {
         self.nodes[volume].is_up()
             && self.stands_until[volume] <= self.now_us
             && !self.is_cut(volume, Place::Master)
-            && self.master.serves(volume, self.nodes[volume].life)
+            && self.is_served(volume)
     }
 
     /// After how many effects the process is killed in this step, if it is.
@@ -140,11 +152,12 @@ impl World {
         }
     }
 
-    /// The machine restarts, unless another one has just done so.
+    /// The machine restarts; where nothing is to be lost, unless another one has just done so.
     fn lose_ram(&mut self, volume: usize) {
         let mut nodes = self.nodes.iter();
         let is_known = nodes.all(|node| node.store() == self.master.store_of(node.index));
-        if is_known && self.nodes[volume].is_up() && self.master.may_lose_ram(volume) {
+        let has_copies = is_known && self.master.may_lose_ram(volume);
+        if self.nodes[volume].is_up() && (has_copies || self.faults.loses) {
             self.counts.hit("machines that have lost their RAM");
             self.kill(volume);
             self.nodes[volume].lose_ram();
@@ -198,9 +211,9 @@ impl World {
         self.counts.hit("volumes that stood still");
         let for_us = match self.rng.below(2) {
             0 => self.rng.below(400_000),
-            _ => self.rng.between(LEASE_MS * 1000, 5_000_000),
+            _ => self.rng.between(LEASE_US, 5_000_000),
         };
-        if for_us > LEASE_MS * 1000 {
+        if for_us > LEASE_US {
             self.counts
                 .hit("volumes that stood still beyond their lease");
         }
@@ -227,7 +240,11 @@ impl World {
 
     fn cut_from_client(&mut self, volume: usize) {
         let client = self.rng.below(self.clients.len() as u64) as usize;
-        self.cut(Place::Volume(volume), Place::Client(client));
+        let other = match self.rng.permille(300) {
+            true => Place::Master,
+            false => Place::Volume(volume),
+        };
+        self.cut(other, Place::Client(client));
     }
 
     fn cut(&mut self, one: Place, other: Place) {
@@ -252,7 +269,6 @@ impl World {
             return;
         }
         if self.master.is_up() {
-            self.counts.hit("masters killed");
             self.with_office(|master, office| master.kill(office));
             let delay_us = self.rng.between(10_000, 4_000_000);
             self.schedule(delay_us, Event::MasterStart);
@@ -266,15 +282,17 @@ impl World {
         self.schedule(delay_us, Event::SpaceReturns { volume });
     }
 
+    /// Another one comes in its place at once, or when its session has ended by itself.
     fn kill_client(&mut self) {
         self.counts.hit("clients killed");
         let client = self.rng.below(self.clients.len() as u64) as usize;
-        let session = self.clients[client].session;
-        let anew = self.master.open_session();
-        self.clients[client].begin_anew(anew);
-        self.with_desk(|clients, desk| clients[client].start(desk));
-        let delay_us = self.rng.below(300_000);
-        self.schedule(delay_us, Event::SessionSilent { session });
+        let delay_us = match self.rng.permille(300) {
+            true => SESSION_LEASE_MS * 1000 + self.rng.below(5_000_000),
+            false => 0,
+        };
+        self.clients[client].begin_anew();
+        let life = self.clients[client].life;
+        self.schedule(delay_us, Event::ClientStart { client, life });
     }
 }
 

@@ -3,6 +3,7 @@
 //! - Two heads in one epoch, or two contents of one version.
 //! - A change made twice, or made though its client was told that it was refused.
 //! - A read of older bytes than an earlier finished read or acknowledgement.
+//! - Anything of a chunk whose chain has lost all, but that it is lost; and nobody told so of another one.
 //! - A change of a session that somebody who came after its end has found the chunk without.
 //! - At the end: members that differ, or an acknowledged or read version that the chunk's last one
 //!   does not descend from.
@@ -40,6 +41,10 @@ struct ChunkHistory {
     /// What was seen, and is not in the copy that the chain went on with, in this epoch since then.
     dead: BTreeSet<Version>,
     resumed: (Epoch, u64),
+    /// Whoever goes on with it had no room for a better copy.
+    goes_without: bool,
+    /// When its chain had lost all.
+    lost_us: Option<u64>,
 }
 
 impl ChunkHistory {
@@ -88,6 +93,9 @@ impl History {
     /// A volume has made a change, in the epoch that it knows; `is_shown` if it serves the chain.
     pub(crate) fn made(&mut self, made: &Made, epoch: Epoch, is_shown: bool) {
         let known = self.chunks.entry(made.chunk).or_default();
+        if known.lost_us.is_some() {
+            return;
+        }
         let is_old = epoch.max(made.version.epoch) < known.resumed.0;
         if is_old && !known.contents.contains_key(&made.version) {
             return;
@@ -155,14 +163,23 @@ impl History {
         }
     }
 
-    /// The chunk's chain goes on with this copy. Gives how many versions are taken back that
-    /// somebody has read.
+    /// Whoever heads the chunk's chain has no room for a better copy.
+    pub(crate) fn goes_without(&mut self, id: ChunkId) {
+        self.chunks.entry(id).or_default().goes_without = true;
+    }
+
+    /// The chunk's chain goes on with this copy. Gives how many versions are taken back that somebody has
+    /// read: none if all are there that were in sync.
     pub(crate) fn resumed(
         &mut self,
         id: ChunkId,
         (version, cells): (Version, Cells),
         (epoch, now_us): (Epoch, u64),
+        is_complete: bool,
     ) -> u64 {
+        if self.is_lost(id) {
+            return 0;
+        }
         self.adopt(id, version, cells);
         let chunk = self.chunks.entry(id).or_default();
         let lineage = chunk.lineage(version);
@@ -179,11 +196,41 @@ impl History {
         chunk.floor = seen.last().copied().unwrap_or_default();
         chunk.seen = seen;
         let count = dead.len() as u64;
+        let may_lack = std::mem::take(&mut chunk.goes_without) || !is_complete;
+        assert!(
+            may_lack || count == 0,
+            "{id:?}: {count} versions that were read are taken back"
+        );
         chunk.dead.extend(dead);
         chunk.resumed = (epoch, now_us);
         self.made
             .retain(|_, (of, at)| *of != id || lineage.contains(at));
         count
+    }
+
+    /// The chunk's chain has lost all that it had.
+    pub(crate) fn lose(&mut self, id: ChunkId, now_us: u64) {
+        let chunk = self.chunks.entry(id).or_default();
+        chunk.lost_us = chunk.lost_us.or(Some(now_us));
+    }
+
+    /// Somebody was told that the chunk is lost.
+    pub(crate) fn found_lost(&self, id: ChunkId) {
+        assert!(self.is_lost(id), "{id:?} is not lost");
+    }
+
+    fn is_lost(&self, id: ChunkId) -> bool {
+        let chunk = self.chunks.get(&id);
+        chunk.is_some_and(|chunk| chunk.lost_us.is_some())
+    }
+
+    /// Whether it is; whoever asked after that must have been told so.
+    fn is_lost_since(&self, id: ChunkId, begun_us: u64) -> bool {
+        let lost_us = self.chunks.get(&id).and_then(|chunk| chunk.lost_us);
+        if let Some(lost_us) = lost_us {
+            assert!(begun_us <= lost_us, "{id:?} is lost, and is there");
+        }
+        lost_us.is_some()
     }
 
     fn shown(&mut self, made: &Made, session: SessionId) {
@@ -221,6 +268,9 @@ impl History {
         begun_us: u64,
     ) {
         self.acknowledged += 1;
+        if self.is_lost_since(chunk, begun_us) {
+            return;
+        }
         let made = self.made.get(&op).map(|(_, version)| *version);
         assert_eq!(made, Some(version), "{op:?} was acknowledged");
         let of = self.chunks.entry(chunk).or_default();
@@ -243,6 +293,9 @@ impl History {
         cells: Cells,
     ) {
         self.reads += 1;
+        if self.is_lost_since(chunk, begun_us) {
+            return;
+        }
         let known = self.chunks.entry(chunk).or_default();
         let is_dead = |of: &Version| known.dead.contains(of);
         // It was on its way.
@@ -272,7 +325,7 @@ impl History {
 
     /// The chunk ends as `last`: everything that anybody has seen is among its ancestors.
     pub(crate) fn check_end(&self, chunk: ChunkId, last: Version, cells: Cells) {
-        let Some(history) = self.chunks.get(&chunk) else {
+        let Some(history) = self.chunks.get(&chunk).filter(|of| of.lost_us.is_none()) else {
             return;
         };
         let lineage = history.lineage(last);

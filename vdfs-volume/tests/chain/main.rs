@@ -1,4 +1,4 @@
-//! The real chain core in a simulated world: virtual time, a network, disks and processes that fail
+//! The real cores of chains and of the master in a simulated world: virtual time, a network, disks and processes that fail
 //! as a seed says, and checks after every step.
 //!
 //! `VDFS_SIM_SEEDS=10000 VDFS_SIM_FIRST=1 cargo test --release -p vdfs-volume --test chain` runs more
@@ -7,6 +7,7 @@
 //! `--features planted-bugs` each mistake that can be switched on must be found.
 
 mod client;
+mod conversation;
 mod faults;
 mod history;
 mod master;

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vdfs_proto::peer::ChunkCopy;
+use vdfs_proto::volume::ChainEvent;
 use vdfs_proto::{ChainId, ChunkId, Epoch, Status};
 use vdfs_volume::chain::is_better;
 
-use crate::message::{Ask, CoreInput, Message, Piece, Place, Reply, Told, chain_of};
+use crate::message::{Ask, CoreInput, Piece, Place, Reply, Told, chain_of};
 use crate::node::{Killed, Node, Scene, killed_at};
 use crate::supplying::For;
 
@@ -113,13 +114,7 @@ impl Node {
                 self.merging.tasks.remove(&chain);
                 scene.counts.hit("merges interrupted");
                 if status.is_silence() {
-                    let message = Message::Report {
-                        chain,
-                        epoch,
-                        suspect: peer,
-                        has_diverged: false,
-                    };
-                    scene.send(self.index, Place::Master, message);
+                    self.note_news(chain, epoch, ChainEvent::Suspect(Self::volume(peer)));
                 }
                 Ok(())
             }
@@ -177,6 +172,14 @@ impl Node {
         let wanted = task.to_take.last().map(|(_, copy)| *copy);
         if wanted != Some(told.copy) || task.at != piece.at {
             return Ok(());
+        }
+        let chunk = told.copy.chunk;
+        if self.shelf.is_full && self.shelf.told(chunk).is_none() {
+            scene.counts.hit("better copies without room");
+            scene.history.goes_without(chunk);
+            task.at = 0;
+            task.to_take.pop();
+            return self.take_next(scene, chain);
         }
         task.at += piece.cells.len();
         if piece.is_last {

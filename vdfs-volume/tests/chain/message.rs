@@ -1,10 +1,13 @@
 //! What travels in a simulation, and what happens in it.
 
+use vdfs_master::core::CoreRequest;
 use vdfs_proto::peer::ChunkCopy;
-use vdfs_proto::volume::{Fence, Registered};
-use vdfs_proto::{ChainId, ChainTable, ChunkId, Epoch, OpId, SessionId, Status, StoreId, Version};
-use vdfs_volume::chain::{Input, Order, Outcome};
+use vdfs_proto::session::SessionReply;
+use vdfs_proto::volume::VolumeReply;
+use vdfs_proto::{ChainId, ChunkId, Epoch, Member, OpId, SessionId, Status, Version};
+use vdfs_volume::chain::{Input, Order};
 
+use crate::node::CoreEffect;
 use crate::shelf::{Cells, Patch};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,16 +63,12 @@ pub(crate) struct Read {
 
 pub(crate) type CoreInput = Input<Patch, Caller>;
 
+/// What the master answers.
 #[derive(Clone, Debug)]
-pub(crate) enum Command {
-    Table(ChainTable),
-    /// Serve this chain no more: this volume is about to lose its place in it.
-    Leave {
-        chain: ChainId,
-        epoch: Epoch,
-    },
-    Fence(Fence),
-    Forget(SessionId),
+pub(crate) enum Said {
+    Volume(VolumeReply),
+    Session(SessionReply),
+    Refused(Status),
 }
 
 /// A chunk as one volume tells another of it.
@@ -90,7 +89,7 @@ pub(crate) struct Piece {
 }
 
 /// What ops of a chain were answered, in this epoch.
-pub(crate) type Lesson = (ChainId, Epoch, Vec<(OpId, Outcome)>);
+pub(crate) type Lesson = (ChainId, Epoch, Vec<(OpId, vdfs_volume::chain::Outcome)>);
 
 /// What a predecessor asks of a successor that is syncing, and a head of a member that waits.
 #[derive(Clone, Debug)]
@@ -170,60 +169,17 @@ pub(crate) enum Message {
         call: u64,
         reply: Result<Reply, Status>,
     },
-    InSync {
-        chain: ChainId,
-        epoch: Epoch,
-        peer: usize,
-    },
-    Register {
+    /// To the master, by one life of a volume or client.
+    Call {
         life: u64,
-        attempt: u64,
-        store: StoreId,
+        call: u64,
+        request: Box<CoreRequest>,
     },
-    Registered {
+    Answer {
         life: u64,
-        attempt: u64,
-        registered: Box<Registered>,
+        call: u64,
+        said: Box<Said>,
     },
-    Heartbeat {
-        life: u64,
-        sent_us: u64,
-    },
-    Heard {
-        life: u64,
-        sent_us: u64,
-    },
-    Unknown {
-        life: u64,
-    },
-    Command {
-        life: u64,
-        number: u64,
-        command: Command,
-    },
-    CommandDone {
-        life: u64,
-        number: u64,
-    },
-    Activate {
-        life: u64,
-        chain: ChainId,
-        epoch: Epoch,
-    },
-    Activated {
-        life: u64,
-        chain: ChainId,
-        epoch: Epoch,
-    },
-    Report {
-        chain: ChainId,
-        epoch: Epoch,
-        suspect: usize,
-        /// It says of itself that its copy is not the chain's.
-        has_diverged: bool,
-    },
-    FetchTable,
-    Table(ChainTable),
 }
 
 /// Something that happens at its time.
@@ -239,6 +195,19 @@ pub(crate) enum Event {
         volume: usize,
         life: u64,
         input: CoreInput,
+    },
+    /// The thread that stood still goes on.
+    PerformLate {
+        volume: usize,
+        life: u64,
+        effect: CoreEffect,
+    },
+    /// A reader that waited for a chunk looks again.
+    ReadAgain {
+        volume: usize,
+        life: u64,
+        client: usize,
+        read: Read,
     },
     /// Bytes for a reader were copied.
     Copied {
@@ -297,8 +266,13 @@ pub(crate) enum Event {
     LogDue {
         life: u64,
     },
-    SessionSilent {
-        session: SessionId,
+    ClientStart {
+        client: usize,
+        life: u64,
+    },
+    ClientBeat {
+        client: usize,
+        life: u64,
     },
     Fault,
     SpaceReturns {
@@ -320,11 +294,13 @@ pub(crate) enum Action {
     },
     /// The rights of this session went to others.
     Release(SessionId),
+    /// The chain has lost all that it had.
+    Lost(ChainId),
     /// The chain goes on with what this volume has; `is_complete` unless others were in sync and are not
     /// back: it may lack what they had shown.
     Resumed {
         chain: ChainId,
-        volume: usize,
+        head: Member,
         epoch: Epoch,
         is_complete: bool,
     },

@@ -2,25 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use vdfs_proto::volume::ChainEvent;
 use vdfs_proto::{
     ChainId, ChainTable, ChunkId, Epoch, MemberState, OpId, SessionId, Status, StoreId, Version,
     VolumeId,
 };
 use vdfs_volume::chain::{Departed, Effect, Member, Order, Reading, Rule, Unwanted};
 
+use crate::conversation::Conversation;
 use crate::history::History;
 use crate::merging::Merging;
 use crate::message::chain_of;
-use crate::message::{
-    Action, Ask, Caller, Command, CoreInput, Event, Lesson, Message, Place, Read, Reply,
-};
+use crate::message::{Action, Ask, Caller, CoreInput, Event, Lesson, Message, Place, Read, Reply};
 use crate::report::{Counts, trace};
 use crate::rng::Rng;
 use crate::shelf::{Cells, KilledAt, Made, Patch, Shelf};
 use crate::supplied::Supplied;
 use crate::supplying::Supplying;
 
-pub(crate) const LEASE_MS: u64 = 1250;
 /// Slots of a volume's own changes: few, so that they are used again.
 const OWN_SLOTS: u64 = 2;
 /// How long copies are kept of a chain that others serve.
@@ -28,10 +27,12 @@ const KEPT_MS: u64 = 2_000;
 const TICK_US: u64 = 50_000;
 /// So many ticks make a heartbeat.
 const BEAT_TICKS: u64 = 5;
+/// Before a reader that was woken looks at the chunk.
+const READ_AGAIN_US: u64 = 100;
 const FORWARD_DEADLINE_US: u64 = 1_000_000;
 
 type Core = Member<Patch, Caller>;
-type CoreEffect = Effect<Patch, Caller>;
+pub(crate) type CoreEffect = Effect<Patch, Caller>;
 
 /// What a volume's code may touch beside itself.
 pub(crate) struct Scene<'a> {
@@ -48,6 +49,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) kill_in: Option<u64>,
     /// It is killed within the next change that it makes.
     pub(crate) is_doomed: bool,
+    /// A thread goes on that stood still: what it does may be of an earlier time in the chain.
+    pub(crate) is_late: bool,
 }
 
 impl Scene<'_> {
@@ -62,6 +65,15 @@ impl Scene<'_> {
 
     pub(crate) fn after(&mut self, delay_us: u64, event: Event) {
         self.actions.push(Action::After { delay_us, event });
+    }
+
+    /// How long the thread stands still at the store, if it does.
+    fn stall_us(&mut self) -> Option<u64> {
+        let stands = self.rng.permille(2);
+        stands.then(|| {
+            self.counts.hit("threads that stood still at the store");
+            self.rng.below(5_000_000)
+        })
     }
 
     /// Whether the process is killed now.
@@ -92,10 +104,8 @@ pub(crate) struct Node {
     losses: u64,
     pub(crate) shelf: Shelf,
     pub(crate) core: Option<Core>,
-    is_registered: bool,
-    /// The attempt to register that counts.
-    attempt: u64,
-    rules: Rules,
+    pub(crate) conversation: Conversation,
+    pub(crate) rules: Rules,
     pub(crate) supplying: Supplying,
     pub(crate) merging: Merging,
     /// What this volume is given while it is syncing.
@@ -111,12 +121,13 @@ pub(crate) struct Node {
 
 /// What a volume has promised in this life, and must not go back on.
 #[derive(Debug, Default)]
-struct Rules {
+pub(crate) struct Rules {
     /// The last message in which an op was passed on: answers to earlier ones say nothing.
     passed: BTreeMap<OpId, u64>,
     /// Sessions whose fence it has acknowledged: it makes no changes of theirs.
-    fenced: BTreeSet<SessionId>,
-    fences: BTreeMap<u64, SessionId>,
+    pub(crate) fenced: BTreeSet<SessionId>,
+    /// Those that it was told of, by the numbers of the commands.
+    pub(crate) fences: BTreeMap<u64, SessionId>,
 }
 
 impl Rules {
@@ -183,6 +194,11 @@ impl Seen {
     }
 }
 
+fn is_of_store(effect: &CoreEffect) -> bool {
+    let is_change = matches!(effect, Effect::Execute { .. } | Effect::Apply { .. });
+    is_change || matches!(effect, Effect::Prepare { .. } | Effect::Record { .. })
+}
+
 fn takes_or_confirms(effect: &CoreEffect) -> bool {
     matches!(
         effect,
@@ -198,8 +214,7 @@ impl Node {
             losses: 0,
             shelf: Shelf::default(),
             core: None,
-            is_registered: false,
-            attempt: 0,
+            conversation: Conversation::default(),
             rules: Rules::default(),
             supplying: Supplying::default(),
             merging: Merging::default(),
@@ -248,7 +263,7 @@ impl Node {
 
     pub(crate) fn start(&mut self, scene: &mut Scene<'_>) {
         self.life += 1;
-        self.is_registered = false;
+        self.conversation = Conversation::default();
         self.rules = Rules::default();
         self.supplying = Supplying::default();
         self.merging = Merging::default();
@@ -298,10 +313,7 @@ impl Node {
 
     pub(crate) fn tick(&mut self, scene: &mut Scene<'_>, count: u64) -> Result<(), Killed> {
         self.tick_after(scene, count + 1);
-        if count.is_multiple_of(BEAT_TICKS) {
-            let message = self.beat(scene.now_us);
-            scene.send(self.index, Place::Master, message);
-        }
+        self.converse(scene, count.is_multiple_of(BEAT_TICKS));
         self.free_departed(scene);
         self.supply_whoever_lacks(scene);
         self.merge_whoever_waits(scene);
@@ -334,7 +346,9 @@ impl Node {
         (chunk, len): (ChunkId, u32),
     ) -> Result<(), Killed> {
         let chain = chain_of(chunk);
-        let Some(place) = self.core().place(chain).filter(|place| place.is_head) else {
+        let is_here = self.shelf.told(chunk).is_some();
+        let place = self.core().place(chain);
+        let Some(place) = place.filter(|place| place.is_head && is_here) else {
             return Ok(());
         };
         let seq = scene.now_us;
@@ -356,19 +370,6 @@ impl Node {
             caller,
         };
         self.take(scene, request)
-    }
-
-    fn beat(&mut self, sent_us: u64) -> Message {
-        let life = self.life;
-        if self.is_registered {
-            return Message::Heartbeat { life, sent_us };
-        }
-        self.attempt += 1;
-        Message::Register {
-            life,
-            attempt: self.attempt,
-            store: self.store(),
-        }
     }
 
     pub(crate) fn receive(
@@ -447,8 +448,13 @@ impl Node {
             exchange,
             syncing: is_syncing.then_some((order.chain, epoch, order.chunk)),
         };
-        if behind.is_none() {
-            self.answer(scene, caller, Err(Status::NotServing));
+        let checked = match behind {
+            None => Err(Status::NotServing),
+            Some(false) => self.core().check_settled(order.chain, epoch),
+            Some(true) => Ok(()),
+        };
+        if let Err(status) = checked {
+            self.answer(scene, caller, Err(status));
             return Ok(());
         }
         self.is_locked |= is_syncing;
@@ -499,6 +505,15 @@ impl Node {
         place.is_some_and(|of| of.epoch == epoch && !of.serves)
     }
 
+    fn may_list(&self, from: Place, chains: &[(ChainId, Epoch)]) -> Result<(), Status> {
+        let is_behind = chains.iter().all(|of| self.is_syncing_behind(from, *of));
+        if !is_behind {
+            return Err(Status::NotServing);
+        }
+        let mut settled = chains.iter();
+        settled.try_for_each(|(chain, epoch)| self.core().check_settled(*chain, *epoch))
+    }
+
     /// What other volumes ask.
     fn asked(
         &mut self,
@@ -520,20 +535,20 @@ impl Node {
             let place = self.core().place(chain).ok_or(Status::NotServing)?;
             match serves {
                 None => Err(Status::NotServing),
-                Some(false) if place.epoch == epoch => Ok(()),
+                Some(false) if place.epoch == epoch => self.core().check_settled(chain, epoch),
                 Some(_) => Err(Status::StaleEpoch(place.epoch)),
             }
         };
         let reply = match ask {
             Ask::Learn(lessons) => self.learn(scene, from, lessons)?,
-            Ask::List(chains) => match chains.iter().all(|of| self.is_syncing_behind(from, *of)) {
-                true => {
+            Ask::List(chains) => match self.may_list(from, &chains) {
+                Ok(()) => {
                     for (chain, epoch) in chains {
                         self.supplied.begin(&mut self.shelf, chain, epoch);
                     }
                     Ok(Reply::List(self.shelf.list()))
                 }
-                false => Err(Status::NotServing),
+                Err(status) => Err(status),
             },
             Ask::Put {
                 epoch,
@@ -577,6 +592,9 @@ impl Node {
             if !self.is_syncing_behind(from, (chain, epoch)) {
                 return Ok(Err(Status::NotServing));
             }
+            if let Err(status) = self.core().check_settled(chain, epoch) {
+                return Ok(Err(status));
+            }
             let input = CoreInput::Taught {
                 chain,
                 epoch,
@@ -598,83 +616,30 @@ impl Node {
             Message::Reply { life, call, reply } if life == self.life => {
                 self.replied(scene, call, reply)
             }
-            Message::Registered {
-                life,
-                attempt,
-                registered,
-            } if life == self.life && attempt == self.attempt && !self.is_registered => {
-                self.is_registered = true;
-                let (sent_us, life) = (scene.now_us, self.life);
-                scene.send(
-                    self.index,
-                    Place::Master,
-                    Message::Heartbeat { life, sent_us },
-                );
-                self.take(scene, CoreInput::Registered(registered))
-            }
-            Message::Heard { life, sent_us } if life == self.life => {
-                let input = CoreInput::Lease {
-                    sent_ms: sent_us / 1000,
-                    lease_ms: LEASE_MS,
-                };
-                self.take(scene, input)
-            }
-            Message::Unknown { life } if life == self.life => {
-                self.is_registered = false;
-                Ok(())
-            }
-            Message::Command {
-                life,
-                number,
-                command,
-            } if life == self.life && self.is_registered => self.obey(scene, number, command),
-            Message::Activated { life, chain, epoch } if life == self.life => {
-                self.take(scene, CoreInput::Activated { chain, epoch })
+            Message::Answer { life, call, said } if life == self.life => {
+                self.told(scene, call, *said)
             }
             // For an earlier life.
             _ => Ok(()),
         }
     }
 
-    fn obey(&mut self, scene: &mut Scene<'_>, number: u64, command: Command) -> Result<(), Killed> {
-        match command {
-            Command::Table(table) => {
-                self.take(scene, CoreInput::Table(table))?;
-                if !self.is_locked {
-                    let core = self.core.as_ref().expect("it is up");
-                    self.supplied
-                        .keep_chains(|chain| core.place(chain).is_some_and(|of| !of.serves));
-                }
-            }
-            Command::Leave { chain, epoch } => {
-                self.take(scene, CoreInput::Leave { chain, epoch })?;
-            }
-            Command::Fence(fence) => {
-                if !self.is_idle() {
-                    scene.counts.hit("fenced with changes under way");
-                }
-                // Answered by the effect.
-                self.rules.fences.insert(number, fence.session);
-                return self.take(scene, CoreInput::Fence { fence, ack: number });
-            }
-            Command::Forget(session) => self.take(scene, CoreInput::ForgetSession(session))?,
+    /// Forgets what it was given of chains in which it is not syncing any more.
+    pub(crate) fn keep_supplied(&mut self) {
+        if !self.is_locked {
+            let core = self.core.as_ref().expect("it is up");
+            self.supplied
+                .keep_chains(|chain| core.place(chain).is_some_and(|of| !of.serves));
         }
-        self.command_done(scene, number);
-        Ok(())
     }
 
-    fn command_done(&self, scene: &mut Scene<'_>, number: u64) {
-        let life = self.life;
-        scene.send(
-            self.index,
-            Place::Master,
-            Message::CommandDone { life, number },
-        );
-    }
-
-    fn read(&mut self, scene: &mut Scene<'_>, client: usize, read: Read) -> Result<(), Killed> {
-        let core = self.core.as_ref().expect("it is up");
-        match core.reading(scene.now_ms(), read.chain, read.epoch, read.chunk) {
+    pub(crate) fn read(
+        &mut self,
+        scene: &mut Scene<'_>,
+        client: usize,
+        read: Read,
+    ) -> Result<(), Killed> {
+        match self.reading(scene, read) {
             Ok(Reading::Now(_)) => {
                 let (version, cells) = self.shelf.read(read.chunk);
                 let (volume, life) = (self.index, self.life);
@@ -703,6 +668,32 @@ impl Node {
         }
     }
 
+    /// Whether the chunk may be read, and is not lost.
+    fn reading(&self, scene: &Scene<'_>, read: Read) -> Result<Reading, Status> {
+        let Read {
+            chain,
+            epoch,
+            chunk,
+            ..
+        } = read;
+        match self.core().reading(scene.now_ms(), chain, epoch, chunk)? {
+            Reading::Now(lost_below) if chunk.data < lost_below => Err(Status::DataLost),
+            reading => Ok(reading),
+        }
+    }
+
+    /// Whoever waited looks again, in a moment: too many wait if it is at once.
+    fn read_again(&self, scene: &mut Scene<'_>, client: usize, read: Read) {
+        let (volume, life) = (self.index, self.life);
+        let again = Event::ReadAgain {
+            volume,
+            life,
+            client,
+            read,
+        };
+        scene.after(READ_AGAIN_US, again);
+    }
+
     /// What was copied is good if it may still be served.
     pub(crate) fn copied(
         &mut self,
@@ -711,8 +702,7 @@ impl Node {
         read: Read,
         copy: (Version, Cells),
     ) -> Result<(), Killed> {
-        let core = self.core.as_ref().expect("it is up");
-        match core.reading(scene.now_ms(), read.chain, read.epoch, read.chunk) {
+        match self.reading(scene, read) {
             Ok(Reading::Now(_)) => {
                 let chain = scene.table.chain(read.chain).expect("it exists");
                 let me = Self::volume(self.index);
@@ -767,7 +757,10 @@ impl Node {
             let changes = matches!(effect, Effect::Execute { .. } | Effect::Apply { .. });
             let killed = scene.is_killed() || changes && scene.is_doomed;
             trace(scene.now_us, &Place::Volume(self.index), &effect);
-            self.perform(scene, effect, killed)?;
+            match is_of_store(&effect).then(|| scene.stall_us()).flatten() {
+                Some(stall_us) if !killed => self.perform_late(scene, effect, stall_us),
+                _ => self.perform(scene, effect, killed)?,
+            }
         }
         while !self.is_locked
             && let Some((from, message)) = self.locked_out.pop_front()
@@ -777,7 +770,17 @@ impl Node {
         Ok(())
     }
 
-    fn perform(
+    fn perform_late(&self, scene: &mut Scene<'_>, effect: CoreEffect, stall_us: u64) {
+        let (volume, life) = (self.index, self.life);
+        let late = Event::PerformLate {
+            volume,
+            life,
+            effect,
+        };
+        scene.after(stall_us, late);
+    }
+
+    pub(crate) fn perform(
         &mut self,
         scene: &mut Scene<'_>,
         effect: CoreEffect,
@@ -816,6 +819,11 @@ impl Node {
 
     fn show(&self, scene: &mut Scene<'_>, made: &Made, chain: ChainId) {
         let core = self.core.as_ref().expect("it is up");
+        let is_serving = core.membership().own_state(chain) == Some(MemberState::Serving);
+        if scene.is_late && !is_serving {
+            // Its copy is the chain's no more, or not yet.
+            return scene.history.found(made);
+        }
         // One that is syncing has changes made that others may have shown; these keep the fence.
         if core.place(chain).is_none_or(|place| place.serves) {
             self.rules.made(made);
@@ -834,15 +842,13 @@ impl Node {
                 let Caller::Reader { client, read } = caller else {
                     unreachable!("only readers wait for that")
                 };
-                return self.read(scene, client, read);
+                self.read_again(scene, client, read);
             }
             Effect::Answer { caller, outcome } => self.answer(scene, caller, outcome),
             Effect::Fenced { ack } => {
                 self.rules.fenced.insert(self.rules.fences[&ack]);
-                self.command_done(scene, ack);
+                self.note_result(ack);
             }
-            // The master sends each fence as an order too.
-            Effect::FencesHold => {}
             Effect::Left { chain, epoch } => {
                 panic!("volume {} has diverged in {chain:?} {epoch:?}", self.index)
             }
@@ -854,7 +860,7 @@ impl Node {
                 }
             }
             Effect::Activate { .. } | Effect::Report { .. } | Effect::HasLeft { .. } => {
-                self.tell(scene, effect);
+                self.note_for_master(scene, effect);
             }
             of_store => self.perform_on_shelf(scene, of_store),
         }
@@ -876,7 +882,7 @@ impl Node {
                 scene.counts.hit("replies that a chain does not know");
                 self.shelf.forget_reply(op);
             }
-            Effect::Discard { op, .. } => self.shelf.discard(op),
+            Effect::Discard { op, chunk } => self.shelf.discard(op, chunk),
             Effect::Record {
                 op, chunk, outcome, ..
             } => {
@@ -929,38 +935,19 @@ impl Node {
         scene.after(FORWARD_DEADLINE_US, lost);
     }
 
-    /// Tells the master.
-    fn tell(&mut self, scene: &mut Scene<'_>, effect: CoreEffect) {
+    /// What the master is to hear.
+    fn note_for_master(&mut self, scene: &mut Scene<'_>, effect: CoreEffect) {
         match effect {
-            Effect::Activate { chain, epoch } => {
-                let life = self.life;
-                let message = Message::Activate { life, chain, epoch };
-                scene.send(self.index, Place::Master, message);
-            }
+            Effect::Activate { chain, epoch } => self.note_news(chain, epoch, ChainEvent::Active),
             Effect::Report {
                 chain,
                 epoch,
                 suspect,
             } => {
                 scene.counts.hit("silent successors reported");
-                let suspect = Self::index_of(suspect);
-                let message = Message::Report {
-                    chain,
-                    epoch,
-                    suspect,
-                    has_diverged: suspect == self.index,
-                };
-                scene.send(self.index, Place::Master, message);
+                self.note_news(chain, epoch, ChainEvent::Suspect(suspect));
             }
-            Effect::HasLeft { chain, epoch } => {
-                let message = Message::Report {
-                    chain,
-                    epoch,
-                    suspect: self.index,
-                    has_diverged: false,
-                };
-                scene.send(self.index, Place::Master, message);
-            }
+            Effect::HasLeft { chain, epoch } => self.note_news(chain, epoch, ChainEvent::HasLeft),
             other => unreachable!("{other:?} tells nobody"),
         }
     }
@@ -1012,8 +999,14 @@ impl Node {
 
     fn stored(&self, scene: &mut Scene<'_>, input: CoreInput) {
         let (volume, life) = (self.index, self.life);
-        let delay_us = match scene.rng.below(3) {
-            0 => 0,
+        let delay_us = match scene.rng.below(1000) {
+            0 => {
+                scene
+                    .counts
+                    .hit("threads that stood still behind the store");
+                scene.rng.below(5_000_000)
+            }
+            1..=333 => 0,
             _ => scene.rng.below(2000),
         };
         scene.after(

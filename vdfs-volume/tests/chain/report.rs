@@ -17,7 +17,7 @@ pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 /// Every kind of thing that must have happened in a run of some hundred seeds.
-pub(crate) const EXPECTED: [&str; 43] = [
+pub(crate) const EXPECTED: [&str; 47] = [
     "steps",
     "messages lost",
     "messages twice",
@@ -28,9 +28,12 @@ pub(crate) const EXPECTED: [&str; 43] = [
     "killed with changes under way",
     "rolled forward",
     "torn and given up",
+    "threads that stood still at the store",
     "volumes that stood still",
     "volumes that stood still beyond their lease",
     "masters killed",
+    "masters killed with their machines",
+    "sessions that ended",
     "slow log",
     "volumes full",
     "chains left for damage",
@@ -56,11 +59,12 @@ pub(crate) const EXPECTED: [&str; 43] = [
     "better copies taken",
     "merges interrupted",
     "killed within a merge",
-    "places moved",
     "chains longer than they shall be",
     "copies freed that were left behind",
     "machines that have lost their RAM",
     "chunks cut by their heads",
+    "chains that have lost all",
+    "lost data asked for",
 ];
 
 impl Counts {

@@ -141,7 +141,7 @@ pub(crate) enum KilledAt {
 /// A change that waits for the successor.
 #[derive(Clone, Copy, Debug)]
 struct ToApply {
-    chunk: ChunkId,
+    op: OpId,
     version: Version,
     patch: Patch,
     /// The copy that it was for is not here any more.
@@ -153,7 +153,8 @@ pub(crate) struct Shelf {
     pub(crate) chunks: BTreeMap<ChunkId, Copy>,
     /// With the chain of each.
     pub(crate) replies: BTreeMap<(SessionId, u16), Reply>,
-    prepared: BTreeMap<OpId, ToApply>,
+    /// At most one a chunk.
+    prepared: BTreeMap<ChunkId, ToApply>,
     /// Chunks that are taken from another member, and of which there is nothing here.
     coming: BTreeMap<ChunkId, Copy>,
     pub(crate) is_full: bool,
@@ -184,6 +185,9 @@ impl Shelf {
         match (admission, terms.admission) {
             (Admission::Already(_), _) => Ok(admission),
             (_, Err(status)) => Err(Failure::Refused(status)),
+            (Admission::Go(_), Ok(())) if chunk.data < terms.lost_below => {
+                Err(Failure::Refused(Status::DataLost))
+            }
             (Admission::Go(_), Ok(())) if self.is_full => Err(Failure::Refused(Status::NoSpace)),
             (Admission::Go(_), Ok(())) => Ok(admission),
             (Admission::Late, Ok(())) => Err(Failure::Refused(Status::NotServing)),
@@ -219,13 +223,13 @@ impl Shelf {
         match self.admit(order.chunk, rule, terms)? {
             Admission::Go(version) => {
                 let to_apply = ToApply {
-                    chunk: order.chunk,
+                    op: order.op,
                     version,
                     patch: order.body,
                     is_void: false,
                 };
-                let before = self.prepared.insert(order.op, to_apply);
-                assert!(before.is_none(), "prepared once");
+                let before = self.prepared.insert(order.chunk, to_apply);
+                assert!(before.is_none(), "one change of a chunk at a time");
                 Ok(Prepared::Ready { base, version })
             }
             Admission::Already(version) => Ok(Prepared::Already(version)),
@@ -239,7 +243,7 @@ impl Shelf {
         chunk: ChunkId,
         killed: Option<KilledAt>,
     ) -> Option<Made> {
-        let prepared = self.prepared.remove(&op).expect("it was prepared");
+        let prepared = self.take_prepared(op, chunk);
         let ToApply { version, patch, .. } = prepared;
         match prepared.is_void {
             true => None,
@@ -247,8 +251,14 @@ impl Shelf {
         }
     }
 
-    pub(crate) fn discard(&mut self, op: OpId) {
-        self.prepared.remove(&op).expect("it was prepared");
+    pub(crate) fn discard(&mut self, op: OpId, chunk: ChunkId) {
+        self.take_prepared(op, chunk);
+    }
+
+    fn take_prepared(&mut self, op: OpId, chunk: ChunkId) -> ToApply {
+        let prepared = self.prepared.remove(&chunk).expect("it was prepared");
+        assert_eq!(prepared.op, op, "one change of a chunk at a time");
+        prepared
     }
 
     fn make(
@@ -285,13 +295,17 @@ impl Shelf {
         })
     }
 
+    /// Threads bring replies in any order.
     pub(crate) fn record(&mut self, op: OpId, chain: ChainId, outcome: Outcome) {
         let reply = Reply {
             op,
             chain: Some(chain),
             outcome: Some(outcome),
         };
-        self.replies.insert((op.session, op.slot), reply);
+        let known = self.replies.entry((op.session, op.slot)).or_insert(reply);
+        if known.op.seq <= op.seq {
+            *known = reply;
+        }
     }
 
     pub(crate) fn forget_reply(&mut self, op: OpId) {
@@ -416,9 +430,8 @@ impl Shelf {
 
     pub(crate) fn drop_copy(&mut self, chunk: ChunkId) {
         self.chunks.remove(&chunk);
-        let prepared = self.prepared.values_mut();
-        for of_chunk in prepared.filter(|of| of.chunk == chunk) {
-            of_chunk.is_void = true;
+        if let Some(prepared) = self.prepared.get_mut(&chunk) {
+            prepared.is_void = true;
         }
     }
 

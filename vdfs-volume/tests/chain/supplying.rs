@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vdfs_proto::peer::ChunkCopy;
+use vdfs_proto::volume::ChainEvent;
 use vdfs_proto::{ChainId, ChunkId, Epoch, OpId, Status};
 
 use crate::message::{Ask, CoreInput, Event, Message, Place, Reply, Told};
@@ -25,8 +26,6 @@ pub(crate) struct Supplying {
     calls: BTreeMap<u64, For>,
     tasks: BTreeMap<usize, Task>,
     givings: BTreeMap<u64, Giving>,
-    /// Successors that are in step, until the table shows it.
-    news: BTreeSet<(ChainId, Epoch, usize)>,
 }
 
 /// What a call is made for.
@@ -79,7 +78,7 @@ fn has(theirs: Option<ChunkCopy>, own: &ChunkCopy) -> bool {
 }
 
 impl Node {
-    /// Supplies whoever lacks something, and says again what the master may not have heard.
+    /// Supplies whoever lacks something.
     pub(crate) fn supply_whoever_lacks(&mut self, scene: &mut Scene<'_>) {
         let core = self.core();
         let mut by_peer: BTreeMap<usize, Chains> = BTreeMap::new();
@@ -87,17 +86,6 @@ impl Node {
             let chains = by_peer.entry(Self::index_of(peer)).or_default();
             chains.insert(chain, epoch);
         }
-        let of_now = |(chain, epoch, _): &(ChainId, Epoch, usize)| {
-            core.membership().epoch(*chain) == Some(*epoch)
-        };
-        let news: Vec<_> = self.supplying.news.iter().copied().collect();
-        let news: BTreeSet<_> = news.into_iter().filter(of_now).collect();
-        for (chain, epoch, peer) in &news {
-            let (chain, epoch, peer) = (*chain, *epoch, *peer);
-            let message = Message::InSync { chain, epoch, peer };
-            scene.send(self.index, Place::Master, message);
-        }
-        self.supplying.news = news;
         for (peer, chains) in by_peer {
             if !self.supplying.tasks.contains_key(&peer) {
                 let of_chain = |chain: &ChainId| {
@@ -398,7 +386,7 @@ impl Node {
             return;
         };
         for (chain, epoch) in std::mem::take(&mut task.chains) {
-            self.supplying.news.insert((chain, epoch, peer));
+            self.note_news(chain, epoch, ChainEvent::InSync(Self::volume(peer)));
         }
         scene.counts.hit("syncs finished");
         self.end_task(scene, peer);
@@ -415,14 +403,7 @@ impl Node {
         }
         if status == Status::NoSpace {
             for (chain, epoch) in chains {
-                let suspect = peer;
-                let message = Message::Report {
-                    chain,
-                    epoch,
-                    suspect,
-                    has_diverged: false,
-                };
-                scene.send(self.index, Place::Master, message);
+                self.note_news(chain, epoch, ChainEvent::Suspect(Self::volume(peer)));
             }
         }
         self.end_task(scene, peer);

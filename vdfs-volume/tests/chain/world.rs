@@ -16,11 +16,11 @@ use crate::rng::Rng;
 
 pub(crate) const VOLUMES: usize = 4;
 const CLIENTS: usize = 4;
-const OPS_PER_CLIENT: u64 = 200;
+const OPS_PER_CLIENT: u64 = 600;
 /// Faults go on for so long.
-const STORM_US: u64 = 20_000_000;
+const STORM_US: u64 = 40_000_000;
 /// When they have ended, everything must be done within this time.
-const CALM_US: u64 = 120_000_000;
+const CALM_US: u64 = 240_000_000;
 
 pub(crate) struct World {
     pub(crate) now_us: u64,
@@ -51,7 +51,8 @@ pub(crate) fn run(seed: u64) -> Counts {
 }
 
 fn chains(rng: &mut Rng) -> Vec<Vec<usize>> {
-    let chain = |length: usize, rng: &mut Rng| {
+    let length = *rng.pick(&[1, 2, 2, 2, 3, 3, 3]);
+    let chain = |_| {
         let mut members: Vec<usize> = (0..VOLUMES).collect();
         while members.len() > length {
             members.remove(rng.below(members.len() as u64) as usize);
@@ -60,10 +61,7 @@ fn chains(rng: &mut Rng) -> Vec<Vec<usize>> {
         members.rotate_left(turn);
         members
     };
-    [3, 2, 3, 1]
-        .iter()
-        .map(|length| chain(*length, rng))
-        .collect()
+    (0..CHAINS).map(chain).collect()
 }
 
 pub(crate) fn chunks() -> impl Iterator<Item = ChunkId> {
@@ -75,13 +73,9 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let chains = chains(&mut rng);
-        let mut master = Master::new(&chains, VOLUMES);
-        master.moves = rng.permille(500);
-        let clients = (0..CLIENTS).map(|index| {
-            let session = master.open_session();
-            Client::new(index, session, master.table().clone(), OPS_PER_CLIENT)
-        });
-        let clients = clients.collect();
+        let master = Master::new(&chains, VOLUMES);
+        let client = |index| Client::new(index, master.table().clone(), OPS_PER_CLIENT);
+        let clients = (0..CLIENTS).map(client).collect();
         let faults = Faults::new(&mut rng);
         World {
             now_us: 0,
@@ -131,7 +125,7 @@ impl World {
 
     fn end_storm(&mut self) {
         self.faults.is_over = true;
-        self.master.moves = false;
+        self.master.order_the_end(*self.rng.pick(&[1, 2, 2, 3, 3]));
         self.network.heal();
         for node in &mut self.nodes {
             node.shelf.is_full = false;
@@ -141,8 +135,15 @@ impl World {
 
     fn is_done(&self) -> bool {
         let clients_are = self.clients.iter().all(Client::is_done);
-        let serves = |node: &Node| node.is_idle() && self.master.serves(node.index, node.life);
+        let is_served = |node: &Node| self.is_served(node.index);
+        let serves = |node: &Node| node.is_idle() && is_served(node);
         clients_are && self.master.is_whole() && self.nodes.iter().all(serves)
+    }
+
+    /// The volume's process is taken in, and gets leases.
+    pub(crate) fn is_served(&self, volume: usize) -> bool {
+        let registration = self.nodes[volume].conversation.registration();
+        registration.is_some_and(|of| self.master.serves((volume, of), self.now_us))
     }
 
     /// Whoever stands still hears everything later.
@@ -153,6 +154,8 @@ impl World {
                 ..
             }
             | Event::Stored { volume, .. }
+            | Event::PerformLate { volume, .. }
+            | Event::ReadAgain { volume, .. }
             | Event::Copied { volume, .. }
             | Event::VolumeTick { volume, .. }
             | Event::ForwardLost { volume, .. }
@@ -171,34 +174,6 @@ impl World {
         }
         match event {
             Event::Deliver { from, to, message } => self.deliver(from, to, message),
-            Event::Stored {
-                volume,
-                life,
-                input,
-            } => {
-                self.with_node(volume, Some(life), |node, scene| node.take(scene, input));
-            }
-            Event::Copied {
-                volume,
-                life,
-                client,
-                read,
-                version,
-                cells,
-            } => {
-                self.with_node(volume, Some(life), |node, scene| {
-                    node.copied(scene, client, read, (version, cells))
-                });
-            }
-            Event::VolumeTick {
-                volume,
-                life,
-                count,
-            } => {
-                self.with_node(volume, Some(life), |node, scene| node.tick(scene, count));
-            }
-            lost @ (Event::ForwardLost { .. } | Event::AskLost { .. }) => self.lose(lost),
-            again @ (Event::GiveAgain { .. } | Event::SupplyAgain { .. }) => self.supply(again),
             Event::VolumeStart { volume } => {
                 if !self.nodes[volume].is_up() {
                     self.with_scene(volume, |node, scene| node.start(scene));
@@ -221,9 +196,75 @@ impl World {
                     self.with_office(Master::start);
                 }
             }
-            Event::SessionSilent { session } => self.session_silent(session),
+            Event::ClientStart { client, life } => {
+                if self.clients[client].life == life {
+                    self.with_desk(|clients, desk| clients[client].start(desk));
+                }
+            }
+            Event::ClientBeat { client, life } => {
+                if self.clients[client].life == life {
+                    self.with_desk(|clients, desk| clients[client].beat(desk));
+                }
+            }
             Event::Fault => self.fault(),
             Event::SpaceReturns { volume } => self.nodes[volume].shelf.is_full = false,
+            lost @ (Event::ForwardLost { .. } | Event::AskLost { .. }) => self.lose(lost),
+            again @ (Event::GiveAgain { .. } | Event::SupplyAgain { .. }) => self.supply(again),
+            of_volume => self.happen_at_volume(of_volume),
+        }
+    }
+
+    /// What one life of a volume has begun.
+    fn happen_at_volume(&mut self, event: Event) {
+        match event {
+            Event::Stored {
+                volume,
+                life,
+                input,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| node.take(scene, input));
+            }
+            Event::PerformLate {
+                volume,
+                life,
+                effect,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| {
+                    scene.is_late = true;
+                    let killed = scene.is_killed() || scene.is_doomed;
+                    node.perform(scene, effect, killed)
+                });
+            }
+            Event::ReadAgain {
+                volume,
+                life,
+                client,
+                read,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| {
+                    node.read(scene, client, read)
+                });
+            }
+            Event::Copied {
+                volume,
+                life,
+                client,
+                read,
+                version,
+                cells,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| {
+                    node.copied(scene, client, read, (version, cells))
+                });
+            }
+            Event::VolumeTick {
+                volume,
+                life,
+                count,
+            } => {
+                self.with_node(volume, Some(life), |node, scene| node.tick(scene, count));
+            }
+            other => unreachable!("{other:?} is of no volume"),
         }
     }
 
@@ -275,15 +316,6 @@ impl World {
         }
     }
 
-    fn session_silent(&mut self, session: vdfs_proto::SessionId) {
-        self.with_master(None, |master, office| {
-            master.session_silent(office, session)
-        });
-        if self.master.is_open(session) {
-            self.schedule(1_000_000, Event::SessionSilent { session });
-        }
-    }
-
     fn deliver(&mut self, from: Place, to: Place, message: Message) {
         match to {
             Place::Master => {
@@ -300,7 +332,12 @@ impl World {
 
     fn tell(&mut self, client: usize, message: Message) {
         match message {
-            Message::Table(table) => self.clients[client].learn(table),
+            Message::Answer { life, call, said } => {
+                if self.clients[client].told((life, call), *said) {
+                    self.counts.hit("sessions that ended");
+                    self.begin_anew(client);
+                }
+            }
             Message::Written {
                 attempt,
                 op,
@@ -315,7 +352,7 @@ impl World {
                 }
             }
             Message::ReadDone { number, outcome } => {
-                let is_good = outcome.is_ok();
+                let is_good = outcome.as_ref().map(drop).map_err(|status| *status);
                 let ended = self
                     .with_desk(|clients, desk| clients[client].read_done(desk, number, is_good));
                 if let Some(ended) = ended {
@@ -324,6 +361,12 @@ impl World {
             }
             other => unreachable!("a client was sent {other:?}"),
         }
+    }
+
+    /// Another mount comes in the place of one that has ended.
+    fn begin_anew(&mut self, client: usize) {
+        self.clients[client].begin_anew();
+        self.with_desk(|clients, desk| clients[client].start(desk));
     }
 
     fn note(&mut self, ended: Ended, read: Option<(Version, crate::shelf::Cells)>) {
@@ -339,6 +382,10 @@ impl World {
             Ended::Refused { op } => {
                 self.counts.hit("writes refused");
                 self.history.refused(op);
+            }
+            Ended::Lost { chunk } => {
+                self.counts.hit("lost data asked for");
+                self.history.found_lost(chunk);
             }
             Ended::Read {
                 chunk,
@@ -373,10 +420,15 @@ impl World {
                 Action::After { delay_us, event } => self.schedule(delay_us, event),
                 Action::Resumed {
                     chain,
-                    volume,
+                    head,
                     epoch,
                     is_complete,
-                } => self.resumed((chain, epoch), volume, is_complete),
+                } => self.resumed((chain, epoch), head, is_complete),
+                Action::Lost(chain) => {
+                    for chunk in chunks().filter(|chunk| chain_of(*chunk) == chain) {
+                        self.history.lose(chunk, self.now_us);
+                    }
+                }
                 Action::Release(session) => self.history.release(session, self.now_us),
                 Action::Send { from, to, message } => {
                     if let Message::Written {
@@ -394,16 +446,16 @@ impl World {
         }
     }
 
-    /// The chain goes on with what this volume has.
-    fn resumed(&mut self, (chain, epoch): (ChainId, Epoch), volume: usize, is_complete: bool) {
+    /// The chain goes on with what this member has, unless that has been lost since.
+    fn resumed(&mut self, (chain, epoch): (ChainId, Epoch), head: Member, is_complete: bool) {
+        let volume = Node::index_of(head.volume);
+        if self.nodes[volume].store() != head.store {
+            return;
+        }
         for chunk in chunks().filter(|chunk| chain_of(*chunk) == chain) {
             let copy = self.nodes[volume].shelf.read(chunk);
             let since = (epoch, self.now_us);
-            let taken_back = self.history.resumed(chunk, copy, since);
-            assert!(
-                !is_complete || taken_back == 0,
-                "{chunk:?}: {taken_back} versions that were read are taken back"
-            );
+            let taken_back = self.history.resumed(chunk, copy, since, is_complete);
             self.counts
                 .add("reads taken back with those who are gone", taken_back);
         }
@@ -523,6 +575,7 @@ impl World {
             table_to_come: self.master.table_to_come(),
             kill_in,
             is_doomed,
+            is_late: false,
         };
         let done = work(&mut self.nodes[volume], &mut scene);
         self.act(actions);
@@ -540,7 +593,12 @@ impl World {
         if !node.is_up() || !is_same {
             return;
         }
-        if let Err(Killed) = self.with_scene(volume, work) {
+        let done = self.with_scene(volume, |node, scene| {
+            work(node, scene)?;
+            node.tell_tidings(scene);
+            Ok(())
+        });
+        if let Err(Killed) = done {
             self.kill(volume);
         }
     }
@@ -549,7 +607,13 @@ impl World {
         for client in &self.clients {
             assert!(client.is_done(), "{client:?} is not done");
         }
-        assert!(self.is_done(), "{:?}", self.master.table());
+        let served: Vec<bool> = (0..VOLUMES).map(|of| self.is_served(of)).collect();
+        let idle: Vec<bool> = self.nodes.iter().map(Node::is_idle).collect();
+        let table = self.master.table();
+        assert!(
+            self.is_done(),
+            "served {served:?}, idle {idle:?}, {table:?}"
+        );
         for chunk in chunks() {
             self.check_chunk_end(chain_of(chunk), chunk);
         }

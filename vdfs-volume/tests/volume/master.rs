@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use vdfs_net::carrier::{Carrier, Outcome, Request, Response};
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::volume::{
-    Command, Commands, HeartbeatAck, NextCommands, Register, Registered, VolumeReply, VolumeRequest,
+    Command, Commands, Fence, HeartbeatAck, NextCommands, Register, Registered, VolumeReply,
+    VolumeRequest,
 };
 use vdfs_proto::{
     Chain, ChainTable, ChunkSize, DataId, Epoch, Member, MemberState, SessionId, Status, VolumeId,
@@ -29,6 +30,9 @@ struct State {
     acks_heartbeats: bool,
     term: u64,
     live_sessions: Vec<SessionId>,
+    fences: Vec<Fence>,
+    /// What registrations are told; one chain of the volume alone, unless a test says so.
+    table: Option<ChainTable>,
     registrations: Vec<Register>,
     heartbeats: u64,
     commands: Vec<(u64, Command)>,
@@ -43,6 +47,8 @@ impl Master {
             acks_heartbeats: true,
             term: 1,
             live_sessions: vec![SessionId(1)],
+            fences: Vec::new(),
+            table: None,
             registrations: Vec::new(),
             heartbeats: 0,
             commands: Vec::new(),
@@ -70,6 +76,12 @@ impl Master {
 
     pub(crate) fn set_term(&self, term: u64) {
         self.state.lock().term = term;
+    }
+
+    /// What registrations are told from now on.
+    pub(crate) fn set_registered(&self, table: ChainTable, fences: Vec<Fence>) {
+        let mut state = self.state.lock();
+        (state.table, state.fences) = (Some(table), fences);
     }
 
     pub(crate) fn registrations(&self) -> Vec<Register> {
@@ -137,15 +149,17 @@ impl Master {
 }
 
 fn registered(state: &State, register: &Register) -> Registered {
+    let known = state.table.clone();
     Registered {
         volume: VolumeId(1),
         registration: state.registrations.len() as u64,
         term: state.term,
         chunk_size: ChunkSize::MIN,
-        table: table(1, Epoch(1), register),
-        fences: Vec::new(),
+        table: known.unwrap_or_else(|| table(1, Epoch(1), register)),
+        fences: state.fences.clone(),
         data_next: DataId(1),
         live_sessions: state.live_sessions.clone(),
+        session_next: SessionId(2),
     }
 }
 
@@ -213,7 +227,7 @@ impl Carrier for MasterCarrier {
 }
 
 /// Waits for a condition that must come true.
-pub(crate) fn wait(condition: impl Fn() -> bool) {
+pub(crate) fn wait(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "it does not come true");

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tempfile::TempDir;
-use vdfs_net::carrier::{Carrier, Connector, PeerIdentity, Request, Response, Target};
+use vdfs_net::carrier::{Carrier, Connector, Outcome, PeerIdentity, Request, Response, Target};
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::data::{DataReply, DataRequest, Read, Write, Written};
 use vdfs_proto::frame::Method;
@@ -72,6 +73,12 @@ impl Drop for Home {
 }
 
 pub(crate) fn call(volume: &Volume, role: Role, request: Request) -> Result<Response, Status> {
+    let answer = begin(volume, role, request);
+    answer.now_or_never().expect("answered within one poll")
+}
+
+/// Answered later, perhaps.
+pub(crate) fn begin(volume: &Volume, role: Role, request: Request) -> BoxFuture<'static, Outcome> {
     let peer = PeerIdentity {
         cluster: ClusterId(1),
         role,
@@ -80,8 +87,7 @@ pub(crate) fn call(volume: &Volume, role: Role, request: Request) -> Result<Resp
         same_host: true,
         certificate_ends: None,
     };
-    let answer = volume.service().handle(Arc::new(peer), request);
-    answer.now_or_never().expect("answered within one poll")
+    volume.service().handle(Arc::new(peer), request)
 }
 
 pub(crate) fn data_request(message: &DataRequest, payload: &[u8]) -> Request {
@@ -121,7 +127,22 @@ pub(crate) fn send_write(volume: &Volume, write: Write, payload: &[u8]) -> Resul
     }
 }
 
+/// A client's write that is not answered within one poll.
+pub(crate) fn begin_write(
+    volume: &Volume,
+    write: Write,
+    payload: &[u8],
+) -> BoxFuture<'static, Outcome> {
+    let request = data_request(&DataRequest::Write(write), payload);
+    begin(volume, Role::Client, request)
+}
+
 pub(crate) fn send_read(volume: &Volume, epoch: Epoch) -> Result<Bytes, Status> {
+    let answer = begin_read(volume, epoch).now_or_never();
+    Ok(answer.expect("answered within one poll")?.payload)
+}
+
+pub(crate) fn begin_read(volume: &Volume, epoch: Epoch) -> BoxFuture<'static, Outcome> {
     let read = Read {
         chain: ChainId(0),
         epoch,
@@ -133,6 +154,9 @@ pub(crate) fn send_read(volume: &Volume, epoch: Epoch) -> Result<Bytes, Status> 
         len: 4096,
         len_expected: 0,
     };
-    let request = data_request(&DataRequest::Read(read), &[]);
-    Ok(call(volume, Role::Client, request)?.payload)
+    begin(
+        volume,
+        Role::Client,
+        data_request(&DataRequest::Read(read), &[]),
+    )
 }

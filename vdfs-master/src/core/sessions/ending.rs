@@ -71,9 +71,13 @@ impl Core {
 
     /// *Closing* is durable: the fences go out.
     pub(crate) fn send_fences(&mut self, session: SessionId) {
-        if !self.live.closings.contains_key(&session) {
-            return;
+        if self.live.closings.contains_key(&session) {
+            self.fence_everywhere(session);
         }
+    }
+
+    /// Tells all volumes that may take its writes; the session ends when each has said that it does not.
+    pub(crate) fn fence_everywhere(&mut self, session: SessionId) {
         let may_write = |live: &LiveVolume| !live.away;
         let volumes = self.live.volumes.iter();
         let awaiting: BTreeSet<VolumeId> = volumes
@@ -96,6 +100,17 @@ impl Core {
             let number = closing.fence;
             let command = Command::Fence(Fence { number, session });
             self.live.send(volume, command, Sent::Fence(session));
+        }
+    }
+
+    /// The volume has registered: its fences are in the reply to that, but changes of their sessions may be
+    /// under way there. It says when none is any more.
+    pub(crate) fn resend_fences_to(&mut self, volume: VolumeId) {
+        let closings = self.live.closings.iter();
+        let awaiting = closings.filter(|(_, closing)| closing.awaiting.contains(&volume));
+        let awaiting: Vec<SessionId> = awaiting.map(|(session, _)| *session).collect();
+        for session in awaiting {
+            self.send_fence(volume, session);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Leases, fences, resumption.
 
-use vdfs_proto::limits::{EVENTS_PARK_MS, SESSION_LEASE_MS};
+use vdfs_proto::limits::{EVENTS_PARK_MS, SESSION_LEASE_MS, VOLUME_LEASE_MS};
 use vdfs_proto::meta::NewKind;
 use vdfs_proto::operation::Operation;
 use vdfs_proto::session::{CloseSession, Event, NextEvents, OpenHandle, OpenSession};
@@ -284,8 +284,25 @@ fn closing_goes_on_after_a_restart() {
     assert_eq!(world.reply(ticket), None);
     let registered = world.register("n", registration(1, 1));
     assert_eq!(registered.fences.len(), 1);
-    assert_eq!(world.reply(ticket), None, "the reply may have been lost");
+    assert_eq!(world.reply(ticket), None, "some may be under way there");
     world.obey(registered.volume, 1);
+    assert!(world.session_replied::<OpenSession>(ticket).is_ok());
+}
+
+/// The other one may have a lease of before, and changes of the session under way.
+#[test]
+fn closing_after_a_restart_waits_for_volumes_that_have_not_come_back() {
+    let mut world = World::new();
+    world.register("m", registration(1, 1));
+    world.register("n", registration(2, 2));
+    world.open_session("a");
+    world.send_session(open_session("a"));
+    world.restart(true);
+    let ticket = world.send_session(open_session("a"));
+    let first = world.register("m", registration(1, 1));
+    world.obey(first.volume, 1);
+    assert_eq!(world.reply(ticket), None, "nobody has heard the other one");
+    world.pass_with_heartbeats(VOLUME_LEASE_MS + 500, first.volume, 1);
     assert!(world.session_replied::<OpenSession>(ticket).is_ok());
 }
 

@@ -51,7 +51,7 @@ pub(super) struct World {
     pub(super) replies: BTreeMap<Ticket, Outcome>,
     pub(super) sync_wanted: bool,
     /// Whose heartbeats are answered.
-    leases: BTreeMap<VolumeId, u64>,
+    leases: BTreeSet<VolumeId>,
     /// Of these, whose are not at the moment.
     withheld: BTreeSet<VolumeId>,
     /// What the next volume that asks for commands has to say.
@@ -135,7 +135,7 @@ impl World {
             keeps_log: true,
             replies: BTreeMap::new(),
             sync_wanted: false,
-            leases: BTreeMap::new(),
+            leases: BTreeSet::new(),
             withheld: BTreeSet::new(),
             news: Vec::new(),
             peer: peer("c"),
@@ -195,7 +195,7 @@ impl World {
                 Effect::Lease { volume, grant } => {
                     self.withheld.remove(&volume);
                     match grant {
-                        Some(grant) => drop(self.leases.insert(volume, grant.incarnation)),
+                        Some(_) => drop(self.leases.insert(volume)),
                         None => drop(self.leases.remove(&volume)),
                     }
                 }
@@ -401,7 +401,9 @@ impl World {
     }
 
     pub(super) fn heartbeat(&mut self, volume: VolumeId, incarnation: u64) -> Result<(), Status> {
-        if self.leases.get(&volume) != Some(&incarnation) {
+        let live = self.core.live.volumes.get(&volume);
+        let is_present = live.is_some_and(|live| live.incarnation == Some(incarnation));
+        if !self.leases.contains(&volume) || !is_present {
             return Err(Status::NotFound);
         }
         if self.withheld.contains(&volume) {

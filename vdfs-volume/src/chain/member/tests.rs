@@ -34,6 +34,7 @@ fn registered(table: ChainTable, fences: Vec<Fence>) -> Input<&'static str, u32>
         data_next: DataId(1),
         fences,
         live_sessions: vec![SessionId(1), SessionId(2)],
+        session_next: SessionId(3),
     }))
 }
 
@@ -171,21 +172,6 @@ fn member_fence_holds_when_the_session_has_nothing_under_way() {
 }
 
 #[test]
-fn member_that_registers_again_tells_when_the_fences_it_was_given_hold() {
-    let mut member = member(1, &[1]);
-    step(&mut member, request(op(1, 1), "a", 1, 10));
-    let fence = Fence {
-        number: 1,
-        session: SessionId(1),
-    };
-    let effects = step(&mut member, registered(table(1, &[1]), vec![fence]));
-    assert_eq!(effects, ["KeepReplies"]);
-    step(&mut member, executed(op(1, 1), 1));
-    let recorded = step(&mut member, Input::Recorded { op: op(1, 1) });
-    assert!(recorded.contains(&"FencesHold".to_owned()), "{recorded:?}");
-}
-
-#[test]
 fn member_without_a_lease_takes_no_write_and_reads_only_where_it_is_alone() {
     let mut alone = member(1, &[1]);
     let late = step_at(&mut alone, 1000, request(op(1, 1), "a", 1, 10));
@@ -198,6 +184,28 @@ fn member_without_a_lease_takes_no_write_and_reads_only_where_it_is_alone() {
     assert_eq!(alone.part(1000, &part(&[0], 1)), Ok(DataId(0)));
     assert_eq!(two.part(999, &part(&[0], 1)), Ok(DataId(0)));
     assert_eq!(two.part(1000, &part(&[0], 1)), Err(Status::NotServing));
+}
+
+/// The thread stood still between the core and the store, beyond the lease: others may have the rights of the
+/// session by now, and whoever reads must not find the chunk without the change.
+#[test]
+fn member_has_readers_wait_for_a_change_that_was_let_in_under_an_earlier_lease() {
+    let mut alone = member(1, &[1]);
+    step(&mut alone, request(op(1, 1), "a", 1, 10));
+    let reading = |member: &TestMember, now_ms| member.reading(now_ms, CHAIN, Epoch(1), CHUNK);
+    assert!(matches!(reading(&alone, 999), Ok(Reading::Now(_))));
+    assert_eq!(reading(&alone, 1000), Ok(Reading::WhenOpen));
+    let lease = Input::Lease {
+        sent_ms: 1500,
+        lease_ms: 1000,
+    };
+    step(&mut alone, lease);
+    assert!(matches!(reading(&alone, 1600), Ok(Reading::Now(_))));
+    step(&mut alone, Input::ForgetSession(SessionId(1)));
+    assert_eq!(reading(&alone, 1600), Ok(Reading::WhenOpen));
+    step(&mut alone, executed(op(1, 1), 1));
+    step(&mut alone, Input::Recorded { op: op(1, 1) });
+    assert!(matches!(reading(&alone, 1600), Ok(Reading::Now(_))));
 }
 
 /// Of a file whose chunks lie in the chains in their order.
@@ -278,10 +286,10 @@ fn member_applies_when_its_successor_has_and_holds_readers_until_then() {
         head.reading(0, CHAIN, Epoch(1), CHUNK),
         Ok(Reading::WhenOpen)
     );
-    assert_eq!(head.shown_below(&part(&[0], 1)), [(CHUNK, op(1, 1))]);
+    assert_eq!(head.to_be_seen(0, &part(&[0], 1)), [(CHUNK, op(1, 1))]);
     let mut others = [part(&[1], 1), part(&[0], 1)];
     others[1].layout.data = DataId(CHUNK.data.0 + 1);
-    assert!(others.iter().all(|of| head.shown_below(of).is_empty()));
+    assert!(others.iter().all(|of| head.to_be_seen(0, of).is_empty()));
     let wait = Input::WaitForOpen {
         chunk: CHUNK,
         caller: 30,
@@ -447,12 +455,84 @@ fn member_takes_no_refusal_from_one_that_is_syncing_and_reports_it() {
 }
 
 #[test]
+fn member_gives_a_successor_that_serves_by_now_no_chunk_that_it_lacked_while_syncing() {
+    let mut head = head_that_has_passed_on(&[1, 2]);
+    step(&mut head, Input::Table(with_syncing(2, &[1, 3])));
+    let given = step(&mut head, answered(2, Err(Status::NotInSync)));
+    assert!(given[0].contains("lacks_chunk: true"), "{given:?}");
+    let passed = step(&mut head, Input::Table(table(3, &[1, 3])));
+    assert_eq!(passed, [forward(3, 3)]);
+}
+
+#[test]
 fn member_that_comes_back_as_syncing_drops_what_it_had_passed_on() {
     let mut head = head_that_has_passed_on(&[1, 2]);
     let back = step(&mut head, Input::Table(with_syncing(3, &[2, 1])));
     let stale = Status::StaleEpoch(Epoch(3));
     assert_eq!(back, ["discard 1".to_owned(), format!("answer 10 {stale}")]);
     assert!(head.is_idle());
+}
+
+#[test]
+fn member_whose_copy_is_not_the_chains_leaves_it_until_it_is_given_another() {
+    let mut tail = member(1, &[2, 1]);
+    let forward = |epoch: u64, caller| Input::Forward {
+        order: Order {
+            chain: CHAIN,
+            chunk: CHUNK,
+            op: op(1, 1),
+            body: "a",
+        },
+        epoch: Epoch(epoch),
+        base: version(1, 1),
+        version: version(1, 2),
+        caller,
+    };
+    assert_eq!(step(&mut tail, forward(1, 20)), ["execute a"]);
+    let diverged = Input::Executed {
+        op: op(1, 1),
+        outcome: Err(Failure::Diverged),
+    };
+    let left = step(&mut tail, diverged);
+    let refused = format!("answer 20 {}", Status::NotServing);
+    assert!(left.contains(&refused) && left.iter().any(|of| of.starts_with("Left")));
+    let reading = tail.reading(0, CHAIN, Epoch(1), CHUNK);
+    assert_eq!(reading, Err(Status::NotServing));
+    step(&mut tail, Input::Table(table(2, &[3, 1])));
+    let again = step(&mut tail, forward(2, 21));
+    assert_eq!(again, [format!("answer 21 {}", Status::NotServing)]);
+    step(&mut tail, Input::Table(with_syncing(3, &[3, 1])));
+    assert_eq!(step(&mut tail, forward(3, 22)), ["execute a"]);
+}
+
+/// Its thread stood still between the store and the core.
+#[test]
+fn member_that_comes_back_as_syncing_goes_on_with_nothing_that_the_store_was_asked_before() {
+    let mut head = member(1, &[1, 2]);
+    step(&mut head, request(op(1, 1), "a", 1, 10));
+    step(&mut head, Input::Table(with_syncing(3, &[2, 1])));
+    step(&mut head, Input::Table(table(4, &[2, 1])));
+    step(&mut head, Input::Table(table(5, &[1])));
+    let prepared = Input::Prepared {
+        op: op(1, 1),
+        outcome: Ok(Prepared::Ready {
+            base: version(0, 0),
+            version: version(1, 1),
+        }),
+    };
+    let stale = Status::StaleEpoch(Epoch(5));
+    let ended = step(&mut head, prepared);
+    assert_eq!(
+        ended,
+        ["discard 1".to_owned(), format!("answer 10 {stale}")]
+    );
+
+    let mut alone = member(1, &[1]);
+    step(&mut alone, request(op(1, 1), "a", 1, 10));
+    step(&mut alone, Input::Table(with_syncing(3, &[2, 1])));
+    let ended = step(&mut alone, executed(op(1, 1), 1));
+    let stale = Status::StaleEpoch(Epoch(3));
+    assert_eq!(ended, [format!("answer 10 {stale}")], "no record of it");
 }
 
 #[test]
