@@ -40,7 +40,7 @@ pub(crate) struct ScrubbedPiece {
     pub(crate) chain: ChainId,
     /// Bytes that were compared with their sums.
     pub(crate) bytes: u64,
-    /// Blocks that do not match their sums; one more if the record was damaged.
+    /// Blocks that do not match their sums; one more for each of the chunk's records that was damaged.
     pub(crate) bad_blocks: u32,
     /// The chunk has no record, or no file.
     pub(crate) is_bad_copy: bool,
@@ -56,23 +56,28 @@ impl Store {
         loop {
             let id = self.chunks.next_behind(cursor.chunk)?;
             cursor.chunk = Some(id);
-            let was_damaged = self.heal_record(id);
+            let mended = self.mend_records(id);
             if let Some(mut piece) = self.scrub_piece(id, 0, cursor) {
-                piece.bad_blocks += u32::from(was_damaged);
+                piece.bad_blocks += mended;
                 return Some(piece);
             }
         }
     }
 
-    /// Writes the record of a chunk anew if it does not say what the chunk is, and tells whether it did not.
-    fn heal_record(&self, id: ChunkId) -> bool {
+    /// Writes the record of a chunk anew if it does not say what the chunk is, and those of its leaves of sums.
+    /// Gives how many did not.
+    fn mend_records(&self, id: ChunkId) -> u32 {
         let Some(chunk) = self.chunks.find(id) else {
-            return false;
+            return 0;
         };
         let mut body = chunk.body.write();
         let Some(entry) = body.entry.filter(|_| body.condition == Condition::Whole) else {
-            return false;
+            return 0;
         };
+        let leaves = self.sums.mend_headers(entry, &body.sums);
+        if leaves > 0 {
+            tracing::error!(chunk = %id, leaves, "leaves of sums were damaged, and are written anew");
+        }
         let mut wire = [0; ENTRY_BYTES];
         self.index.read(entry, &mut wire);
         let wanted = Record {
@@ -86,7 +91,7 @@ impl Store {
             tracing::error!(chunk = %id, "a record was damaged, and is written anew");
             self.record(&mut body, wanted.content);
         }
-        !is_sound
+        leaves + u32::from(!is_sound)
     }
 
     /// Checks the next piece of the chunk that is being looked at; `None` behind its end.

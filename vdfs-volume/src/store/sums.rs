@@ -275,6 +275,23 @@ impl SumTable {
         self.drop_leaves(&dropped);
     }
 
+    /// Writes the headers of the chunk's leaves anew that do not say what they should. Gives how many.
+    pub(super) fn mend_headers(&self, entry: u32, sums: &ChunkSums) -> u32 {
+        let mut mended = 0;
+        for run in adjacent_runs(&sums.leaves) {
+            let bytes = self.read_run(run);
+            for (leaf, wire) in run.iter().zip(bytes.chunks_exact(LEAF_BYTES)) {
+                let mut header = [0; HEADER_BYTES];
+                leaf.encode_header(entry, &mut header);
+                if header != wire[..HEADER_BYTES] {
+                    self.table.write_part(leaf.place, 0, &header);
+                    mended += 1;
+                }
+            }
+        }
+        mended
+    }
+
     /// Frees all leaves of a chunk.
     pub(super) fn clear(&self, sums: &mut ChunkSums) {
         let dropped = std::mem::take(&mut sums.leaves);
@@ -368,6 +385,34 @@ mod tests {
     fn sum_table(budget: &Budget) -> SumTable {
         let file = tempfile::tempfile_in("/dev/shm").expect("tmpfs");
         SumTable::new(Table::open(file, LEAF_BYTES as u64, budget).expect("opened"))
+    }
+
+    #[test]
+    fn sums_of_a_leaf_whose_header_is_damaged_are_found_again_once_it_is_mended() {
+        let budget = Budget::new(64 << 20);
+        let table = sum_table(&budget);
+        let (mut sums, blocks) = (
+            ChunkSums::default(),
+            Blocks {
+                first: 0,
+                count: 30,
+            },
+        );
+        table.extend(&mut sums, blocks, &budget).expect("room");
+        table.store(7, &mut sums, blocks, &[5; 30]);
+        assert_eq!(table.mend_headers(7, &sums), 0, "they are sound");
+        for at in 0..HEADER_BYTES as u64 {
+            let mut byte = [0];
+            let damaged = &sums.leaves[1];
+            let mut wire = [0; LEAF_BYTES];
+            table.table.read(damaged.place, &mut wire);
+            byte[0] = wire[at as usize] ^ 1;
+            table.table.write_part(damaged.place, at, &byte);
+            assert_eq!(table.scan().len(), 2, "it is nobody's");
+            assert_eq!(table.mend_headers(7, &sums), 1);
+            let adopted = table.adopt(table.scan());
+            assert_eq!(table.load(&adopted, blocks), vec![Some(5); 30]);
+        }
     }
 
     #[derive(Clone, Debug)]
