@@ -21,16 +21,26 @@ const STUCK: Duration = Duration::from_secs(30);
 
 #[test]
 fn clients_agree_after_churn() {
-    run_seeds("churn", |seed| run(seed, false));
+    run_seeds("churn", |seed| async move {
+        run(seed, Cluster::start().await, false).await;
+    });
 }
 
 #[test]
 fn clients_agree_after_churn_while_servers_return() {
-    run_seeds("churn, servers return", |seed| run(seed, true));
+    run_seeds("churn, servers return", |seed| async move {
+        run(seed, Cluster::start().await, true).await;
+    });
 }
 
-async fn run(seed: u64, with_faults: bool) {
-    let mut cluster = Cluster::start().await;
+#[test]
+fn clients_agree_after_churn_with_two_copies_while_servers_return() {
+    run_seeds("churn, two copies, servers return", |seed| async move {
+        run(seed, Cluster::start_with_copies().await, true).await;
+    });
+}
+
+async fn run(seed: u64, mut cluster: Cluster, with_faults: bool) {
     let clients = [cluster.client("a").await, cluster.client("b").await];
     let mut inos = Vec::new();
     for index in 0..FILES {

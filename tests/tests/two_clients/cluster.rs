@@ -1,4 +1,4 @@
-//! A master, two volumes and any number of clients, each of which can end and return.
+//! A master, two volumes or three and any number of clients, each of which can end and return.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,40 +17,52 @@ use vdfs_proto::meta::NewKind;
 use vdfs_proto::{ChunkSize, ClusterId, FileName, Ino};
 use vdfs_volume::{PanicHook, PeerWays, Ram, Registration, Volume, VolumeConfig};
 
+/// Of a cluster that keeps one copy of everything.
 pub(crate) const VOLUMES: usize = 2;
 const CLUSTER: ClusterId = ClusterId(7);
 pub(crate) const CHUNK_BYTES: u64 = 256 << 10;
 const VOLUME_BYTES: u64 = 256 << 20;
 /// How long a part stays away, in milliseconds: shorter and longer than the pauses of retries.
 const AWAY_MS: std::ops::Range<u64> = 0..200;
+/// The same, now and then, where another one has all copies: longer than a lease.
+const AWAY_LONG_MS: std::ops::Range<u64> = 2_600..3_500;
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
     dir: TempDir,
     board: Switchboard,
+    copies: u32,
     checkpoint_log_bytes: Option<u64>,
     master: Option<Master>,
-    volumes: [Option<Volume>; VOLUMES],
+    volumes: Vec<Option<Volume>>,
 }
 
 impl Cluster {
     pub(crate) async fn start() -> Cluster {
-        Cluster::start_with(None).await
+        Cluster::start_with(1, None).await
     }
 
-    /// Both volumes have their chains before there is a client: one that came later would get its own in
+    /// With two copies of everything, and a volume to spare.
+    pub(crate) async fn start_with_copies() -> Cluster {
+        Cluster::start_with(2, None).await
+    }
+
+    /// All volumes have their chains before there is a client: one that came later would get its own in
     /// the course of time.
-    pub(crate) async fn start_with(checkpoint_log_bytes: Option<u64>) -> Cluster {
+    pub(crate) async fn start_with(copies: u32, checkpoint_log_bytes: Option<u64>) -> Cluster {
         let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in RAM");
         let mut cluster = Cluster {
             dir,
             board: Switchboard::default(),
+            copies,
             checkpoint_log_bytes,
             master: None,
-            volumes: [const { None }; VOLUMES],
+            volumes: Vec::new(),
         };
+        let volumes = VOLUMES + copies as usize - 1;
+        cluster.volumes.resize_with(volumes, || None);
         cluster.start_master();
-        (0..VOLUMES).for_each(|index| cluster.start_volume(index));
+        (0..volumes).for_each(|index| cluster.start_volume(index));
         for volume in cluster.volumes.iter().flatten() {
             assert_eq!(volume.wait_registered().await, Registration::Done);
         }
@@ -61,7 +73,7 @@ impl Cluster {
         let format = FsConfig {
             cluster: CLUSTER,
             chunk_size: ChunkSize::new(CHUNK_BYTES).expect("a power of two"),
-            replicas: Some(1),
+            replicas: Some(self.copies),
             hash_key: [3; 16],
             root_uid: 0,
             root_gid: 0,
@@ -84,7 +96,7 @@ impl Cluster {
         let name = volume_name(index);
         let config = VolumeConfig {
             name: name.clone(),
-            host: "host".to_owned(),
+            host: name.clone(),
             ram_dir: self.dir.path().join(&name),
             budget_bytes: VOLUME_BYTES,
             copy_rate: None,
@@ -126,9 +138,11 @@ impl Cluster {
 
     /// Takes the master or a volume away for a moment.
     pub(crate) async fn restart_one(&mut self, rng: &mut Rng) {
-        let away = Duration::from_millis(rng.random_range(AWAY_MS));
-        match rng.random_range(0..=VOLUMES) {
-            VOLUMES => self.restart_master(away).await,
+        let is_long = self.copies > 1 && rng.random_bool(0.2);
+        let away_ms = if is_long { AWAY_LONG_MS } else { AWAY_MS };
+        let away = Duration::from_millis(rng.random_range(away_ms));
+        match rng.random_range(0..=self.volumes.len()) {
+            index if index == self.volumes.len() => self.restart_master(away).await,
             index => self.restart_volume(index, away).await,
         }
     }
@@ -174,7 +188,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.master.take());
-        for index in 0..VOLUMES {
+        for index in 0..self.volumes.len() {
             if let Some(volume) = self.volumes[index].take() {
                 volume.stop();
             }

@@ -22,16 +22,26 @@ const STUCK: Duration = Duration::from_secs(30);
 
 #[test]
 fn writers_of_neighbouring_bytes_lose_none() {
-    run_seeds("lanes", |seed| run(seed, false));
+    run_seeds("lanes", |seed| async move {
+        run(seed, Cluster::start().await, false).await;
+    });
 }
 
 #[test]
 fn writers_of_neighbouring_bytes_lose_none_while_servers_return() {
-    run_seeds("lanes, servers return", |seed| run(seed, true));
+    run_seeds("lanes, servers return", |seed| async move {
+        run(seed, Cluster::start().await, true).await;
+    });
 }
 
-async fn run(seed: u64, with_faults: bool) {
-    let mut cluster = Cluster::start().await;
+#[test]
+fn writers_of_neighbouring_bytes_lose_none_with_two_copies_while_servers_return() {
+    run_seeds("lanes, two copies, servers return", |seed| async move {
+        run(seed, Cluster::start_with_copies().await, true).await;
+    });
+}
+
+async fn run(seed: u64, mut cluster: Cluster, with_faults: bool) {
     let clients = [cluster.client("a").await, cluster.client("b").await];
     let ino = clients[0].create(regular("file")).await.expect("made").ino;
     let stop = Arc::new(AtomicBool::new(false));

@@ -20,7 +20,7 @@ const ROUNDS: u32 = 2_000;
 #[test]
 fn log_directory_stays_bounded_while_120_mb_are_logged() {
     runtime().block_on(async {
-        let mut cluster = Cluster::start_with(Some(CHECKPOINT_LOG_BYTES)).await;
+        let mut cluster = Cluster::start_with(1, Some(CHECKPOINT_LOG_BYTES)).await;
         let client = cluster.client("a").await;
         let ino = client.create(regular("file")).await.expect("made").ino;
         let name = XattrName::new(b"user.note").expect("a plain name");

@@ -28,6 +28,13 @@ fn file_of_two_clients_is_the_model_while_servers_return() {
 }
 
 #[test]
+fn file_of_two_clients_is_the_model_with_two_copies_while_servers_return() {
+    run_seeds("taking turns, two copies, servers return", |seed| {
+        Scenario::run(seed, Faults::ServersOfTwoCopies)
+    });
+}
+
+#[test]
 fn file_of_two_clients_is_the_model_while_clients_die() {
     run_seeds("taking turns, clients die", |seed| {
         Scenario::run(seed, Faults::Clients)
@@ -38,7 +45,14 @@ fn file_of_two_clients_is_the_model_while_clients_die() {
 enum Faults {
     None,
     Servers,
+    ServersOfTwoCopies,
     Clients,
+}
+
+impl Faults {
+    fn are_of_servers(self) -> bool {
+        matches!(self, Faults::Servers | Faults::ServersOfTwoCopies)
+    }
 }
 
 /// A client with a handle that stays open through everything.
@@ -60,7 +74,11 @@ struct Scenario {
 
 impl Scenario {
     async fn run(seed: u64, faults: Faults) {
-        let mut scenario = Scenario::start(seed).await;
+        let cluster = match faults {
+            Faults::ServersOfTwoCopies => Cluster::start_with_copies().await,
+            _ => Cluster::start().await,
+        };
+        let mut scenario = Scenario::start(seed, cluster).await;
         for step in 0..STEPS {
             scenario.step(step, faults).await;
         }
@@ -70,8 +88,7 @@ impl Scenario {
         }
     }
 
-    async fn start(seed: u64) -> Scenario {
-        let cluster = Cluster::start().await;
+    async fn start(seed: u64, cluster: Cluster) -> Scenario {
         let maker = cluster.client("maker").await;
         let ino = maker.create(regular("file")).await.expect("made").ino;
         let mut peers = Vec::new();
@@ -94,7 +111,7 @@ impl Scenario {
             0..=3 => self.write(who).await,
             4 => self.set_size(who).await,
             5 => self.append(who).await,
-            6 if faults == Faults::Servers => self.cluster.restart_one(&mut self.rng).await,
+            6 if faults.are_of_servers() => self.cluster.restart_one(&mut self.rng).await,
             6 if faults == Faults::Clients => self.kill(who).await,
             _ => self.check(who, step).await,
         }
