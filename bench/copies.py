@@ -339,6 +339,7 @@ def main():
     unknown = set(asked.parts) - set(known)
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}")
+    os.makedirs(asked.out, exist_ok=True)
     for part in asked.parts or known:
         known[part](os.path.abspath(asked.bin), asked.mib, asked.out)
 
