@@ -213,9 +213,10 @@ impl Engine {
     pub async fn cut(&self, layout: &Layout, index: u32, len: u32) -> Result<(), Status> {
         let data = layout.data;
         let first = ChunkId { data, index };
-        let mut chunks: BTreeSet<ChunkId> = self.store.chunks_from(first).into_iter().collect();
-        // The first change of a chunk may be under way.
-        chunks.extend(self.look(|core| core.closed_from(first)));
+        // The first change of a chunk may be under way; the store lists it when it has ended.
+        let closed = self.look(|core| core.closed_from(first));
+        let mut chunks = BTreeSet::from_iter(closed);
+        chunks.extend(self.store.chunks_from(first));
         for chunk in chunks {
             let chain = layout.chain(chunk.index);
             let is_ours = self.look(|core| core.membership().own_state(chain).is_some());
@@ -322,6 +323,7 @@ impl Engine {
     /// Takes what the master says of this volume. All of it replaces what was known.
     pub fn register(&self, registered: Registered) {
         self.take(Input::Registered(Box::new(registered)));
+        self.table_changed();
     }
 
     /// A heartbeat sent at `sent_ms` of CLOCK_BOOTTIME was acknowledged.
@@ -331,6 +333,10 @@ impl Engine {
 
     pub(crate) fn install_table(&self, table: ChainTable) {
         self.take(Input::Table(table));
+        self.table_changed();
+    }
+
+    fn table_changed(&self) {
         if let Ok(mut supplied) = self.supplied.try_lock() {
             let is_syncing = |chain| self.place(chain).is_some_and(|place| !place.serves);
             supplied.keep_chains(is_syncing);

@@ -30,7 +30,8 @@ pub(crate) async fn follow(
         true => node.engine.follow(job, epoch, versions).await?,
         false => {
             let mut supplied = node.engine.supplied.lock().await;
-            node.engine.look(|core| core.check_settled(chain, epoch))?;
+            // In an epoch that is not known here yet it may serve, with what it is given in this one.
+            check_syncing(node, asker, chain, epoch)?;
             supplied.begin(node.store(), &[(chain, epoch)]);
             // Changed, it would pass for the chain's.
             if node.store().is_distrusted(chunk) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use vdfs_net::carrier::Carrier;
 use vdfs_net::quic::NetCounters;
 use vdfs_net::rpc;
@@ -48,8 +48,8 @@ pub(super) struct Link {
     pub(super) incarnation: u64,
     /// As whom the master knows us now.
     pub(super) known: RwLock<Option<Known>>,
-    /// The heartbeat was told that the master does not know us.
-    pub(super) unknown: Notify,
+    /// The registration whose heartbeat the master has answered that it does not know it.
+    pub(super) refused: watch::Sender<Option<u64>>,
     pub(super) pulse: Pulse,
     /// Of the door that clients come in by, if there is one.
     pub(super) net: OnceLock<Arc<NetCounters>>,
@@ -76,7 +76,7 @@ impl Link {
             master,
             incarnation: rand::random(),
             known: RwLock::new(None),
-            unknown: Notify::new(),
+            refused: watch::Sender::default(),
             pulse: Pulse::default(),
             net: OnceLock::new(),
             registered,
@@ -271,10 +271,11 @@ impl Conversation {
             results: self.results.iter().copied().collect(),
         };
         let call = rpc::call_operation(&*link.master, Method::Volume, message, COMMANDS_DEADLINE);
+        let mut refused = link.refused.subscribe();
         let commands = tokio::select! {
             answer = call => answer?,
             () = link.node.engine.wait_told() => return Ok(None),
-            () = link.unknown.notified() => return Err(Status::NotFound),
+            _ = refused.wait_for(|of| *of == Some(known.registration)) => return Err(Status::NotFound),
         };
         self.results.drain(..reported);
         Ok(Some(commands))

@@ -45,7 +45,9 @@ async fn beat(link: &Link) {
         };
         match send(link, known).await {
             Ok(()) => {}
-            Err(status) if Link::is_unknown(status) => link.unknown.notify_one(),
+            Err(status) if Link::is_unknown(status) => {
+                link.refused.send_replace(Some(known.registration));
+            }
             Err(status) => tracing::debug!(%status, "a heartbeat was not acknowledged"),
         }
     }

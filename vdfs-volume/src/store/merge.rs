@@ -196,8 +196,11 @@ impl Store {
     pub(crate) fn drop_coming(&self, is_of: impl Fn(ChainId) -> bool) {
         let is_coming = |id: &ChunkId| {
             let chunk = self.chunks.find(*id);
-            let body = chunk.as_ref().map(|chunk| chunk.body.read());
-            body.is_some_and(|body| body.condition == Condition::Coming && is_of(body.chain))
+            let found = chunk.map(|chunk| {
+                let body = chunk.body.read();
+                (body.condition, body.chain)
+            });
+            found.is_some_and(|(condition, chain)| condition == Condition::Coming && is_of(chain))
         };
         for id in self.chunks.ids_behind(None).filter(is_coming) {
             self.give_up_merge(id);

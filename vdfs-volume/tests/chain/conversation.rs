@@ -53,6 +53,7 @@ enum Asked {
     Register,
     Beat {
         sent_us: u64,
+        registration: u64,
     },
     Commands {
         /// Results among it.
@@ -130,8 +131,11 @@ impl Node {
     fn beat(&mut self, scene: &mut Scene<'_>, known: Known) {
         let sent_us = scene.now_us;
         let beat = beat_of(self.index, known.registration, self.used());
-        let request = VolumeRequest::Heartbeat(beat);
-        self.ask_master(scene, Asked::Beat { sent_us }, request);
+        let asked = Asked::Beat {
+            sent_us,
+            registration: known.registration,
+        };
+        self.ask_master(scene, asked, VolumeRequest::Heartbeat(beat));
     }
 
     fn next_commands(&mut self, scene: &mut Scene<'_>, known: Known) {
@@ -178,15 +182,17 @@ impl Node {
         };
         let is_awaited = self.conversation.waits.is_some_and(|of| of.call == call);
         match (asked, said) {
-            (Asked::Beat { sent_us }, Said::Volume(VolumeReply::Heartbeat(ack))) => {
+            (Asked::Beat { sent_us, .. }, Said::Volume(VolumeReply::Heartbeat(ack))) => {
                 let input = CoreInput::Lease {
                     sent_ms: sent_us / 1000,
                     lease_ms: ack.lease_ms,
                 };
                 self.take(scene, input)
             }
-            (Asked::Beat { .. }, Said::Refused(Status::NotFound)) => {
-                self.conversation.leave();
+            (Asked::Beat { registration, .. }, Said::Refused(Status::NotFound)) => {
+                if self.conversation.registration() == Some(registration) {
+                    self.conversation.leave();
+                }
                 Ok(())
             }
             (Asked::Beat { .. }, Said::Refused(_)) => Ok(()),

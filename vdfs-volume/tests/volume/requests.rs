@@ -18,6 +18,9 @@ use vdfs_volume::{PanicHook, PeerWays, Ram, Volume, VolumeConfig};
 
 use crate::master::{Master, MasterCarrier};
 
+/// Whoever asks.
+pub(crate) const PEER: &str = "test";
+
 /// A directory for the volume's RAM, freed at the end.
 pub(crate) struct Home(TempDir);
 
@@ -82,7 +85,7 @@ pub(crate) fn begin(volume: &Volume, role: Role, request: Request) -> BoxFuture<
     let peer = PeerIdentity {
         cluster: ClusterId(1),
         role,
-        node: "test".to_owned(),
+        node: PEER.to_owned(),
         addr: None,
         same_host: true,
         certificate_ends: None,
