@@ -8,7 +8,7 @@ use vdfs_proto::{ChainTable, ChunkId, DataId, OpId, SessionId, Status, Version};
 use vdfs_volume::chain::Order;
 
 use crate::master::of_client;
-use crate::message::{Action, CHAINS, Event, Message, Place, Read, Said, chain_of};
+use crate::message::{Action, Event, FILES, LATE_FILES, Message, Place, Read, Said, chain_of};
 use crate::node::Node;
 use crate::rng::Rng;
 use crate::shelf::{CELLS, Patch};
@@ -18,7 +18,8 @@ const SLOTS: usize = 2;
 const CUTS_PERMILLE: u64 = 100;
 /// After which a session that was asked for is asked for again.
 const OPEN_DEADLINE_US: u64 = 6_000_000;
-const FILES: u64 = 2 * CHAINS;
+/// Of all ops: on a file that was made a moment ago.
+const NEW_FILES_PERMILLE: u64 = 150;
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -85,6 +86,15 @@ pub(crate) struct Desk<'a> {
 }
 
 impl Desk<'_> {
+    fn pick_file(&mut self) -> DataId {
+        let late = LATE_FILES.min(self.now_us / 1_000_000);
+        let is_new = late > 0 && self.rng.permille(NEW_FILES_PERMILLE);
+        DataId(match is_new {
+            true => FILES + late - self.rng.below(late.min(3)),
+            false => 1 + self.rng.below(FILES),
+        })
+    }
+
     fn send(&mut self, from: usize, to: Place, message: Message) {
         let from = Place::Client(from);
         self.actions.push(Action::Send { from, to, message });
@@ -136,7 +146,7 @@ impl Client {
 
     fn begin(&mut self, desk: &mut Desk<'_>, slot: usize, session: SessionId) {
         let chunk = ChunkId {
-            data: DataId(1 + desk.rng.below(FILES)),
+            data: desk.pick_file(),
             index: 0,
         };
         let is_writing = |op: &Option<Op>| {

@@ -6,15 +6,15 @@
 use std::collections::BTreeSet;
 
 use vdfs_proto::limits::{SESSION_LEASE_MS, VOLUME_LEASE_MS};
-use vdfs_proto::{Chain, ChainId, ChunkId, Epoch};
+use vdfs_proto::{Chain, ChainId, ChunkId, DataId, Epoch};
 
 use crate::master::Master;
-use crate::message::{CoreInput, Event, Place};
+use crate::message::{CoreInput, Event, FILES, Place};
 use crate::node::Node;
 use crate::report::trace;
 use crate::rng::Rng;
 use crate::shelf::CELLS;
-use crate::world::{VOLUMES, World, chunks};
+use crate::world::{VOLUMES, World};
 
 /// Of a volume, in microseconds.
 const LEASE_US: u64 = VOLUME_LEASE_MS * 1000;
@@ -144,8 +144,10 @@ impl World {
     }
 
     fn cut_a_chunk(&mut self, volume: usize) {
-        let chunks: Vec<ChunkId> = chunks().collect();
-        let chunk = *self.rng.pick(&chunks);
+        let chunk = ChunkId {
+            data: DataId(1 + self.rng.below(FILES)),
+            index: 0,
+        };
         let len = self.rng.below(CELLS as u64) as u32;
         if self.nodes[volume].is_up() {
             self.with_node(volume, None, |node, scene| node.cut(scene, (chunk, len)));

@@ -18,6 +18,9 @@ pub(crate) enum Place {
 }
 
 pub(crate) const CHAINS: u64 = 4;
+/// That are there from the begin, and those that come later, one each second.
+pub(crate) const FILES: u64 = 2 * CHAINS;
+pub(crate) const LATE_FILES: u64 = 40;
 
 /// Every chunk of a file lies in one chain here.
 pub(crate) fn chain_of(chunk: ChunkId) -> ChainId {

@@ -787,6 +787,7 @@ impl Node {
         killed: bool,
     ) -> Result<(), Killed> {
         let killed_at = killed.then(|| killed_at(scene));
+        self.note_birth(scene, &effect);
         match effect {
             Effect::Execute { order, rule, terms } => {
                 if let Rule::Next(epoch) = rule {
@@ -815,6 +816,18 @@ impl Node {
             return Err(Killed);
         }
         Ok(())
+    }
+
+    fn note_birth(&self, scene: &mut Scene<'_>, effect: &CoreEffect) {
+        let Effect::Prepare { order, .. } = effect else {
+            return;
+        };
+        let place = self.core().place(order.chain);
+        let successor = place.and_then(|place| place.successor);
+        let has_syncing = successor.is_some_and(|of| of.state == MemberState::Syncing);
+        if has_syncing && self.shelf.told(order.chunk).is_none() {
+            scene.counts.hit("chunks born while a member is syncing");
+        }
     }
 
     fn show(&self, scene: &mut Scene<'_>, made: &Made, chain: ChainId) {

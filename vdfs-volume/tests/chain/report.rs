@@ -17,7 +17,7 @@ pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 /// Every kind of thing that must have happened in a run of some hundred seeds.
-pub(crate) const EXPECTED: [&str; 47] = [
+pub(crate) const EXPECTED: [&str; 49] = [
     "steps",
     "messages lost",
     "messages twice",
@@ -65,6 +65,8 @@ pub(crate) const EXPECTED: [&str; 47] = [
     "chunks cut by their heads",
     "chains that have lost all",
     "lost data asked for",
+    "chunks born while a member is syncing",
+    "chunks that a chain does not have",
 ];
 
 impl Counts {

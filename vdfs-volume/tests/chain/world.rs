@@ -8,7 +8,7 @@ use crate::client::{Client, Desk, Ended};
 use crate::faults::Faults;
 use crate::history::History;
 use crate::master::{Master, Office};
-use crate::message::{Action, CHAINS, Event, Message, Place, chain_of};
+use crate::message::{Action, CHAINS, Event, FILES, LATE_FILES, Message, Place, chain_of};
 use crate::network::{Network, Transit};
 use crate::node::{Killed, Node, Scene};
 use crate::report::Counts;
@@ -65,7 +65,7 @@ fn chains(rng: &mut Rng) -> Vec<Vec<usize>> {
 }
 
 pub(crate) fn chunks() -> impl Iterator<Item = ChunkId> {
-    let files = (1..=2 * CHAINS).map(vdfs_proto::DataId);
+    let files = (1..=FILES + LATE_FILES).map(vdfs_proto::DataId);
     files.map(|data| ChunkId { data, index: 0 })
 }
 

@@ -8,6 +8,7 @@ mod fixture;
 mod kill;
 mod merge;
 mod model;
+mod plan;
 mod refusals;
 mod retry;
 mod speed;

@@ -1,5 +1,7 @@
 //! What a volume that is syncing is given by the one before it in the chain.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use vdfs_net::carrier::Request;
 use vdfs_proto::chunk::BLOCK_BYTES;
@@ -13,9 +15,17 @@ use vdfs_proto::{
     ChainId, ChunkId, DataId, Epoch, Member, MemberState, Status, StoreId, Version, VolumeId,
     VolumeInfo,
 };
+use vdfs_volume::Volume;
 
 use crate::master::{Master, table};
 use crate::requests::{Home, PEER, call, send_read, write_message};
+
+const BYTES: &[u8] = b"bytes";
+const EPOCH: Epoch = Epoch(2);
+const VERSION: Version = Version {
+    epoch: Epoch(1),
+    counter: 1,
+};
 
 fn request(message: &PeerRequest, payload: &[u8]) -> Request {
     Request {
@@ -26,74 +36,96 @@ fn request(message: &PeerRequest, payload: &[u8]) -> Request {
     }
 }
 
-/// The same epoch may name it as one that serves, with all that it was given in this one.
-#[test]
-fn volume_drops_nothing_of_what_it_was_given_for_an_epoch_that_it_has_not_heard_of() {
-    let (home, master) = (Home::new(), Master::new());
-    let volume = home.start(&master);
+/// A volume that is syncing behind another one, in epoch 2.
+fn start(home: &Home, master: &Arc<Master>) -> Volume {
+    let volume = home.start(master);
     master.wait_registered(1);
-    let register = master.registrations().remove(0);
-    let behind_another = |epoch: u64, state| {
-        let mut table = table(epoch, Epoch(epoch), &register);
-        table.chains[0].members[0].state = state;
-        let another = Member {
-            volume: VolumeId(2),
-            store: StoreId(2),
-            state: MemberState::Serving,
-        };
-        table.chains[0].members.insert(0, another);
-        table.volumes.push(VolumeInfo {
-            id: VolumeId(2),
-            name: String::new(),
-            host: String::new(),
-            addr: "127.0.0.1:1".parse().expect("an address"),
-            node: PEER.to_owned(),
-        });
-        Command::Table(table)
+    install(master, EPOCH, MemberState::Syncing);
+    volume
+}
+
+fn install(master: &Master, epoch: Epoch, state: MemberState) {
+    let mut table = table(epoch.0, epoch, &master.registrations()[0]);
+    table.chains[0].members[0].state = state;
+    let another = Member {
+        volume: VolumeId(2),
+        store: StoreId(2),
+        state: MemberState::Serving,
     };
-    let syncing = behind_another(2, MemberState::Syncing);
-    assert_eq!(master.order_done(syncing), Ok(()));
-    let (mut block, bytes) = (vec![0; BLOCK_BYTES as usize], b"bytes");
-    block[..bytes.len()].copy_from_slice(bytes);
-    let chunk = ChunkId {
-        data: DataId(5),
-        index: 0,
-    };
+    table.chains[0].members.insert(0, another);
+    table.volumes.push(VolumeInfo {
+        id: VolumeId(2),
+        name: String::new(),
+        host: String::new(),
+        addr: "127.0.0.1:1".parse().expect("an address"),
+        node: PEER.to_owned(),
+    });
+    assert_eq!(master.order_done(Command::Table(table)), Ok(()));
+}
+
+/// Gives a whole chunk of one block with this sum; what made it is not known, as after a restart within a
+/// change.
+fn give(volume: &Volume, block: &[u8], sum: u32) {
     let put = PeerRequest::PutChunk(PutChunk {
-        epoch: Epoch(2),
+        epoch: EPOCH,
         copy: ChunkCopy {
             chain: ChainId(0),
-            chunk,
-            version: Version {
-                epoch: Epoch(1),
-                counter: 1,
+            chunk: ChunkId {
+                data: DataId(5),
+                index: 0,
             },
-            len: bytes.len() as u32,
-            // As after a restart within a change.
+            version: VERSION,
+            len: BYTES.len() as u32,
             op: None,
         },
         stream: 1,
         offset: 0,
-        sums: vec![crc32c(&block)],
+        sums: vec![sum],
         is_first: true,
         is_last: true,
     });
-    call(&volume, Role::Volume, request(&put, &block)).expect("taken");
-    let mut write = write_message(1, 1, bytes);
+    call(volume, Role::Volume, request(&put, block)).expect("taken");
+}
+
+fn block() -> Vec<u8> {
+    let mut block = BYTES.to_vec();
+    block.resize(BLOCK_BYTES as usize, 0);
+    block
+}
+
+/// The same epoch may name it as one that serves, with all that it was given in this one.
+#[test]
+fn volume_drops_nothing_of_what_it_was_given_for_an_epoch_that_it_has_not_heard_of() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = start(&home, &master);
+    give(&volume, &block(), crc32c(&block()));
+    let mut write = write_message(1, 1, BYTES);
     write.chunk.data = DataId(6);
-    let version = Version {
-        epoch: Epoch(3),
-        counter: 1,
-    };
+    let next = Epoch(3);
     let forward = PeerRequest::Forward(Forward {
-        epoch: Epoch(3),
+        epoch: next,
         base: Version::default(),
-        version,
+        version: Version {
+            epoch: next,
+            counter: 1,
+        },
         change: PassedChange::Write(write),
     });
-    let early = call(&volume, Role::Volume, request(&forward, bytes)).map(drop);
-    assert_eq!(early, Err(Status::StaleEpoch(Epoch(2))));
-    let serving = behind_another(3, MemberState::Serving);
-    assert_eq!(master.order_done(serving), Ok(()));
-    assert_eq!(send_read(&volume, Epoch(3)).expect("reads"), bytes[..]);
+    let early = call(&volume, Role::Volume, request(&forward, BYTES)).map(drop);
+    assert_eq!(early, Err(Status::StaleEpoch(EPOCH)));
+    install(&master, next, MemberState::Serving);
+    assert_eq!(send_read(&volume, next).expect("reads"), BYTES);
+}
+
+/// The sums come with the bytes: a copy makes nothing sound.
+#[test]
+fn volume_that_was_given_a_flipped_bit_shows_it() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = start(&home, &master);
+    let mut flipped = block();
+    flipped[1] ^= 1;
+    give(&volume, &flipped, crc32c(&block()));
+    install(&master, Epoch(3), MemberState::Serving);
+    let read = send_read(&volume, Epoch(3));
+    assert!(matches!(read, Err(Status::Corrupt | Status::Busy)));
 }

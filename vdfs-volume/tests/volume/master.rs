@@ -28,6 +28,10 @@ struct State {
     is_away: bool,
     knows_volume: bool,
     acks_heartbeats: bool,
+    /// How late the next acknowledgement is; it is the last one.
+    last_ack_late: Option<Duration>,
+    /// Commands are sent again although they were taken.
+    repeats_commands: bool,
     term: u64,
     live_sessions: Vec<SessionId>,
     fences: Vec<Fence>,
@@ -45,6 +49,8 @@ impl Master {
             is_away: false,
             knows_volume: false,
             acks_heartbeats: true,
+            last_ack_late: None,
+            repeats_commands: false,
             term: 1,
             live_sessions: vec![SessionId(1)],
             fences: Vec::new(),
@@ -65,6 +71,17 @@ impl Master {
 
     pub(crate) fn stop_leases(&self) {
         self.state.lock().acks_heartbeats = false;
+    }
+
+    /// The next acknowledgement is so late, and the last one. Gives when its heartbeat has come.
+    pub(crate) fn stop_leases_late(&self, late: Duration) -> Instant {
+        self.state.lock().last_ack_late = Some(late);
+        wait(|| self.state.lock().last_ack_late.is_none());
+        Instant::now()
+    }
+
+    pub(crate) fn repeat_commands(&self) {
+        self.state.lock().repeats_commands = true;
     }
 
     /// Another life of the master: it knows the volume only once it registers again.
@@ -120,6 +137,22 @@ impl Master {
             .results
             .iter()
             .any(|(of, _)| *of == number)
+    }
+
+    fn lateness_of(&self, reply: &VolumeReply) -> Option<Duration> {
+        let mut state = self.state.lock();
+        match reply {
+            VolumeReply::Heartbeat(_) => {
+                let late = state.last_ack_late.take();
+                state.acks_heartbeats &= late.is_none();
+                late
+            }
+            // As from any network.
+            VolumeReply::NextCommands(_) if state.repeats_commands => {
+                Some(Duration::from_millis(2))
+            }
+            _ => None,
+        }
     }
 
     fn answer(&self, request: VolumeRequest) -> Result<Option<VolumeReply>, Status> {
@@ -189,7 +222,7 @@ fn next_commands(state: &mut State, next: NextCommands) -> Option<VolumeReply> {
     let commands: Vec<_> = state
         .commands
         .iter()
-        .filter(|(number, _)| *number > next.seen)
+        .filter(|(number, _)| *number > next.seen || state.repeats_commands)
         .cloned()
         .collect();
     if commands.is_empty() {
@@ -212,6 +245,9 @@ impl Carrier for MasterCarrier {
             let begun = Instant::now();
             while begun.elapsed() < deadline {
                 if let Some(reply) = master.answer(message.clone())? {
+                    if let Some(late) = master.lateness_of(&reply) {
+                        tokio::time::sleep(late).await;
+                    }
                     return Ok(Response {
                         body: encode(&reply),
                         payload: Bytes::new(),

@@ -1,6 +1,7 @@
 //! A volume's life with its master.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -11,6 +12,7 @@ use vdfs_proto::data::{
 };
 use vdfs_proto::frame::Method;
 use vdfs_proto::handshake::Role;
+use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::volume::{Command, Fence};
 use vdfs_proto::{
     ChainId, ChainSet, ChainTable, ChunkSize, DataId, Epoch, Layout, Member, MemberState, OpId,
@@ -405,6 +407,33 @@ fn volume_without_a_lease_reads_but_does_not_write() {
         }
     }
     assert!(send_read(&volume, Epoch(1)).is_ok());
+}
+
+/// The master counts it from when the heartbeat came.
+#[test]
+fn volume_counts_its_lease_from_when_the_heartbeat_was_sent() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    let sent = master.stop_leases_late(Duration::from_millis(900));
+    let lease = Duration::from_millis(VOLUME_LEASE_MS);
+    assert_eq!(write(&volume, 1, 1), Ok(()), "it has one");
+    std::thread::sleep(lease.saturating_sub(sent.elapsed()));
+    assert_eq!(write(&volume, 1, 2), Err(Status::NotServing));
+}
+
+#[test]
+fn volume_makes_no_order_twice_that_it_has_taken() {
+    let (home, master) = (Home::new(), Master::new());
+    let volume = home.start(&master);
+    master.wait_registered(1);
+    write(&volume, 1, 1).expect("written");
+    assert_eq!(master.order_done(trim(2)), Ok(()));
+    write(&volume, 1, 2).expect("written again");
+    master.repeat_commands();
+    let other = Command::ForgetSession(SessionId(9));
+    assert_eq!(master.order_done(other), Ok(()));
+    assert_eq!(send_read(&volume, Epoch(1)).expect("reads"), b"bytes"[..]);
 }
 
 #[test]

@@ -51,6 +51,36 @@ async fn payloads_beyond_the_allowance_are_refused_as_busy_and_others_are_served
     assert!(peer.closed().await.contains("stalled"));
 }
 
+/// Whoever waits for the next volume holds none of the room that those need for whom it waits.
+#[tokio::test]
+async fn payloads_of_those_behind_have_room_when_clients_have_taken_all_of_theirs() {
+    let cluster = Cluster::new();
+    let server = small(&cluster, Echo::new().0);
+    let mut held = Vec::new();
+    for role in [Role::Client, Role::Volume] {
+        let peer = RawPeer::welcomed_as(&cluster, &server, role, Purpose::Bulk).await;
+        held.push((peer.send(&half_a_payload()).await, peer));
+    }
+    let volume = dial_as(
+        &cluster.identity(Role::Volume, "v-2"),
+        QuicConfig::default(),
+    );
+    let payload = vec![1; PAYLOAD_BYTES_MAX];
+    for method in [Method::Peer, Method::PeerBehind] {
+        let request = Request {
+            method,
+            ..bulk("body", payload.clone())
+        };
+        let answered = carrier(&volume, &server).call(request, LONG).await;
+        answered.unwrap_or_else(|status| panic!("{method:?}: {status}"));
+    }
+    let other = cluster.client();
+    let refused = carrier(&other, &server)
+        .call(bulk("body", payload), LONG)
+        .await;
+    assert_eq!(refused.map(drop), Err(Status::Busy));
+}
+
 #[tokio::test]
 async fn callers_that_send_more_than_the_allowance_are_all_served_in_the_end() {
     let cluster = Cluster::new();

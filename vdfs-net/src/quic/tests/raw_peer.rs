@@ -77,6 +77,15 @@ impl RawPeer {
             Purpose::Heartbeat => Role::Volume,
             Purpose::Control | Purpose::Bulk => Role::Client,
         };
+        RawPeer::welcomed_as(cluster, server, role, purpose).await
+    }
+
+    pub(super) async fn welcomed_as(
+        cluster: &Cluster,
+        server: &QuicEndpoint,
+        role: Role,
+        purpose: Purpose,
+    ) -> RawPeer {
         let peer = RawPeer::connect_as(cluster, server, role).await;
         let answer = peer.greet(&hello(cluster, purpose)).await;
         assert_eq!(answer.0, FrameKind::Response);
