@@ -116,7 +116,6 @@ impl Membership {
         self.fenced = registered
             .fences
             .iter()
-            .filter(|_| !is_planted!(ForgetFencesOfRegistration))
             .map(|fence| fence.session)
             .collect();
         self.ended = Ended {

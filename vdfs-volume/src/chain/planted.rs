@@ -44,8 +44,6 @@ pub enum Bug {
     FreeBeforeActive,
     /// A member that is told to leave says that it has, and goes on serving.
     ServeAfterLeave,
-    /// The fences that a registration names are ignored.
-    ForgetFencesOfRegistration,
     /// A member that has been given all copies knows nothing of the ops that made them.
     IgnoreLesson,
     /// What a chain has lost is taken for what was never there.
@@ -53,7 +51,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 21] = [
         Bug::AckBeforeSuccessor,
         Bug::ServeWithoutLease,
         Bug::ForgetReply,
@@ -73,7 +71,6 @@ impl Bug {
         Bug::ActivateBeforeMerge,
         Bug::FreeBeforeActive,
         Bug::ServeAfterLeave,
-        Bug::ForgetFencesOfRegistration,
         Bug::IgnoreLesson,
         Bug::IgnoreLostBelow,
     ];
