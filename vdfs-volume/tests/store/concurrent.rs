@@ -1,6 +1,8 @@
 //! Many threads at once: readers never see a mixture, reaping never loses room.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use crate::fixture::Store;
 use vdfs_proto::Status;
@@ -88,5 +90,35 @@ fn write_and_reap(store: &Store, session: u64, payload: &[u8]) {
             }
         }
         store.reap(&[chunk(data, 0).data]);
+    }
+}
+
+/// Nobody holds two chunks at once.
+#[test]
+fn store_copies_in_opposite_directions_wait_for_nobody() {
+    let place = Place::new();
+    let store = place.open();
+    let (one, other) = (chunk(1, 0), chunk(2, 0));
+    for (session, chunk) in [(1, one), (2, other)] {
+        let payload = [session as u8; LEN];
+        Client::new(session)
+            .write(&store, chunk, 0, &payload)
+            .expect("written");
+    }
+    let (store, (done, all_done)) = (Arc::new(store), mpsc::channel());
+    for (session, from, to) in [(3, one, other), (4, other, one)] {
+        let (store, done) = (store.clone(), done.clone());
+        std::thread::spawn(move || {
+            let mut client = Client::new(session);
+            for _ in 0..200 {
+                let copied = client.copy(&store, (from, 0), (to, 0), LEN as u32);
+                copied.expect("copied");
+            }
+            done.send(()).expect("somebody waits");
+        });
+    }
+    for _ in 0..2 {
+        let ended = all_done.recv_timeout(Duration::from_secs(30));
+        assert!(ended.is_ok(), "they wait for one another");
     }
 }

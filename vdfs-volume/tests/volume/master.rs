@@ -1,6 +1,7 @@
 //! The master, as far as a volume can see it: answers what the test has set, and remembers what it
 //! was told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,12 @@ use parking_lot::Mutex;
 use vdfs_net::carrier::{Carrier, Outcome, Request, Response};
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::volume::{
-    Command, Commands, Fence, HeartbeatAck, NextCommands, Register, Registered, VolumeReply,
-    VolumeRequest,
+    ChainEvent, ChainNews, Command, Commands, Fence, HeartbeatAck, NextCommands, Register,
+    Registered, VolumeReply, VolumeRequest,
 };
 use vdfs_proto::{
-    Chain, ChainTable, ChunkSize, DataId, Epoch, Member, MemberState, SessionId, Status, VolumeId,
+    Chain, ChainId, ChainTable, ChunkSize, DataId, Epoch, Member, MemberState, SessionId, Status,
+    VolumeId,
 };
 
 #[derive(Debug)]
@@ -41,6 +43,7 @@ struct State {
     heartbeats: u64,
     commands: Vec<(u64, Command)>,
     results: Vec<(u64, Result<(), Status>)>,
+    news: BTreeSet<ChainNews>,
 }
 
 impl Master {
@@ -59,6 +62,7 @@ impl Master {
             heartbeats: 0,
             commands: Vec::new(),
             results: Vec::new(),
+            news: BTreeSet::new(),
         };
         Arc::new(Master {
             state: Mutex::new(state),
@@ -137,6 +141,13 @@ impl Master {
             .results
             .iter()
             .any(|(of, _)| *of == number)
+    }
+
+    /// Of the first chain.
+    pub(crate) fn has_heard(&self, epoch: Epoch, what: ChainEvent) -> bool {
+        let chain = ChainId(0);
+        let news = ChainNews { chain, epoch, what };
+        self.state.lock().news.contains(&news)
     }
 
     fn lateness_of(&self, reply: &VolumeReply) -> Option<Duration> {
@@ -219,6 +230,7 @@ pub(crate) fn table(version: u64, epoch: Epoch, register: &Register) -> ChainTab
 /// `None`: nothing to say yet.
 fn next_commands(state: &mut State, next: NextCommands) -> Option<VolumeReply> {
     state.results.extend(next.results);
+    state.news.extend(next.news);
     let commands: Vec<_> = state
         .commands
         .iter()

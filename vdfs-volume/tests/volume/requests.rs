@@ -47,8 +47,29 @@ impl Home {
     }
 
     pub(crate) fn start(&self, master: &Arc<Master>) -> Volume {
+        self.start_before(master, Arc::new(Nobody))
+    }
+
+    /// It reaches others by these ways.
+    pub(crate) fn start_before(
+        &self,
+        master: &Arc<Master>,
+        connector: Arc<dyn Connector>,
+    ) -> Volume {
         let carrier = Arc::new(MasterCarrier(master.clone()));
-        Volume::start(self.config(), carrier, no_peers()).expect("it starts")
+        let ways = PeerWays {
+            connector,
+            ..no_peers()
+        };
+        Volume::start(self.config(), carrier, ways).expect("it starts")
+    }
+
+    /// Of the file's first chunk.
+    pub(crate) fn remove_chunk_file(&self, data: DataId) {
+        let directory = format!("chunks/{:02x}", data.0 % 64);
+        let name = format!("{:016x}.{:08x}", data.0, 0);
+        let file = self.ram_dir().join(directory).join(name);
+        std::fs::remove_file(file).expect("it was there");
     }
 }
 

@@ -3,6 +3,7 @@
 use vdfs_proto::{Chain, ChunkSize, Layout, MemberState};
 
 use super::*;
+use crate::limits::{CALLERS_PER_CHANGE_MAX, CHANGES_PER_CHUNK_MAX, READERS_PER_CHUNK_MAX};
 
 const CHAIN: ChainId = ChainId(0);
 const CHUNK: ChunkId = ChunkId {
@@ -153,6 +154,45 @@ fn member_retry_waits_for_the_first_copy_and_is_answered_after_it() {
     assert_eq!(again, [format!("answer 12 {:?}", version(1, 1))]);
     let late = step(&mut member, request(op(1, 0), "old", 1, 13));
     assert_eq!(late, [format!("answer 13 {}", Status::StaleRequest)]);
+}
+
+#[test]
+fn member_lets_no_more_wait_for_a_chunk_than_it_has_room_for() {
+    let mut alone = Member::new(StoreId(1), [], 1000);
+    step(&mut alone, registered(table(1, &[1]), Vec::new()));
+    let lease = Input::Lease {
+        sent_ms: 0,
+        lease_ms: 1000,
+    };
+    step(&mut alone, lease);
+    let in_slot = |slot: usize| OpId {
+        slot: slot as u16,
+        ..op(1, 1)
+    };
+    let busy = |caller: u32| vec![format!("answer {caller} {}", Status::Busy)];
+    step(&mut alone, request(in_slot(0), "a", 1, 0));
+    for slot in 1..=CHANGES_PER_CHUNK_MAX {
+        let waits = step(&mut alone, request(in_slot(slot), "b", 1, 0));
+        assert!(waits.is_empty(), "{slot}: {waits:?}");
+    }
+    let one_more = CHANGES_PER_CHUNK_MAX + 1;
+    let refused = step(&mut alone, request(in_slot(one_more), "c", 1, 7));
+    assert_eq!(refused, busy(7));
+    for caller in 1..CALLERS_PER_CHANGE_MAX as u32 {
+        let waits = step(&mut alone, request(in_slot(0), "a", 1, caller));
+        assert!(waits.is_empty(), "{caller}: {waits:?}");
+    }
+    let refused = step(&mut alone, request(in_slot(0), "a", 1, 99));
+    assert_eq!(refused, busy(99));
+    let wait_for_open = |caller| Input::WaitForOpen {
+        chunk: CHUNK,
+        caller,
+    };
+    for caller in 0..READERS_PER_CHUNK_MAX as u32 {
+        assert!(step(&mut alone, wait_for_open(caller)).is_empty());
+    }
+    let again = step(&mut alone, wait_for_open(5000));
+    assert_eq!(again, ["opened 5000"], "it asks again");
 }
 
 #[test]
