@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::report::trace;
 use crate::rng::Rng;
 use crate::shelf::CELLS;
-use crate::world::{VOLUMES, World};
+use crate::world::{MASTER, VOLUMES, World};
 
 /// Of a volume, in microseconds.
 const LEASE_US: u64 = VOLUME_LEASE_MS * 1000;
@@ -66,7 +66,7 @@ impl World {
             3 if self.may_harm(volume) => self.cut_from_master(volume),
             4 | 5 => self.cut_from_another(volume),
             6 => self.cut_from_client(volume),
-            7 => self.kill_master_or_slow_its_disk(),
+            7 => self.trouble_master(),
             8 | 18 | 19 => self.fill(volume),
             9 => self.kill_client(),
             10 | 16 | 17 if !self.faults.spares => self.kill_a_chain(),
@@ -265,11 +265,20 @@ impl World {
         }
     }
 
-    fn kill_master_or_slow_its_disk(&mut self) {
-        if self.rng.permille(500) {
-            self.master.disk_us = *self.rng.pick(&[5_000, 100_000, 3_000_000]);
-            return;
+    fn trouble_master(&mut self) {
+        match self.rng.below(4) {
+            0 => {
+                self.counts.hit("masters that stood still");
+                let for_us = self.rng.between(100_000, 5_000_000);
+                self.stands_until[MASTER] = self.now_us + for_us;
+                trace(self.now_us, &Place::Master, &("stands still", for_us));
+            }
+            1 => self.master.disk_us = *self.rng.pick(&[5_000, 100_000, 3_000_000]),
+            _ => self.kill_master(),
         }
+    }
+
+    fn kill_master(&mut self) {
         if self.master.is_up() {
             self.with_office(|master, office| master.kill(office));
             let delay_us = self.rng.between(10_000, 4_000_000);

@@ -1012,15 +1012,10 @@ impl Node {
 
     fn stored(&self, scene: &mut Scene<'_>, input: CoreInput) {
         let (volume, life) = (self.index, self.life);
-        let delay_us = match scene.rng.below(1000) {
-            0 => {
-                scene
-                    .counts
-                    .hit("threads that stood still behind the store");
-                scene.rng.below(5_000_000)
-            }
-            1..=333 => 0,
-            _ => scene.rng.below(2000),
+        let delay_us = match scene.stall_us() {
+            Some(stall_us) => stall_us,
+            None if scene.rng.permille(333) => 0,
+            None => scene.rng.below(2000),
         };
         scene.after(
             delay_us,

@@ -17,7 +17,7 @@ pub(crate) fn trace(now_us: u64, who: &dyn Debug, what: &dyn Debug) {
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 /// Every kind of thing that must have happened in a run of some hundred seeds.
-pub(crate) const EXPECTED: [&str; 49] = [
+pub(crate) const EXPECTED: [&str; 50] = [
     "steps",
     "messages lost",
     "messages twice",
@@ -32,6 +32,7 @@ pub(crate) const EXPECTED: [&str; 49] = [
     "volumes that stood still",
     "volumes that stood still beyond their lease",
     "masters killed",
+    "masters that stood still",
     "masters killed with their machines",
     "sessions that ended",
     "slow log",

@@ -17,6 +17,8 @@ use crate::rng::Rng;
 pub(crate) const VOLUMES: usize = 4;
 const CLIENTS: usize = 4;
 const OPS_PER_CLIENT: u64 = 600;
+/// Its place among those who may stand still, behind the volumes.
+pub(crate) const MASTER: usize = VOLUMES;
 /// Faults go on for so long.
 const STORM_US: u64 = 40_000_000;
 /// When they have ended, everything must be done within this time.
@@ -30,7 +32,7 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) master: Master,
     pub(crate) nodes: Vec<Node>,
-    /// A volume that stands still does until this time.
+    /// Of each volume, and of the master: whoever stands still does until this time.
     pub(crate) stands_until: Vec<u64>,
     pub(crate) clients: Vec<Client>,
     pub(crate) history: History,
@@ -85,7 +87,7 @@ impl World {
             rng,
             master,
             nodes: (0..VOLUMES).map(Node::new).collect(),
-            stands_until: vec![0; VOLUMES],
+            stands_until: vec![0; VOLUMES + 1],
             clients,
             history: History::default(),
             counts: Counts::default(),
@@ -148,7 +150,12 @@ impl World {
 
     /// Whoever stands still hears everything later.
     fn is_deferred(&mut self, event: &Event) -> Option<u64> {
-        let volume = match event {
+        let who = match event {
+            Event::Deliver {
+                to: Place::Master, ..
+            }
+            | Event::MasterTick { .. }
+            | Event::LogDue { .. } => MASTER,
             Event::Deliver {
                 to: Place::Volume(volume),
                 ..
@@ -164,8 +171,10 @@ impl World {
             | Event::SupplyAgain { volume, .. } => *volume,
             _ => return None,
         };
-        let until_us = self.stands_until[volume];
-        (until_us > self.now_us).then(|| until_us - self.now_us)
+        let until_us = self.stands_until[who];
+        // What comes first then is chance.
+        let turn_us = self.rng.below(1000);
+        (until_us > self.now_us).then(|| until_us - self.now_us + turn_us)
     }
 
     fn happen(&mut self, event: Event) {
