@@ -28,6 +28,8 @@ use watch::{Look, Watch};
 
 /// What a volume may hold, in units that mean nothing.
 pub(crate) const CAPACITY: u64 = 1_000;
+/// The worst delay of a sound disk, in microseconds.
+pub(crate) const DISK_US: u64 = 20_000;
 /// Above the ids of all files.
 const DATA_ID_MAX: DataId = DataId(1_000);
 
@@ -155,7 +157,7 @@ impl Master {
             watch: Watch::default(),
             lives: [0; VOLUMES],
             orders: VecDeque::new(),
-            disk_us: 20_000,
+            disk_us: DISK_US,
         }
     }
 

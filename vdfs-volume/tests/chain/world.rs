@@ -7,7 +7,7 @@ use vdfs_proto::{ChainId, ChunkId, Epoch, Member, OpId, Status, Version};
 use crate::client::{Client, Desk, Ended};
 use crate::faults::Faults;
 use crate::history::History;
-use crate::master::{Master, Office};
+use crate::master::{DISK_US, Master, Office};
 use crate::message::{Action, CHAINS, Event, FILES, LATE_FILES, Message, Place, chain_of};
 use crate::network::{Network, Transit};
 use crate::node::{Killed, Node, Scene};
@@ -129,6 +129,7 @@ impl World {
         self.faults.is_over = true;
         self.master.order_the_end(*self.rng.pick(&[1, 2, 2, 3, 3]));
         self.network.heal();
+        self.master.disk_us = DISK_US;
         for node in &mut self.nodes {
             node.shelf.is_full = false;
         }
