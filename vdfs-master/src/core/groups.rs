@@ -179,7 +179,7 @@ fn first_chain(group: u16) -> ChainId {
     ChainId(u32::from(group) * CHAINS_PER_GROUP)
 }
 
-fn form_chains(table: &mut ChainTable, first: ChainId, members: Vec<Vec<Member>>) {
+pub(super) fn form_chains(table: &mut ChainTable, first: ChainId, members: Vec<Vec<Member>>) {
     for (index, members) in members.into_iter().enumerate() {
         match table.chains.get_mut(first.0 as usize + index) {
             Some(chain) if chain.members == members => {}

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use vdfs_proto::meta::{Commit, LockAsked, NewKind};
 use vdfs_proto::session::OpenSession;
+use vdfs_proto::volume::Register;
 use vdfs_proto::{
     Acl, AclKind, ChainId, Copies, DataId, FileName, Ino, LockOwner, LockRange, OpId, SessionId,
     Status, StoreId, SymlinkTarget, Timestamp, VolumeId, XattrName,
@@ -137,6 +138,23 @@ pub(crate) struct VolumeRegistered {
     pub(crate) capacity_bytes: u64,
     /// The volume has seen data ids up to this one.
     pub(crate) data_id_max: DataId,
+}
+
+impl VolumeRegistered {
+    /// `node` is the volume's name in its certificate.
+    pub(crate) fn new(volume: VolumeId, node: &str, register: &Register) -> Self {
+        VolumeRegistered {
+            volume,
+            name: register.name.clone(),
+            host: register.host.clone(),
+            addr: register.addr,
+            node: node.to_owned(),
+            store: register.store,
+            incarnation: register.incarnation,
+            capacity_bytes: register.capacity_bytes,
+            data_id_max: register.data_id_max,
+        }
+    }
 }
 
 /// What becomes of a chain. All but the first begin an epoch, which is not active.

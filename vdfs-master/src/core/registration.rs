@@ -121,17 +121,8 @@ impl Core {
         let stored = self.state.volumes.get(&volume);
         let is_new_store = stored.is_none_or(|stored| stored.store != register.store);
         self.log_chain_changes(&changes);
-        self.log(Record::VolumeRegistered(VolumeRegistered {
-            volume,
-            name: register.name.clone(),
-            host: register.host.clone(),
-            addr: register.addr,
-            node: node.to_owned(),
-            store: register.store,
-            incarnation: register.incarnation,
-            capacity_bytes: register.capacity_bytes,
-            data_id_max: register.data_id_max,
-        }));
+        let registered = VolumeRegistered::new(volume, node, register);
+        self.log(Record::VolumeRegistered(registered));
         self.forget_removals();
         let (term, now_ms) = (self.state.numbers.term, self.live.now.boot_ms);
         let live = self.live.volumes.entry(volume);

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vdfs_proto::volume::Register;
-use vdfs_proto::{
-    Chain, ChainId, ChainTable, DataId, Epoch, Member, MemberState, SessionId, StoreId, VolumeId,
-};
+use vdfs_proto::{ChainId, ChainTable, Member, MemberState, SessionId, StoreId, VolumeId};
 
+use super::groups::form_chains;
 use super::record::{Record, VolumeRegistered};
 use super::state::State;
 use super::{Core, FsConfig, Now};
@@ -24,7 +23,7 @@ impl Core {
     ) -> Core {
         let (mut core, _) = Core::format(config, now);
         for (index, register) in volumes.iter().enumerate() {
-            let registered = registered(index, register);
+            let registered = VolumeRegistered::new(volume_at(index), &register.name, register);
             core.state.apply(&Record::VolumeRegistered(registered));
         }
         core.state.take_chains(volumes, chains);
@@ -54,20 +53,6 @@ impl Core {
     }
 }
 
-fn registered(index: usize, register: &Register) -> VolumeRegistered {
-    VolumeRegistered {
-        volume: volume_at(index),
-        name: register.name.clone(),
-        host: register.host.clone(),
-        addr: register.addr,
-        node: register.name.clone(),
-        store: register.store,
-        incarnation: register.incarnation,
-        capacity_bytes: register.capacity_bytes,
-        data_id_max: register.data_id_max,
-    }
-}
-
 fn volume_at(index: usize) -> VolumeId {
     VolumeId(index as u32 + 1)
 }
@@ -79,13 +64,10 @@ impl State {
             store: volumes[*index].store,
             state: MemberState::Serving,
         };
-        let chain = |members: &Vec<usize>| Chain {
-            epoch: Epoch(1),
-            members: members.iter().map(member).collect(),
-            lost_below: DataId(0),
-            is_active: true,
-        };
-        Arc::make_mut(&mut self.table).chains = chains.iter().map(chain).collect();
+        let members = |chain: &Vec<usize>| chain.iter().map(member).collect();
+        let table = Arc::make_mut(&mut self.table);
+        table.chains.clear();
+        form_chains(table, ChainId(0), chains.iter().map(members).collect());
         self.use_group(0);
     }
 }

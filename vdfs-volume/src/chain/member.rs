@@ -641,11 +641,7 @@ impl<B: Clone, C> Member<B, C> {
         let slot = self.reported(op, Phase::Preparing);
         let write = self.writes.expect(slot);
         match outcome {
-            Ok(Prepared::Ready { .. }) if write.is_withdrawn => {
-                let chunk = write.order.chunk;
-                self.effects.push(Effect::Discard { op, chunk });
-                self.end_withdrawn(slot);
-            }
+            Ok(Prepared::Ready { .. }) if write.is_withdrawn => self.keep_or_discard(slot),
             _ if write.is_withdrawn => self.end_withdrawn(slot),
             Ok(Prepared::Already(version)) => self.record(slot, Ok(version)),
             Ok(Prepared::Ready { base, version }) => {

@@ -84,12 +84,14 @@ struct Leaf {
 }
 
 impl Leaf {
-    fn encode_header(&self, entry: u32, wire: &mut [u8]) {
+    fn header(&self, entry: u32) -> [u8; HEADER_BYTES] {
+        let mut wire = [0; HEADER_BYTES];
         wire[0..4].copy_from_slice(&entry.to_le_bytes());
         wire[4..6].copy_from_slice(&self.number.to_le_bytes());
         wire[6..8].copy_from_slice(&self.present.to_le_bytes());
         let crc = crc32c(&wire[..8]);
         wire[8..12].copy_from_slice(&crc.to_le_bytes());
+        wire
     }
 }
 
@@ -250,7 +252,7 @@ impl SumTable {
             let mut bytes = self.read_run(run);
             for (leaf, wire) in run.iter_mut().zip(bytes.chunks_exact_mut(LEAF_BYTES)) {
                 store_leaf(leaf, wire, blocks, values);
-                leaf.encode_header(entry, wire);
+                wire[..HEADER_BYTES].copy_from_slice(&leaf.header(entry));
             }
             self.table.write(run[0].place, &bytes);
             from += len;
@@ -265,9 +267,7 @@ impl SumTable {
                 leaf.present &= !(1 << at);
             }
             if leaf.present != 0 {
-                let mut header = [0; HEADER_BYTES];
-                leaf.encode_header(entry, &mut header);
-                self.table.write_part(leaf.place, 0, &header);
+                self.table.write_part(leaf.place, 0, &leaf.header(entry));
             }
         }
         let is_empty = |leaf: &mut Leaf| leaf.present == 0;
@@ -281,8 +281,7 @@ impl SumTable {
         for run in adjacent_runs(&sums.leaves) {
             let bytes = self.read_run(run);
             for (leaf, wire) in run.iter().zip(bytes.chunks_exact(LEAF_BYTES)) {
-                let mut header = [0; HEADER_BYTES];
-                leaf.encode_header(entry, &mut header);
+                let header = leaf.header(entry);
                 if header != wire[..HEADER_BYTES] {
                     self.table.write_part(leaf.place, 0, &header);
                     mended += 1;
