@@ -295,13 +295,7 @@ impl Client {
                 })
             }
         };
-        let request = Box::new(of_client(self.index, request));
-        let life = self.life;
-        let message = Message::Call {
-            life,
-            call,
-            request,
-        };
+        let message = Message::call((self.life, call), of_client(self.index, request));
         desk.send(self.index, Place::Master, message);
     }
 

@@ -110,13 +110,7 @@ impl Node {
         conversation.next += 1;
         let call = conversation.next;
         conversation.calls.insert(call, asked);
-        let request = Box::new(of_volume(self.index, request));
-        let life = self.life;
-        let message = Message::Call {
-            life,
-            call,
-            request,
-        };
+        let message = Message::call((self.life, call), of_volume(self.index, request));
         scene.send(self.index, Place::Master, message);
         call
     }

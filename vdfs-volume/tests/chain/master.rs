@@ -58,7 +58,8 @@ struct Running {
     core: Core,
     pulse: Pulse,
     callers: BTreeMap<Ticket, Caller>,
-    next_ticket: u64,
+    /// The last one that was given out.
+    last_ticket: u64,
     /// It answers nobody before so many records are on the disk: those of its begin.
     begins_at: u64,
 }
@@ -99,6 +100,13 @@ impl Office<'_> {
 
     fn after(&mut self, delay_us: u64, event: Event) {
         self.actions.push(Action::After { delay_us, event });
+    }
+}
+
+impl Running {
+    fn take_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
     }
 }
 
@@ -238,7 +246,7 @@ impl Master {
             pulse: Pulse::new(core.term()),
             core,
             callers: BTreeMap::new(),
-            next_ticket: 1,
+            last_ticket: 0,
         });
         self.perform(office, effects);
         self.tick_in_time(office);
@@ -404,8 +412,7 @@ impl Master {
     fn ask(&mut self, office: &mut Office<'_>, caller: Caller, request: CoreRequest) {
         trace(office.now_us, &caller.place, &request);
         let running = self.running.as_mut().expect("it is up");
-        let ticket = Ticket(running.next_ticket);
-        running.next_ticket += 1;
+        let ticket = running.take_ticket();
         running.callers.insert(ticket, caller);
         self.step(office, Input::Request { ticket, request });
     }
@@ -423,8 +430,7 @@ impl Master {
             && let Some(order) = self.orders.pop_front()
         {
             let running = self.running.as_mut().expect("it is up");
-            let ticket = Ticket(running.next_ticket);
-            running.next_ticket += 1;
+            let ticket = running.take_ticket();
             let request = CoreRequest::Admin(order);
             self.step(office, Input::Request { ticket, request });
         }

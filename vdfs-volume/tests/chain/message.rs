@@ -185,6 +185,18 @@ pub(crate) enum Message {
     },
 }
 
+impl Message {
+    /// The call of one life to the master.
+    pub(crate) fn call((life, call): (u64, u64), request: CoreRequest) -> Self {
+        let request = Box::new(request);
+        Message::Call {
+            life,
+            call,
+            request,
+        }
+    }
+}
+
 /// Something that happens at its time.
 #[derive(Debug)]
 pub(crate) enum Event {

@@ -11,13 +11,10 @@ use vdfs_proto::handshake::{Purpose, Role};
 use vdfs_proto::peer::{ChunkCopy, Forward, PassedChange, PeerRequest, PutChunk};
 use vdfs_proto::sums::crc32c;
 use vdfs_proto::volume::Command;
-use vdfs_proto::{
-    ChainId, ChunkId, DataId, Epoch, Member, MemberState, Status, StoreId, Version, VolumeId,
-    VolumeInfo,
-};
+use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, MemberState, Status, Version};
 use vdfs_volume::Volume;
 
-use crate::master::{Master, table};
+use crate::master::{Master, another, another_at, table};
 use crate::requests::{Home, PEER, call, send_read, write_message};
 
 const BYTES: &[u8] = b"bytes";
@@ -47,19 +44,9 @@ fn start(home: &Home, master: &Arc<Master>) -> Volume {
 fn install(master: &Master, epoch: Epoch, state: MemberState) {
     let mut table = table(epoch.0, epoch, &master.registrations()[0]);
     table.chains[0].members[0].state = state;
-    let another = Member {
-        volume: VolumeId(2),
-        store: StoreId(2),
-        state: MemberState::Serving,
-    };
-    table.chains[0].members.insert(0, another);
-    table.volumes.push(VolumeInfo {
-        id: VolumeId(2),
-        name: String::new(),
-        host: String::new(),
-        addr: "127.0.0.1:1".parse().expect("an address"),
-        node: PEER.to_owned(),
-    });
+    let before = another(MemberState::Serving);
+    table.chains[0].members.insert(0, before);
+    table.volumes.push(another_at(PEER));
     assert_eq!(master.order_done(Command::Table(table)), Ok(()));
 }
 

@@ -10,12 +10,9 @@ use vdfs_net::carrier::{Carrier, Connector, Outcome, Request, Response, Target};
 use vdfs_proto::codec::{decode, encode};
 use vdfs_proto::peer::{ChunkCopy, ChunkList, PeerReply, PeerRequest, PutReply};
 use vdfs_proto::volume::{ChainEvent, Command};
-use vdfs_proto::{
-    ChainId, ChunkId, DataId, Epoch, Member, MemberState, Status, StoreId, Version, VolumeId,
-    VolumeInfo,
-};
+use vdfs_proto::{ChainId, ChunkId, DataId, Epoch, MemberState, Status, Version, VolumeId};
 
-use crate::master::{Master, table, wait};
+use crate::master::{Master, another, another_at, table, wait};
 use crate::requests::{Home, send_read, send_write, write_message};
 
 const BYTES: &[u8] = b"bytes";
@@ -91,18 +88,9 @@ fn copy_of(data: u64) -> ChunkCopy {
 fn with_a_successor(master: &Master) -> Command {
     let registrations = master.registrations();
     let mut table = table(2, Epoch(2), registrations.last().expect("registered"));
-    table.chains[0].members.push(Member {
-        volume: VolumeId(2),
-        store: StoreId(2),
-        state: MemberState::Syncing,
-    });
-    table.volumes.push(VolumeInfo {
-        id: VolumeId(2),
-        name: String::new(),
-        host: String::new(),
-        addr: "127.0.0.1:1".parse().expect("an address"),
-        node: "successor".to_owned(),
-    });
+    let successor = another(MemberState::Syncing);
+    table.chains[0].members.push(successor);
+    table.volumes.push(another_at("successor"));
     Command::Table(table)
 }
 

@@ -17,7 +17,7 @@ use vdfs_proto::volume::{
 };
 use vdfs_proto::{
     Chain, ChainId, ChainTable, ChunkSize, DataId, Epoch, Member, MemberState, SessionId, Status,
-    VolumeId,
+    StoreId, VolumeId, VolumeInfo,
 };
 
 #[derive(Debug)]
@@ -224,6 +224,26 @@ pub(crate) fn table(version: u64, epoch: Epoch, register: &Register) -> ChainTab
         version,
         chains: vec![chain],
         volumes: Vec::new(),
+    }
+}
+
+/// Of another volume in the chains of this one.
+pub(crate) fn another(state: MemberState) -> Member {
+    Member {
+        volume: VolumeId(2),
+        store: StoreId(2),
+        state,
+    }
+}
+
+/// Where that one is reached, by its node.
+pub(crate) fn another_at(node: &str) -> VolumeInfo {
+    VolumeInfo {
+        id: VolumeId(2),
+        name: String::new(),
+        host: String::new(),
+        addr: "127.0.0.1:1".parse().expect("an address"),
+        node: node.to_owned(),
     }
 }
 

@@ -15,13 +15,13 @@ use vdfs_proto::handshake::Role;
 use vdfs_proto::limits::VOLUME_LEASE_MS;
 use vdfs_proto::volume::{Command, Fence};
 use vdfs_proto::{
-    ChainId, ChainSet, ChainTable, ChunkSize, DataId, Epoch, Layout, Member, MemberState, OpId,
-    SessionId, Status, StoreId, VolumeId,
+    ChainId, ChainSet, ChainTable, ChunkSize, DataId, Epoch, Layout, MemberState, OpId, SessionId,
+    Status,
 };
 use vdfs_volume::store::StoreError;
 use vdfs_volume::{Volume, VolumeError};
 
-use crate::master::{Master, MasterCarrier, table, wait};
+use crate::master::{Master, MasterCarrier, another, table, wait};
 use crate::requests::{
     Home, begin, begin_read, begin_write, call, data_request, no_peers, send_read, send_write,
     write_message,
@@ -211,11 +211,8 @@ fn with_a_change_under_way(home: &Home, master: &Arc<Master>) -> Waiting {
         table
     };
     let mut both = with_another(table(2, Epoch(2), &register));
-    both.chains[0].members.push(Member {
-        volume: VolumeId(2),
-        store: StoreId(2),
-        state: MemberState::Serving,
-    });
+    let successor = another(MemberState::Serving);
+    both.chains[0].members.push(successor);
     assert_eq!(master.order_done(Command::Table(both.clone())), Ok(()));
     let mut passed_on = write_message(1, 1, b"bytes");
     passed_on.epoch = Epoch(2);
